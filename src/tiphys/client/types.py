@@ -98,9 +98,7 @@ class Client(Protocol):
         """POST; with `name` and `subresource` for pods/binding, pods/eviction, serviceaccounts/token."""
         ...
 
-    async def update(
-        self, resource: Resource, obj: Object, namespace: str = "", *, subresource: str = ""
-    ) -> Object:
+    async def update(self, resource: Resource, obj: Object, namespace: str = "", *, subresource: str = "") -> Object:
         """PUT. A resourceVersion in `obj` makes it conditional. `namespace` defaults to the object's own."""
         ...
 

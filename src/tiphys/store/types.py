@@ -104,9 +104,7 @@ class Store(Protocol):
         """
         ...
 
-    async def put(
-        self, key: str, value: bytes, *, expect: int | None = None, actor: str = "", cause: str = ""
-    ) -> Row:
+    async def put(self, key: str, value: bytes, *, expect: int | None = None, actor: str = "", cause: str = "") -> Row:
         """Write durably, return the new row. `expect` is the key's revision now, 0 for "must not exist", None
         for any. Raises Mismatch."""
         ...
