@@ -1,0 +1,90 @@
+"""Seams inside the API server: what a request is about, what admission sees, and how parts read objects.
+
+`RequestInfo` is put into `request.attributes["info"]` by the first link of the handler chain (`app.py`) and read by
+audit, flow control, authorization and the endpoints. Admission plugins are called by the endpoints, in the
+order of `admission/__init__.py`'s list: all `admit`, then (after defaulting and validation) all `validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tiphys.base.identity import User
+
+Object = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class RequestInfo:
+    """The request in the API's terms, as upstream's RequestInfo."""
+
+    verb: str
+    """get, list, watch, create, update, patch, delete, deletecollection, proxy; the HTTP method in lower case
+    for paths that are not resources."""
+    path: str
+    resource_request: bool = False
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    resource: str = ""
+    """Plural name, e.g. pods."""
+    subresource: str = ""
+    name: str = ""
+    rest: str = ""
+    """What follows the subresource in the path (proxies)."""
+    field_selector: str = ""
+    label_selector: str = ""
+
+
+class Reader(Protocol):
+    """Current objects, from the watch caches: shared, never change them. Cheap and synchronous."""
+
+    def get(self, group: str, plural: str, namespace: str, name: str) -> Object | None: ...
+
+    def list(self, group: str, plural: str, namespace: str = "") -> Iterable[Object]:
+        """All objects of the resource, or those of one namespace."""
+        ...
+
+    def revision(self, group: str, plural: str) -> int:
+        """Revision of the last change of any object of this resource: what derived indexes are keyed by."""
+        ...
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What an admission plugin is asked about. Mutating plugins change `obj` in place; it is the request's own."""
+
+    info: RequestInfo
+    user: User
+    operation: str
+    """CREATE, UPDATE, DELETE or CONNECT."""
+    kind: tuple[str, str, str]
+    """Group, version, kind of `obj`."""
+    obj: dict[str, Any] | None
+    """None for DELETE."""
+    old: Object | None
+    """None for CREATE and CONNECT."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+    warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+class Plugin:
+    """An admission plugin; override what it does. Refuse by raising `Forbidden` or another ApiError."""
+
+    name: str = ""
+
+    async def admit(self, attributes: Attributes) -> None:
+        """May change `attributes.obj`."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        """May only refuse."""
+
+
+class Authorizer(Protocol):
+    async def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """Whether it is allowed, and the reason for people to read."""
+        ...
