@@ -40,6 +40,10 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 - the one place
 
+    def pause(self, seconds: float) -> None:
+        """Block the calling thread: for command-line tools, never inside an event loop."""
+        time.sleep(seconds)  # noqa: TID251 - the one place
+
 
 def utc(seconds: float) -> datetime:
     """The moment `seconds` after the epoch, with its zone."""

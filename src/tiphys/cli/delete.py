@@ -1,0 +1,37 @@
+"""Remove clusters: processes, containers, mounts, cgroups, network, files and kubeconfig entries.
+
+What could not be removed is printed, and the exit code is 1."""
+
+from __future__ import annotations
+
+import argparse
+
+from tiphys.base.errors import Permanent
+from tiphys.cli.arguments import add_kubeconfig
+from tiphys.cli.output import Output, add_common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="*", metavar="NAME", help="the clusters to remove")
+    parser.add_argument("--all", action="store_true", help="all clusters of this machine")
+    add_kubeconfig(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tiphys.cluster import config, lifecycle
+
+    output = Output(options)
+    names = config.names() if options.all else options.name
+    if not names and not options.all:
+        raise Permanent("say which cluster to delete, or --all")
+    left = {name: lifecycle.delete(name, options.kubeconfig, output.step) for name in names}
+    for name, things in left.items():
+        for thing in things:
+            output.note(f"cluster {name}: not removed: {thing}")
+    done = [name for name, things in left.items() if not things]
+    output.result(
+        {"deleted": done, "left": {name: things for name, things in left.items() if things}},
+        "\n".join(f"cluster {name} is deleted" for name in done),
+    )
+    return 1 if any(left.values()) else 0

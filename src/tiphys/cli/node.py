@@ -1,0 +1,58 @@
+"""Add, remove and list the nodes of a running cluster."""
+
+from __future__ import annotations
+
+import argparse
+
+from tiphys.cli.arguments import add_cluster_flag
+from tiphys.cli.output import Output, add_common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="one node more; returns when it is Ready")
+    add.add_argument("node", nargs="?", default="", help="its name (node-N)")
+    remove = actions.add_parser("remove", help="take a node out, with everything on it")
+    remove.add_argument("node")
+    for action in (add, remove, actions.add_parser("list", help="the nodes and whether their processes run")):
+        add_cluster_flag(action)
+        add_common(action)
+
+
+def run(options: argparse.Namespace) -> int:
+    return {"add": _add, "remove": _remove, "list": _list}[options.action](options, Output(options))
+
+
+def _add(options: argparse.Namespace, output: Output) -> int:
+    from tiphys.cluster import lifecycle
+
+    node = lifecycle.add_node(options.name, options.node, output.step)
+    output.result({"name": node.name}, f"node {node.name} is ready")
+    return 0
+
+
+def _remove(options: argparse.Namespace, output: Output) -> int:
+    from tiphys.cluster import lifecycle
+
+    left = lifecycle.remove_node(options.name, options.node, output.step)
+    for thing in left:
+        output.note(f"node {options.node}: not removed: {thing}")
+    output.result({"removed": not left, "left": left}, "" if left else f"node {options.node} is removed")
+    return 1 if left else 0
+
+
+def _list(options: argparse.Namespace, output: Output) -> int:
+    from tiphys.cluster import config, processes
+
+    found = config.existing(options.name)
+    rows = [
+        {
+            "name": node.name,
+            "state": "Running" if processes.pid_of(found.paths.lock(node.name)) else "Stopped",
+            "address": str(found.node_address(node)),
+            "pods": str(found.pod_cidr(node)),
+        }
+        for node in found.nodes
+    ]
+    output.table(rows, ("Name", "State", "Address", "Pods"))
+    return 0

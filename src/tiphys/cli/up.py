@@ -1,0 +1,54 @@
+"""Start a cluster in the background and return when every node is Ready. Harmless when it runs already."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, positive
+from tiphys.cli.output import Output, add_common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_cluster_name(parser)
+    parser.add_argument("--nodes", type=positive, default=1, metavar="N", help="at least N nodes (1)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where a new cluster keeps its data")
+    add_kubeconfig(parser)
+    parser.add_argument("--keep-context", action="store_true", help="do not make the cluster kubectl's current context")
+    parser.add_argument("--port", type=port, default=0, help="the API server's port (6443, or a free one)")
+    parser.add_argument(
+        "--image", type=Path, action="append", default=[], metavar="TAR", help="load this image; may be repeated"
+    )
+    parser.add_argument("--store", default="", metavar="URL", help="sqlite (default) or memory:")
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from tiphys.cluster import lifecycle
+
+    output = Output(options)
+    result = lifecycle.up(
+        lifecycle.UpOptions(
+            name=options.name,
+            nodes=options.nodes,
+            data_dir=options.data_dir,
+            kubeconfig=options.kubeconfig,
+            port=options.port,
+            images=options.image,
+            store=options.store,
+            keep_context=options.keep_context,
+        ),
+        output.step,
+    )
+    config = result.config
+    answer = {
+        "name": config.name,
+        "server": config.server,
+        "context": config.context,
+        "kubeconfig": str(result.kubeconfig),
+        "nodes": [node.name for node in config.nodes],
+        "started": list(result.started),
+    }
+    state = "is ready" if result.started else "was running already"
+    output.result(answer, f"cluster {config.name} {state}: kubectl --context {config.context} get nodes")
+    return 0

@@ -1,0 +1,209 @@
+"""What a cluster is made of: its name, its address ranges, its nodes. Kept in cluster.json.
+
+Clusters on one machine must not share address ranges. Each takes the first `index` whose ranges no other
+cluster and no route of the host uses:
+
+    nodes 10.89.INDEX.0/24   pods 10.(244-INDEX).0.0/16, a /24 a node   services 10.(96+INDEX).0.0/16
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from tiphys.base.errors import Permanent
+from tiphys.base.files import write_json
+from tiphys.cluster import paths
+
+MAX_CLUSTERS = 48
+MAX_NODES = 200
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+DEFAULT_NAME = "default"
+DEFAULT_PORT = 6443
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A node of this machine; `index` counts from 1 and decides its addresses."""
+
+    name: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    name: str
+    index: int
+    port: int
+    data: str
+    nodes: tuple[NodeConfig, ...] = ()
+    store: str = ""
+    """A store URL; "" is SQLite in the data directory."""
+
+    @property
+    def paths(self) -> paths.ClusterPaths:
+        return paths.ClusterPaths(self.name, Path(self.data))
+
+    @property
+    def context(self) -> str:
+        return f"tiphys-{self.name}"
+
+    @property
+    def server(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def node_network(self) -> IPv4Network:
+        return IPv4Network(f"10.89.{self.index}.0/24")
+
+    @property
+    def pod_network(self) -> IPv4Network:
+        return IPv4Network(f"10.{244 - self.index}.0.0/16")
+
+    @property
+    def service_network(self) -> IPv4Network:
+        return IPv4Network(f"10.{96 + self.index}.0.0/16")
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The host's own address among the nodes."""
+        return self.node_network[1]
+
+    @property
+    def bridge(self) -> str:
+        """The host's bridge that joins the nodes (15 characters at most)."""
+        return f"tiphys{self.index}"
+
+    def node_address(self, node: NodeConfig) -> IPv4Address:
+        return self.node_network[node.index + 1]
+
+    def pod_cidr(self, node: NodeConfig) -> IPv4Network:
+        return list(self.pod_network.subnets(new_prefix=24))[node.index]
+
+    def node(self, name: str) -> NodeConfig:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes) or "none"
+        raise Permanent(f"cluster {self.name} has no node {name!r}; its nodes: {known}")
+
+    def with_nodes(self, count: int) -> ClusterConfig:
+        """At least `count` nodes; those that are there stay."""
+        config = self
+        while len(config.nodes) < count:
+            config = config.with_node("")
+        return config
+
+    def with_node(self, name: str) -> ClusterConfig:
+        """One node more, called `name` or, when that is "", node-INDEX."""
+        used = {node.index for node in self.nodes}
+        index = next(i for i in range(1, MAX_NODES + 2) if i not in used)
+        if index > MAX_NODES:
+            raise Permanent(f"cluster {self.name} has {MAX_NODES} nodes, no more fit into {self.node_network}")
+        name = name or f"node-{index}"
+        check_name("node name", name)
+        if any(node.name == name for node in self.nodes):
+            raise Permanent(f"cluster {self.name} has a node {name!r} already")
+        return replace(self, nodes=(*self.nodes, NodeConfig(name, index)))
+
+    def without_node(self, name: str) -> ClusterConfig:
+        gone = self.node(name)
+        return replace(self, nodes=tuple(node for node in self.nodes if node != gone))
+
+    def save(self) -> None:
+        write_json(self.paths.config, asdict(self))
+
+
+def check_name(what: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise Permanent(
+            f"{what} {name!r} is invalid: 1 to 30 lower case letters, digits or '-', beginning and ending with a "
+            "letter or digit"
+        )
+
+
+def load(name: str) -> ClusterConfig | None:
+    """The cluster called `name`, or None."""
+    try:
+        data = json.loads(paths.pointer(name).read_text())["data"]
+        return _decode(json.loads((Path(data) / "cluster.json").read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Permanent(
+            f"cluster {name}: its configuration cannot be read ({error}); `tiphys delete {name}`"
+        ) from error
+
+
+def existing(name: str) -> ClusterConfig:
+    """The cluster called `name`; raises Permanent, naming those that exist, if there is none."""
+    config = load(name)
+    if config is None:
+        known = ", ".join(names()) or "none"
+        raise Permanent(f"no cluster {name!r}; clusters: {known}")
+    return config
+
+
+def names() -> list[str]:
+    directory = paths.home() / "clusters"
+    return sorted(file.stem for file in directory.glob("*.json")) if directory.is_dir() else []
+
+
+def create(name: str, port: int, data: Path | None, store: str) -> ClusterConfig:
+    """A new cluster with address ranges of its own and no nodes yet; saved."""
+    check_name("cluster name", name)
+    others = [other for other in map(load, names()) if other is not None]
+    config = ClusterConfig(
+        name=name,
+        index=_free_index({other.index for other in others}, list(_routes())),
+        port=port or _free_port({other.port for other in others}),
+        data=str((data or paths.home() / "data" / name).resolve()),
+        store=store,
+    )
+    config.paths.make()
+    config.save()
+    paths.pointer(name).parent.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
+    write_json(paths.pointer(name), {"data": config.data})
+    return config
+
+
+def _decode(value: dict[str, Any]) -> ClusterConfig:
+    return ClusterConfig(**{**value, "nodes": tuple(NodeConfig(**node) for node in value["nodes"])})
+
+
+def _free_index(taken: Collection[int], routes: Collection[IPv4Network]) -> int:
+    for index in range(MAX_CLUSTERS):
+        ranges = ClusterConfig("", index, 0, "")
+        networks = (ranges.node_network, ranges.pod_network, ranges.service_network)
+        if index not in taken and not any(net.overlaps(route) for net in networks for route in routes):
+            return index
+    raise Permanent(f"no free address ranges: {MAX_CLUSTERS} clusters or routes of the host use them all")
+
+
+def _routes() -> Iterator[IPv4Network]:
+    """Networks that the host has routes to, but for the default route (proc_net(5))."""
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        fields = line.split()
+        address, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
+        if mask:
+            yield IPv4Network((address, bin(mask).count("1")), strict=False)
+
+
+def _free_port(taken: Collection[int]) -> int:
+    """6443, or a port that no cluster has and nobody listens on now."""
+    for port in (DEFAULT_PORT, *(0,) * (len(taken) + 1)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if (found := int(probe.getsockname()[1])) not in taken:
+                return found
+    raise Permanent("no free TCP port on 127.0.0.1")

@@ -1,0 +1,77 @@
+"""Where a cluster keeps things.
+
+HOME (/var/lib/tiphys, or $TIPHYS_HOME)      what all clusters of this machine share
+  images/                                    the content store
+  clusters/NAME.json                         where cluster NAME keeps its data
+  data/NAME/                                 a cluster's data, unless --data-dir said otherwise
+    cluster.json  pki/  store/  logs/  nodes/NODE/
+RUN (/run/tiphys, or $TIPHYS_RUN)/NAME/      locks and namespaces: gone after a reboot, like the processes
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PRIVATE = 0o700
+
+
+def home() -> Path:
+    return Path(os.environ.get("TIPHYS_HOME") or "/var/lib/tiphys")
+
+
+def run_root() -> Path:
+    return Path(os.environ.get("TIPHYS_RUN") or "/run/tiphys")
+
+
+def images_dir() -> Path:
+    return home() / "images"
+
+
+def pointer(name: str) -> Path:
+    """The file that says where the data of cluster `name` is."""
+    return home() / "clusters" / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPaths:
+    """The files of one cluster."""
+
+    name: str
+    data: Path
+
+    @property
+    def config(self) -> Path:
+        return self.data / "cluster.json"
+
+    @property
+    def pki(self) -> Path:
+        return self.data / "pki"
+
+    @property
+    def store(self) -> Path:
+        return self.data / "store" / "state.db"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data / "admin.kubeconfig"
+
+    @property
+    def run(self) -> Path:
+        return run_root() / self.name
+
+    def log(self, component: str) -> Path:
+        return self.data / "logs" / f"{component}.log"
+
+    def lock(self, component: str) -> Path:
+        """Held by the component's process for as long as it lives."""
+        return self.run / f"{component}.lock"
+
+    def node(self, node: str) -> Path:
+        return self.data / "nodes" / node
+
+    def make(self) -> None:
+        """Create the directories, readable by their owner alone."""
+        for directory in (self.data, self.pki, self.store.parent, self.data / "logs", self.run):
+            directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)

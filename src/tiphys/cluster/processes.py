@@ -1,0 +1,157 @@
+"""Start, find and stop the processes of a cluster.
+
+A component's process holds an exclusive lock on RUN/COMPONENT.lock for as long as it lives: whether it runs, and
+with which pid, is asked of the kernel, never read from a file. It tells its starter that it is ready through a
+pipe; nobody polls.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.base.clock import SystemClock
+from tiphys.base.errors import Permanent
+
+READY_FD = "TIPHYS_READY_FD"
+LOG_TAIL = 4000
+FLOCK = "hhqqi4x"
+"""struct flock on 64-bit Linux: type, whence, start, length, pid."""
+
+
+class AlreadyRunning(Permanent):
+    """Another process holds the component's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process being started: `ready` is the read end of its pipe."""
+
+    component: str
+    process: subprocess.Popen[bytes]
+    ready: int
+    log: Path
+
+
+def start(component: str, arguments: list[str], lock: Path, log: Path) -> Child:
+    """Run `tiphys ARGUMENTS` in a session of its own, its output appended to `log`."""
+    read_end, write_end = os.pipe()
+    environment = {**os.environ, READY_FD: str(write_end), "PYTHONUNBUFFERED": "1"}
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with log.open("ab", opener=_private) as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tiphys", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd="/",
+            pass_fds=(write_end,),
+            start_new_session=True,
+        )
+    os.close(write_end)
+    return Child(component, process, read_end, log)
+
+
+def wait_ready(children: list[Child], seconds: float, progress: Callable[[str], None]) -> None:
+    """Return when every child has said that it is ready; raises Permanent with the log's end if one did not."""
+    clock = SystemClock()
+    end = clock.monotonic() + seconds
+    waiting = {child.ready: child for child in children}
+    try:
+        while waiting:
+            readable, _, _ = select.select(list(waiting), [], [], max(0, end - clock.monotonic()))
+            if not readable:
+                names = ", ".join(child.component for child in waiting.values())
+                logs = "\n".join(_tail(child.log) for child in waiting.values())
+                raise Permanent(f"not ready after {seconds:.0f} s: {names}\n{logs}")
+            for descriptor in readable:
+                child = waiting.pop(descriptor)
+                if os.read(descriptor, 64) == b"":
+                    code = child.process.wait()
+                    raise Permanent(f"{child.component} stopped with exit code {code}:\n{_tail(child.log)}")
+                progress(child.component)
+    finally:
+        for child in children:
+            os.close(child.ready)
+
+
+def announce_ready() -> None:
+    """Called by the child, once, when it serves."""
+    descriptor = os.environ.pop(READY_FD, "")
+    if descriptor:
+        os.write(int(descriptor), b"ready\n")
+        os.close(int(descriptor))
+
+
+def hold(lock: Path) -> int:
+    """Take the component's lock for this process's life; raises AlreadyRunning.
+
+    A POSIX lock: children do not inherit it, and the kernel tells who holds it (fcntl(2)). The process must not
+    open the file a second time: closing any descriptor of it would drop the lock.
+    """
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(descriptor)
+        raise AlreadyRunning(f"another process (pid {pid_of(lock)}) holds {lock}") from None
+    return descriptor
+
+
+def pid_of(lock: Path) -> int:
+    """The pid of the process that holds `lock`; 0 if nobody does."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(descriptor)
+    kind, _, _, _, pid = struct.unpack(FLOCK, answer)
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
+
+
+def stop(lock: Path, grace: float) -> bool:
+    """Ask the holder of `lock` to end (SIGTERM), kill it after `grace` seconds. False if nobody held it."""
+    pid = pid_of(lock)
+    if not pid:
+        return False
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], seconds)[0]:
+                return True
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(handle)
+    raise Permanent(f"process {pid} ({lock.stem}) does not end, not even by SIGKILL")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _tail(log: Path) -> str:
+    try:
+        text = log.read_bytes()[-LOG_TAIL:].decode("utf-8", "replace")
+    except FileNotFoundError:
+        text = ""
+    lines = text.strip().splitlines()[-20:]
+    return f"--- {log}\n" + "\n".join(lines)

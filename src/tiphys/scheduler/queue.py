@@ -1,0 +1,141 @@
+"""Pods that wait for a node: by priority, then by age.
+
+A pod that fits nowhere is parked until something changes that may help (a node comes or changes, a pod goes) or
+five minutes have passed, and then waits for its back-off (1 s doubling to 10 s) before it is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+
+from tiphys.base.clock import Clock
+from tiphys.scheduler.snapshot import PodInfo
+
+FIRST_BACKOFF = 1.0
+LAST_BACKOFF = 10.0
+PARKED_AT_MOST = 300.0
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One pod in the queue."""
+
+    info: PodInfo
+    since: float
+    attempts: int = 0
+    ready_at: float = 0.0
+    """When its back-off ends, by the monotonic clock."""
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def order(self) -> tuple[int, float, str]:
+        return -(self.info.pod["spec"].get("priority") or 0), self.since, self.info.key
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    order: tuple[int, float, str]
+    waiting: Waiting = field(compare=False)
+
+
+class SchedulingQueue:
+    """Use it on one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[str, Waiting] = {}
+        self._active: list[_Entry] = []
+        self._queued: set[str] = set()
+        self._parked: set[str] = set()
+        self._changed = asyncio.Event()
+        self._moves = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def moves(self) -> int:
+        """Counts `something_changed` calls: a decision that overlapped one is not parked."""
+        return self._moves
+
+    def put(self, info: PodInfo) -> None:
+        """A pod that needs a node, new or changed."""
+        known = self._waiting.get(info.key)
+        if known is None:
+            self._waiting[info.key] = Waiting(info, self._clock.monotonic())
+            self._activate(info.key)
+            return
+        changed = known.info.pod["spec"] != info.pod["spec"] or known.info.labels != info.labels
+        known.info = info
+        if changed and info.key in self._parked:
+            self._after_backoff(info.key)
+
+    def remove(self, uid: str) -> None:
+        """The pod was bound by someone, finished or deleted."""
+        waiting = self._waiting.pop(uid, None)
+        self._parked.discard(uid)
+        self._queued.discard(uid)
+        if waiting is not None and waiting.timer is not None:
+            waiting.timer.cancel()
+
+    async def next(self) -> PodInfo:
+        """The first pod in order; it stays known until `remove` or `failed`."""
+        while True:
+            while self._active:
+                waiting = heapq.heappop(self._active).waiting
+                uid = waiting.info.key
+                if uid in self._queued and self._waiting.get(uid) is waiting:
+                    self._queued.discard(uid)
+                    waiting.attempts += 1
+                    return waiting.info
+            self._changed.clear()
+            await self._changed.wait()
+
+    def failed(self, uid: str, moves: int, park: bool = True) -> None:
+        """It was tried and got no node. `moves` is what `moves` was before the try; `park` False tries again
+        after the back-off in any case (a conflict, an error)."""
+        waiting = self._waiting.get(uid)
+        if waiting is None:
+            return
+        backoff = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(waiting.attempts - 1, 10))
+        waiting.ready_at = self._clock.monotonic() + backoff
+        if not park or moves != self._moves:
+            self._after_backoff(uid)
+            return
+        self._parked.add(uid)
+        self._set_timer(waiting, PARKED_AT_MOST)
+
+    def something_changed(self, *, for_opinionated: bool = False) -> None:
+        """The cluster changed in a way that may help parked pods, or only those with opinions about other pods."""
+        self._moves += 1
+        for uid in tuple(self._parked):
+            if not for_opinionated or self._waiting[uid].info.opinionated:
+                self._after_backoff(uid)
+
+    def _after_backoff(self, uid: str) -> None:
+        self._parked.discard(uid)
+        waiting = self._waiting[uid]
+        left = waiting.ready_at - self._clock.monotonic()
+        if left > 0:
+            self._set_timer(waiting, left)
+        else:
+            self._activate(uid)
+
+    def _set_timer(self, waiting: Waiting, seconds: float) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        waiting.timer = asyncio.get_running_loop().call_later(seconds, self._activate, waiting.info.key)
+
+    def _activate(self, uid: str) -> None:
+        waiting = self._waiting.get(uid)
+        if waiting is None or uid in self._queued:
+            return
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+        self._parked.discard(uid)
+        self._queued.add(uid)
+        heapq.heappush(self._active, _Entry(waiting.order, waiting))
+        self._changed.set()

@@ -1,0 +1,193 @@
+"""The scheduler's picture of the cluster: nodes with what is free on them, kept current event by event.
+
+Pods that were given a node but are not bound yet (`assume`) count like bound ones, so the next decision does not
+give the same room away twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.api import pod_resources
+
+Object = Mapping[str, Any]
+Amounts = dict[str, int]
+
+FINISHED = ("Succeeded", "Failed")
+DEFAULT_CPU = 100
+"""Millicores that a container without a request counts for when nodes are scored, so empty pods spread."""
+DEFAULT_MEMORY = 200 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class PodInfo:
+    """A pod with what the plugins ask of it again and again, worked out once."""
+
+    pod: Object
+    requests: Amounts
+    scoring: tuple[int, int]
+    """(cpu, memory) with defaults for containers that ask for nothing."""
+    ports: tuple[tuple[str, str, int], ...]
+    """Host ports: (host IP, protocol, port)."""
+    opinionated: bool
+    """Whether other pods decide where it may go: inter-pod affinity or spread constraints."""
+
+    @property
+    def key(self) -> str:
+        return str(self.pod["metadata"]["uid"])
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        labels: Mapping[str, str] = self.pod["metadata"].get("labels") or {}
+        return labels
+
+    @property
+    def namespace(self) -> str:
+        return str(self.pod["metadata"]["namespace"])
+
+    @staticmethod
+    def of(pod: Object) -> PodInfo:
+        spec = pod["spec"]
+        requests = pod_resources.requests(pod)
+        containers = spec.get("containers") or ()
+        missing = [(c.get("resources") or {}).get("requests") or {} for c in containers]
+        cpu = requests.get("cpu", 0) + DEFAULT_CPU * sum("cpu" not in r for r in missing)
+        memory = requests.get("memory", 0) + DEFAULT_MEMORY * sum("memory" not in r for r in missing)
+        sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+        ports = tuple(
+            (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])  # noqa: S104
+            for container in (*containers, *sidecars)
+            for port in container.get("ports") or ()
+            if port.get("hostPort")
+        )
+        affinity = spec.get("affinity") or {}
+        opinionated = bool(
+            affinity.get("podAffinity") or affinity.get("podAntiAffinity") or spec.get("topologySpreadConstraints")
+        )
+        return PodInfo(pod, requests, (cpu, memory), ports, opinionated)
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    """A node and the pods on it."""
+
+    node: Object
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Object, ...] = ()
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each image that is there, under each of its names."""
+    allocatable: Amounts = field(default_factory=dict)
+    used: Amounts = field(default_factory=dict)
+    scoring: tuple[int, int] = (0, 0)
+    pods: dict[str, PodInfo] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.node["metadata"]["name"])
+
+    def replace(self, node: Object) -> None:
+        """The node object changed; its pods stay."""
+        self.node = node
+        self.labels = node["metadata"].get("labels") or {}
+        self.taints = tuple((node.get("spec") or {}).get("taints") or ())
+        status = node.get("status") or {}
+        self.allocatable = pod_resources.amounts(status.get("allocatable"))
+        self.images = {
+            name: image.get("sizeBytes") or 0
+            for image in status.get("images") or ()
+            for name in image.get("names") or ()
+        }
+
+    def add(self, info: PodInfo) -> None:
+        self.pods[info.key] = info
+        self._count(info, 1)
+
+    def remove(self, uid: str) -> None:
+        info = self.pods.pop(uid, None)
+        if info is not None:
+            self._count(info, -1)
+
+    def _count(self, info: PodInfo, sign: int) -> None:
+        for name, amount in info.requests.items():
+            self.used[name] = self.used.get(name, 0) + sign * amount
+        cpu, memory = self.scoring
+        self.scoring = (cpu + sign * info.scoring[0], memory + sign * info.scoring[1])
+
+
+class Snapshot:
+    """All nodes; pods found by uid. Not thread-safe; used on one event loop."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, NodeInfo] = {}
+        self._where: dict[str, str] = {}
+        self._opinionated: dict[str, str] = {}
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        """Labels of each namespace."""
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.nodes())
+
+    def namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        """An informer's event about a namespace."""
+        if new is not None:
+            self.namespaces[new["metadata"]["name"]] = new["metadata"].get("labels") or {}
+        elif old is not None:
+            self.namespaces.pop(old["metadata"]["name"], None)
+
+    def nodes(self) -> Iterator[NodeInfo]:
+        """Nodes that exist (pods may be known before their node is)."""
+        return (info for info in self._nodes.values() if info.node)
+
+    def node(self, name: str) -> NodeInfo | None:
+        info = self._nodes.get(name)
+        return info if info and info.node else None
+
+    def pods(self) -> Iterator[tuple[PodInfo, NodeInfo]]:
+        for node in self.nodes():
+            for pod in node.pods.values():
+                yield pod, node
+
+    def opinionated(self) -> Iterator[tuple[PodInfo, NodeInfo]]:
+        """Only the pods with terms about other pods."""
+        for uid, name in self._opinionated.items():
+            node = self._nodes[name]
+            if node.node:
+                yield node.pods[uid], node
+
+    def node_changed(self, old: Object | None, new: Object | None) -> None:
+        """An informer's event about a node."""
+        if new is not None:
+            self._info(new["metadata"]["name"]).replace(new)
+        elif old is not None:
+            self._info(old["metadata"]["name"]).node = {}
+            self._forget_empty(old["metadata"]["name"])
+
+    def place(self, info: PodInfo, node: str) -> None:
+        """The pod is on `node`, or will be; whatever was known of it before is replaced."""
+        self.remove(info.key)
+        self._info(node).add(info)
+        self._where[info.key] = node
+        if info.opinionated:
+            self._opinionated[info.key] = node
+
+    def remove(self, uid: str) -> None:
+        """The pod is gone, finished, or was not bound after all."""
+        name = self._where.pop(uid, None)
+        self._opinionated.pop(uid, None)
+        if name is not None:
+            self._nodes[name].remove(uid)
+            self._forget_empty(name)
+
+    def placed(self, uid: str) -> str:
+        """The node that the pod is counted on, "" if none."""
+        return self._where.get(uid, "")
+
+    def _info(self, name: str) -> NodeInfo:
+        return self._nodes.setdefault(name, NodeInfo({}))
+
+    def _forget_empty(self, name: str) -> None:
+        info = self._nodes[name]
+        if not info.node and not info.pods:
+            del self._nodes[name]
