@@ -1,0 +1,133 @@
+"""Feeds the watch caches from the store: one list at start, then one watch over everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+
+from tiphys.apiserver.cache import Objects, ResourceCache, Waiters
+from tiphys.apiserver.codec import Obj
+from tiphys.apiserver.entries import Change, Stored
+from tiphys.base.errors import ServiceUnavailable
+from tiphys.store.types import Compacted, Event, Store
+
+log = logging.getLogger(__name__)
+
+
+class Caches(Objects):
+    """All watch caches. `load()` once, then `run()` for as long as the server lives."""
+
+    def __init__(self, store: Store, resources: Iterable[Stored]) -> None:
+        self._by_resource: dict[tuple[str, str], ResourceCache] = {}
+        self._by_prefix: dict[str, ResourceCache] = {}
+        super().__init__(self._by_resource)
+        self._store = store
+        self._waiters = Waiters()
+        self._handed: dict[str, tuple[bytes, Obj]] = {}
+        self.current = 0
+        """The revision up to which the caches show everything."""
+        for stored in resources:
+            self._add(ResourceCache(stored))
+
+    def of(self, group: str, plural: str) -> ResourceCache:
+        """The cache of a stored resource. Raises KeyError."""
+        return self._by_resource[group, plural]
+
+    def all(self) -> list[ResourceCache]:
+        return list(self._by_resource.values())
+
+    async def load(self) -> None:
+        """Read everything that is stored."""
+        page = await self._store.list("")
+        for cache in self._by_resource.values():
+            cache.floor = cache.last_revision = page.revision
+        for row in page.rows:
+            cache_of = self._cache_of(row.key)
+            if cache_of is not None:
+                cache_of.load(row)
+        self.current = page.revision
+
+    async def run(self) -> None:
+        """Follow the store until cancelled. If it cut us off, everything is read again and all watches end."""
+        while not await self._follow():
+            log.warning("the watch cache fell behind the store and reads everything again")
+            self._end_watches()
+            for cache in self.all():
+                self._add(ResourceCache(cache.stored))
+            await self.load()
+            self._waiters.reached(self.current)
+        self._end_watches()
+
+    async def _follow(self) -> bool:
+        """Apply what the store publishes; True when the store was closed, False when it cut us off."""
+        try:
+            async with self._store.watch("", self.current) as batches:
+                async for batch in batches:
+                    self._apply(batch)
+        except Compacted:
+            return False
+        return True
+
+    def _end_watches(self) -> None:
+        for cache in self.all():
+            for watcher in list(cache.watchers()):
+                watcher.close()
+
+    def hand_over(self, key: str, value: bytes, obj: Obj) -> None:
+        """Leave the decoded form of a value that is about to be written, so that nobody decodes it again."""
+        self._handed[key] = (value, obj)
+
+    async def wait(self, revision: int, seconds: float | None = None) -> bool:
+        """Return True when the caches show `revision`, False if they do not within `seconds`."""
+        if revision <= self.current:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._waiters.add(revision)
+        except TimeoutError:
+            return False
+        return True
+
+    def require(self, group: str, plural: str) -> ResourceCache:
+        """The cache of a resource that must exist. Raises ServiceUnavailable."""
+        try:
+            return self.of(group, plural)
+        except KeyError:
+            raise ServiceUnavailable(f"the resource {plural}.{group} has no storage yet") from None
+
+    async def replay(self, cache: ResourceCache, after: int, upto: int) -> AsyncIterator[Change]:
+        """Changes of one resource from the store's log, up to revision `upto`. Raises Compacted."""
+        if after >= upto:
+            return
+        # Over all keys: the log surely has an event at `upto`, but perhaps not one of this resource.
+        async with self._store.watch("", after) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if event.row.key.startswith(cache.stored.prefix) and event.row.revision <= upto:
+                        yield cache.change_of(event)
+                if batch[-1].row.revision >= upto:
+                    return
+
+    def _add(self, cache: ResourceCache) -> None:
+        stored = cache.stored
+        self._by_resource[stored.group, stored.plural] = self._by_prefix[stored.prefix] = cache
+
+    def _cache_of(self, key: str) -> ResourceCache | None:
+        first = key.find("/")
+        return self._by_prefix.get(key[: key.find("/", first + 1) + 1])
+
+    def _apply(self, batch: tuple[Event, ...]) -> None:
+        for event in batch:
+            row = event.row
+            cache = self._cache_of(row.key)
+            if cache is not None:
+                handed = self._handed.pop(row.key, None)
+                obj = handed[1] if handed is not None and not event.deleted and handed[0] == row.value else None
+                try:
+                    cache.apply(event, obj)
+                except (ValueError, KeyError, TypeError):
+                    # One unreadable row must not stop the feed of all others.
+                    log.exception("the row %s at revision %d cannot be read", row.key, row.revision)
+        self.current = batch[-1].row.revision
+        self._waiters.reached(self.current)

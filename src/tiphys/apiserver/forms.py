@@ -1,0 +1,159 @@
+"""The forms in which an object can be shown: as stored, in another version, as metadata only, as a Table row.
+
+A Form renders one Entry; the plain one only joins bytes. Lists, single objects and watch events are all made from
+the same Forms, so that a new form works everywhere at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.entries import Entry
+
+Object = Mapping[str, Any]
+META_GROUP = "meta.k8s.io"
+
+
+class Form:
+    """Objects as they are stored: nothing is decoded."""
+
+    name = "plain"
+    """Watches with forms of the same name share an event's bytes."""
+
+    def __init__(self, cache: ResourceCache, kind: str, api_version: str) -> None:
+        self.cache, self.kind, self.api_version = cache, kind, api_version
+
+    def body(self, entry: Entry) -> bytes:
+        """The object alone."""
+        return self.cache.head + entry.item[1:]
+
+    def obj(self, entry: Entry) -> Object:
+        """The object decoded; shared, never change it."""
+        return self.cache.obj(entry)
+
+    def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
+        """A whole list: one join over the entries' bytes."""
+        head = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[' % (
+            self.kind.encode(),
+            self.api_version.encode(),
+            orjson.dumps(metadata),
+        )
+        if not entries:
+            return head + b"]}"
+        items = [entry.item for entry in entries]
+        items[0] = head + items[0]
+        items[-1] += b"]}"
+        return b",".join(items)
+
+    def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
+        """A whole list, decoded; its items are shared."""
+        items = [self.obj(entry) for entry in entries]
+        return {"kind": f"{self.kind}List", "apiVersion": self.api_version, "metadata": dict(metadata), "items": items}
+
+    def bookmark(self, revision: int, annotations: Object | None = None) -> dict[str, Any]:
+        """The object of a BOOKMARK event."""
+        metadata: dict[str, Any] = {"resourceVersion": str(revision)}
+        if annotations:
+            metadata["annotations"] = dict(annotations)
+        return {"kind": self.kind, "apiVersion": self.api_version, "metadata": metadata}
+
+    def event(self, type: str, entry: Entry) -> bytes:
+        """One line of a watch."""
+        return b"".join((b'{"type":"', type.encode(), b'","object":', self.body(entry), b"}\n"))
+
+
+class DecodedForm(Form):
+    """Base of the forms that need the object decoded."""
+
+    def body(self, entry: Entry) -> bytes:
+        return orjson.dumps(self.obj(entry))
+
+    def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
+        return orjson.dumps(self.list_obj(entries, metadata))
+
+
+class ConvertedForm(DecodedForm):
+    """Objects in a served version that is not the stored one."""
+
+    def __init__(
+        self, cache: ResourceCache, kind: str, api_version: str, convert: Callable[[Object], dict[str, Any]]
+    ) -> None:
+        super().__init__(cache, kind, api_version)
+        self.name = f"as {kind} {api_version}"
+        self._convert = convert
+
+    def obj(self, entry: Entry) -> Object:
+        out = self._convert(self.cache.obj(entry))
+        out["kind"], out["apiVersion"] = self.kind, self.api_version
+        return out
+
+
+class PartialForm(DecodedForm):
+    """PartialObjectMetadata: for clients that only follow metadata."""
+
+    def __init__(self, cache: ResourceCache, version: str) -> None:
+        super().__init__(cache, "PartialObjectMetadata", f"{META_GROUP}/{version}")
+        self.name = f"metadata {version}"
+
+    def obj(self, entry: Entry) -> Object:
+        return partial(self.cache.obj(entry), self.api_version)
+
+
+def partial(obj: Object, api_version: str) -> dict[str, Any]:
+    """The PartialObjectMetadata of an object."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": obj["metadata"]}
+
+
+class TableForm(DecodedForm):
+    """Tables, as `kubectl get` prints them. `rows` makes cells; `include` is the query's includeObject."""
+
+    def __init__(
+        self,
+        form: Form,
+        version: str,
+        definitions: Sequence[Object],
+        cells: Callable[[Object], list[Any]],
+        include: str,
+    ) -> None:
+        super().__init__(form.cache, "Table", f"{META_GROUP}/{version}")
+        self.name = f"table {version} {include} {form.name}"
+        self._form, self._definitions, self._cells = form, definitions, cells
+        self._include = include or "Metadata"
+
+    def obj(self, entry: Entry) -> Object:
+        metadata = {"resourceVersion": str(entry.revision)}
+        return self._table(metadata, [self._row(entry)])
+
+    def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
+        return self._table(metadata, [self._row(entry) for entry in entries])
+
+    def bookmark(self, revision: int, annotations: Object | None = None) -> dict[str, Any]:
+        plain = self._form.bookmark(revision, annotations)
+        shown = partial(plain, f"{META_GROUP}/v1")
+        table = self._table({"resourceVersion": str(revision)}, [])
+        # Upstream's bookmark is a Table whose only row has no cells worth printing.
+        table["rows"] = [{"cells": ["" for _ in self._definitions], "object": shown}]
+        return table
+
+    def _table(self, metadata: Object, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "kind": "Table",
+            "apiVersion": self.api_version,
+            "metadata": dict(metadata),
+            "columnDefinitions": list(self._definitions),
+            "rows": rows,
+        }
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        row: dict[str, Any] = {"cells": self._cells(self.cache.obj(entry))}
+        if self._include == "Object":
+            row["object"] = self._form.obj(entry)
+        elif self._include == "Metadata":
+            row["object"] = partial(self.cache.obj(entry), self.api_version)
+        else:
+            row["object"] = None
+        return row

@@ -1,0 +1,109 @@
+"""The outermost link of the chain: whatever goes wrong inside becomes an answer that says so.
+
+ApiErrors become their Status, the store's errors the ApiError that they mean, anything else is logged and becomes a
+500 that gives nothing away. Also sets the headers that every answer carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tiphys.apiserver.types import RequestInfo
+from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout
+from tiphys.base.http.types import Handler, Request, Response
+from tiphys.store.types import Compacted, FutureRevision, StoreError
+
+log = logging.getLogger(__name__)
+
+PANIC = "This request caused apiserver to panic. Look in the logs for details."
+LONG_RUNNING_VERBS = {"watch", "proxy"}
+LONG_RUNNING_SUBRESOURCES = {"proxy", "log", "exec", "attach", "portforward"}
+
+
+def guard(timeout: float) -> Any:
+    """The link; `timeout` is in seconds and spares watches, proxies and reads, which never wait for the store."""
+
+    def middleware(handler: Handler) -> Handler:
+        async def link(request: Request) -> Response:
+            try:
+                response = await _answer(handler, request, timeout)
+            except ApiError as error:
+                response = failure(request, error)
+            except StoreError as error:
+                response = failure(request, of_store(error))
+            except Exception:  # the boundary between one request and the server
+                log.exception("%s %s failed", request.method, request.path)
+                response = failure(request, InternalError(PANIC))
+            if not request.local:
+                _common_headers(request, response)
+            return response
+
+        return link
+
+    return middleware
+
+
+async def _answer(handler: Handler, request: Request, timeout: float) -> Response:
+    if request.method == "GET" or "watch" in request.query_string:
+        return await handler(request)
+    try:
+        async with asyncio.timeout(timeout) as deadline:
+            request.attributes["deadline"] = deadline
+            return await handler(request)
+    except TimeoutError:
+        message = "request did not complete within the allotted timeout"
+        raise Timeout(f"Timeout: {message}", details={}) from None
+
+
+def long_running(info: RequestInfo) -> bool:
+    """Whether a request may last: it holds no slot and has no timeout."""
+    return info.verb in LONG_RUNNING_VERBS or info.subresource in LONG_RUNNING_SUBRESOURCES
+
+
+def of_store(error: StoreError) -> ApiError:
+    """What an error of the store means to a client of the API."""
+    if isinstance(error, Compacted):
+        return Gone(f"The resourceVersion for the provided watch is too old: {error}")
+    if isinstance(error, FutureRevision):
+        return Timeout(f"Too large resource version: {error.wanted}, current: {error.current}", retry_after=1)
+    return ServiceUnavailable(str(error), retry_after=1)
+
+
+def failure(request: Request, error: ApiError) -> Response:
+    """The answer that an error stands for."""
+    status = error.status()
+    headers = {"Content-Type": "application/json"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return status_response(request, error.code, status, headers)
+
+
+def status_response(
+    request: Request, code: int, status: Mapping[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """A Status (or any small object) as an answer."""
+    if request.local:
+        return Response(code, headers or {}, obj=status)
+    return Response(code, headers or {"Content-Type": "application/json"}, orjson.dumps(status))
+
+
+def _common_headers(request: Request, response: Response) -> None:
+    headers = response.headers
+    headers["Audit-Id"] = request.attributes.get("audit-id") or new_audit_id()
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-cache, private"
+    for text in request.attributes.get("warnings", ()):
+        value = '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        headers["Warning"] = f"{headers['Warning']}, {value}" if "Warning" in headers else value
+
+
+def new_audit_id() -> str:
+    """A random UUID's text form, for one request."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -1,0 +1,121 @@
+"""Content negotiation: which form of an answer the client accepts, which form its body has.
+
+Answers are JSON or YAML; GET and LIST also as a Table or as PartialObjectMetadata (API reference, Receiving
+resources as Tables). What is not served is refused with 406 or 415, except that a client that accepts several forms
+(kubectl asks for protobuf, then JSON) gets the first one that is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.base.errors import NotAcceptable, UnsupportedMediaType
+from tiphys.base.http.types import Request, Response
+
+JSON, YAML = "application/json", "application/yaml"
+SERVED = {JSON: JSON, YAML: YAML, "*/*": JSON, "application/*": JSON, "": JSON, "text/*": JSON}
+TRANSFORMS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
+GZIP_FROM = 128 * 1024
+"""Answers from this size on (bytes) are compressed for clients that take gzip, as upstream."""
+REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The form of an answer: its type and, if any, the kind that the object is to be shown as."""
+
+    type: str = JSON
+    shown_as: str = ""
+    """"", Table, PartialObjectMetadata or PartialObjectMetadataList."""
+    version: str = "v1"
+    """Of meta.k8s.io, for Table and PartialObjectMetadata."""
+
+    @property
+    def plain(self) -> bool:
+        return self.type == JSON and not self.shown_as
+
+
+PLAIN = Media()
+_known: dict[str, Media | None] = {"": PLAIN, JSON: PLAIN, "*/*": PLAIN}
+
+
+def accepted(request: Request) -> Media:
+    """The form of the answer. Raises NotAcceptable."""
+    header = request.headers.get("accept", "")
+    if header in _known:
+        media = _known[header]
+    else:
+        media = _choose(header)
+        if len(_known) < REMEMBERED:
+            _known[header] = media
+    if media is None:
+        raise NotAcceptable(
+            f"only the following media types are accepted: {JSON}, {YAML}",
+        )
+    return media
+
+
+def _choose(header: str) -> Media | None:
+    candidates = []
+    for order, part in enumerate(header.split(",")):
+        type, *params = (piece.strip() for piece in part.split(";"))
+        options = dict(param.partition("=")[::2] for param in params)
+        try:
+            quality = float(options.get("q", "1"))
+        except ValueError:
+            quality = 1.0
+        candidates.append((-quality, order, type, options))
+    for _, _, type, options in sorted(candidates, key=lambda candidate: candidate[:2]):
+        media = _media(type, options)
+        if media is not None:
+            return media
+    return None
+
+
+def _media(type: str, options: dict[str, str]) -> Media | None:
+    served = SERVED.get(type)
+    if served is None or options.get("q") == "0":
+        return None
+    shown_as = options.get("as", "")
+    if not shown_as:
+        return Media(served)
+    if shown_as not in TRANSFORMS or options.get("g") != "meta.k8s.io" or options.get("v") not in ("v1", "v1beta1"):
+        return None
+    return Media(served, shown_as, options["v"])
+
+
+def body_type(request: Request) -> str:
+    """JSON or YAML: the form of the body. Raises UnsupportedMediaType."""
+    header = request.headers.get("content-type", "")
+    type = header.partition(";")[0].strip().lower()
+    if type in ("", JSON):
+        return JSON
+    if type in (YAML, "application/x-yaml", "text/yaml"):
+        return YAML
+    raise UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: " f"{JSON}, {YAML}"
+    )
+
+
+def dump(value: Any, media: Media) -> bytes:
+    """Encode a decoded answer in the media's type."""
+    if media.type == YAML:
+        import yaml
+
+        text: str = yaml.safe_dump(value, default_flow_style=False, sort_keys=True, allow_unicode=True)
+        return text.encode()
+    import orjson
+
+    return orjson.dumps(value)
+
+
+def compress(request: Request, response: Response) -> Response:
+    """Gzip a large answer if the client takes it."""
+    if len(response.body) >= GZIP_FROM and "gzip" in request.headers.get("accept-encoding", ""):
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        response.body = packer.compress(response.body) + packer.flush()
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    return response

@@ -1,0 +1,76 @@
+"""Writes: compare-and-swap on the store, then wait until the watch cache shows it.
+
+The only module of the API server that calls the store's writing methods, so what every write needs is here once:
+the bytes are encoded once, the decoded object is left for the cache, and nobody is answered before the cache, hence
+every reader, has the write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.apiserver import codec
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.codec import Obj
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.feed import Caches
+from tiphys.store.types import Mismatch, Row, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes, and which object's change made them write (the store's actor and cause columns)."""
+
+    actor: str = ""
+    cause: str = ""
+
+
+class Storage:
+    """The store and the caches over it."""
+
+    def __init__(self, store: Store, caches: Caches) -> None:
+        self._store, self.caches = store, caches
+
+    async def create(self, cache: ResourceCache, key: str, obj: Mapping[str, Any], author: Author) -> Entry:
+        """Write a new object. Raises Mismatch when `key` exists."""
+        return await self._put(cache, key, obj, 0, author)
+
+    async def replace(self, cache: ResourceCache, old: Entry, obj: Mapping[str, Any], author: Author) -> Entry:
+        """Write `obj` over `old`. Raises Mismatch when there is a newer one; the cache then has it."""
+        try:
+            return await self._put(cache, old.key, obj, old.revision, author)
+        except Mismatch as error:
+            await self._catch_up(error)
+            raise
+
+    async def remove(self, cache: ResourceCache, old: Entry, author: Author) -> Entry:
+        """Delete `old`; returns it at the deletion's revision. Raises Mismatch like `replace`."""
+        try:
+            row = await self._store.delete(old.key, expect=old.revision, actor=author.actor, cause=author.cause)
+        except Mismatch as error:
+            await self._catch_up(error)
+            raise
+        if row is None:
+            raise Mismatch(old.key, None)
+        await self.caches.wait(row.revision)
+        return cache.entry_of(Row(old.key, row.value, row.revision, old.created))
+
+    async def _put(
+        self, cache: ResourceCache, key: str, obj: Mapping[str, Any], expect: int, author: Author
+    ) -> Entry:
+        stored = cache.stored
+        value = codec.encode(obj, stored.kind, stored.api_version)
+        own = Obj(obj)
+        own["metadata"] = dict(obj["metadata"])
+        self.caches.hand_over(key, value, own)
+        row = await self._store.put(key, value, expect=expect, actor=author.actor, cause=author.cause)
+        await self.caches.wait(row.revision)
+        entry = cache.at(key)
+        return entry if entry is not None and entry.revision == row.revision else cache.entry_of(row)
+
+    async def _catch_up(self, error: Mismatch) -> None:
+        """Another writer was faster: wait until the cache shows what they wrote."""
+        revision = error.current.revision if error.current is not None else await self._store.revision()
+        await self.caches.wait(revision)

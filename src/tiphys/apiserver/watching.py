@@ -1,0 +1,170 @@
+"""WATCH: a stream of events from the cache, for HTTP, WebSocket and local clients alike.
+
+A watch starts after a revision (from the cache's recent history, else from the store's log, else 410), or with the
+current objects as ADDED events, with `sendInitialEvents` followed by a bookmark that says so (KEP-3157). Bookmarks
+go out once a minute to those who allow them. All due events of a watch are sent in one write.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.feed import Caches
+from tiphys.apiserver.forms import Form
+from tiphys.apiserver.timers import Timer, Timers
+from tiphys.apiserver.watcher import Item, Watcher
+from tiphys.base.errors import ApiError, Gone
+from tiphys.store.types import Compacted
+
+BOOKMARK_SECONDS = 60.0
+LONGEST_SECONDS = 1800
+"""Watches without timeoutSeconds end after once to twice this long, as upstream's --min-request-timeout."""
+INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
+AT_ONCE = 500
+"""Initial events rendered in one go; then the stream is given a chance to send them."""
+
+
+@dataclass(slots=True)
+class Start:
+    """Where a watch begins: what to show first, and what the watcher does not cover yet."""
+
+    watcher: Watcher
+    initial: Sequence[Entry] = ()
+    mark: bool = False
+    """Whether a bookmark closes the initial events."""
+    resumed: bool = False
+    """Whether older changes must be read from the store's log first; the watcher is not subscribed yet."""
+
+
+class Bookmarks:
+    """Sends every watch that wants them a bookmark a minute. Without such watches there is no timer."""
+
+    def __init__(self, timers: Timers, caches: Caches) -> None:
+        self._timers, self._caches = timers, caches
+        self._watchers: set[Watcher] = set()
+        self._armed = False
+
+    def add(self, watcher: Watcher) -> None:
+        self._watchers.add(watcher)
+        if not self._armed:
+            self._armed = True
+            self._timers.after(BOOKMARK_SECONDS, self._send)
+
+    def discard(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+
+    def _send(self) -> None:
+        self._armed = bool(self._watchers)
+        for watcher in self._watchers:
+            watcher.bookmark(self._caches.current)
+        if self._armed:
+            self._timers.after(BOOKMARK_SECONDS, self._send)
+
+
+class Watches:
+    """Opens watches on the caches."""
+
+    def __init__(self, caches: Caches, timers: Timers) -> None:
+        self._caches, self._timers = caches, timers
+        self._bookmarks = Bookmarks(timers, caches)
+        self._random = random.Random()  # noqa: S311 - spreads the ends of watches, nothing secret
+
+    def from_now(self, cache: ResourceCache, watcher: Watcher, initial: Sequence[Entry], *, mark: bool) -> Start:
+        """Show `initial`, which was read in this step of the event loop, and what comes after it."""
+        watcher.after = self._caches.current
+        cache.subscribe(watcher)
+        return Start(watcher, initial, mark)
+
+    def after(self, cache: ResourceCache, watcher: Watcher, revision: int) -> Start:
+        """Everything after `revision`."""
+        watcher.after = revision
+        if revision >= cache.floor:
+            for change in cache.history(revision):
+                watcher.offer(change)
+            cache.subscribe(watcher)
+            return Start(watcher)
+        return Start(watcher, resumed=True)
+
+    async def items(
+        self, cache: ResourceCache, start: Start, *, bookmarks: bool, timeout: float
+    ) -> AsyncIterator[list[Item]]:
+        """Batches of events until the watch ends. Raises Gone when the log no longer reaches back."""
+        watcher = start.watcher
+        seconds = timeout or LONGEST_SECONDS * (1 + self._random.random())
+        timer: Timer = self._timers.after(seconds, watcher.close)
+        if bookmarks:
+            self._bookmarks.add(watcher)
+        try:
+            if start.resumed:
+                async for batch in self._catch_up(cache, watcher):
+                    yield batch
+            while batch := await watcher.next():
+                yield batch
+        finally:
+            timer.cancel()
+            self._bookmarks.discard(watcher)
+            cache.unsubscribe(watcher)
+
+    async def _catch_up(self, cache: ResourceCache, watcher: Watcher) -> AsyncIterator[list[Item]]:
+        """Changes that only the store's log still has; then the watcher takes over without a gap."""
+        revision = watcher.after
+        try:
+            while revision < cache.floor:
+                goal = self._caches.current
+                async for change in self._caches.replay(cache, revision, goal):
+                    watcher.offer(change)
+                    if batch := watcher.taken():
+                        yield batch
+                revision = goal
+        except Compacted as error:
+            raise Gone(f"too old resource version: {error.wanted} ({error.oldest})") from error
+        watcher.after = revision
+        for change in cache.history(revision):
+            watcher.offer(change)
+        cache.subscribe(watcher)
+
+
+async def lines(form: Form, start: Start, items: AsyncIterator[list[Item]]) -> AsyncIterator[bytes]:
+    """The watch as JSON lines; what goes wrong becomes an ERROR event, as the API reference has it."""
+    try:
+        for first in range(0, len(start.initial), AT_ONCE):
+            yield b"".join([form.event("ADDED", entry) for entry in start.initial[first : first + AT_ONCE]])
+        if start.mark:
+            yield _line("BOOKMARK", form.bookmark(start.watcher.after, INITIAL_EVENTS_END))
+        async for batch in items:
+            yield b"".join([_render(form, item) for item in batch])
+    except ApiError as error:
+        yield _line("ERROR", error.status())
+
+
+async def objects(form: Form, start: Start, items: AsyncIterator[list[Item]]) -> AsyncIterator[dict[str, Any]]:
+    """The watch for a local client: decoded, shared objects."""
+    try:
+        for entry in start.initial:
+            yield {"type": "ADDED", "object": form.obj(entry)}
+        if start.mark:
+            yield {"type": "BOOKMARK", "object": form.bookmark(start.watcher.after, INITIAL_EVENTS_END)}
+        async for batch in items:
+            for type, what in batch:
+                shown = form.bookmark(what) if isinstance(what, int) else form.obj(what.subject(type))
+                yield {"type": type, "object": shown}
+    except ApiError as error:
+        yield {"type": "ERROR", "object": error.status()}
+
+
+def _render(form: Form, item: Item) -> bytes:
+    type, what = item
+    if isinstance(what, int):
+        return _line("BOOKMARK", form.bookmark(what))
+    return what.form((type, form.name), form.event)
+
+
+def _line(type: str, obj: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": type, "object": obj}) + b"\n"
