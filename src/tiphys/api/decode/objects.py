@@ -1,0 +1,254 @@
+"""Parsed objects to canonical objects: unknown fields pruned, types checked, empty values as Go writes them.
+
+A `Decoder` builds one plain function a type, on first use, from closures over dicts: about 25 us for a pod. It
+returns new dicts and leaves its input alone (raw values are shared with it).
+
+What "canonical" means, field by field (fields.txt has the facts): null is absence; a value that is not a pointer
+vanishes when it is empty; fields without omitempty and structs are always there. So what a client sent and
+what the server would have written compare equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tiphys.api.decode import values
+from tiphys.api.decode.values import Mismatch
+from tiphys.api.schema import Definitions, Field, Shape, Type
+
+Convert = Callable[[Any, "Pass"], Any]
+Entry = tuple[Any, Convert | None, bool]
+"""Python type on the fast path (None: always convert), converter, whether empty values are kept."""
+
+_MISSING = object()
+_STRUCTS = ("object", "time", "micro-time", "int-or-string", "quantity")
+"""Shapes that are structs in Go: omitempty does not leave them out."""
+_TYPES: dict[str, type] = {"string": str, "boolean": bool, "object": dict, "map": dict, "array": list}
+_ZERO: dict[str, Any] = {
+    "string": "", "bytes": None, "int32": 0, "int64": 0, "number": 0, "boolean": False, "quantity": "0",
+    "time": None, "micro-time": None, "int-or-string": 0, "raw": None, "any": None, "array": None, "map": None,
+}  # fmt: skip
+_GO = {"string": "string", "boolean": "bool", "number": "float64", "bytes": "[]uint8", "raw": "runtime.RawExtension"}
+
+
+class Pass:
+    """One decoding: counts what the fast path cannot name. `keys` is how many keys were seen."""
+
+    __slots__ = ("keys", "unknown")
+
+    def __init__(self) -> None:
+        self.unknown = False
+        self.keys = 0
+
+
+class DecodeError(ValueError):
+    """The first thing wrong, worded as Go's decoder does."""
+
+    def __init__(self, detail: str, mismatch: Mismatch | None = None) -> None:
+        super().__init__(detail)
+        self.mismatch = mismatch
+        self.struct = ""
+        self.path: list[str] = []
+
+    def __str__(self) -> str:
+        if self.mismatch is None:
+            return str(self.args[0])
+        where = f"Go struct field {self.struct}.{'.'.join(reversed(self.path))}" if self.path else "Go value"
+        return f"json: cannot unmarshal {self.mismatch.found} into {where} of type {self.mismatch.wanted}"
+
+
+class Decoder:
+    """Decoding functions by type name."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._built: dict[str, Convert] = {}
+
+    def decode(self, value: Any, type: Type, state: Pass | None = None) -> dict[str, Any]:
+        """The canonical form of `value`. Raises DecodeError."""
+        if value.__class__ is not dict:
+            raise DecodeError("", Mismatch(values.json_type(value), _go_name(type.name)))
+        out: dict[str, Any] = self._of(type.name, type)(value, state or Pass())
+        return out
+
+    def empty(self, type: Type) -> dict[str, Any]:
+        """An object of `type` in which nothing is set, as Go writes it."""
+        out: dict[str, Any] = self._of(type.name, type)({}, Pass())
+        return out
+
+    def _of(self, name: str, type: Type | None = None) -> Convert:
+        found = self._built.get(name)
+        if found is None:
+            found = self._built[name] = _object(type or self._definitions.type(name), self)
+        return found
+
+    def entry(self, field: Field) -> Entry:
+        shape = field.shape
+        # An empty list is stored as none (protobuf has no such difference): null where it is always written.
+        keep = field.pointer or shape.kind in _STRUCTS or (field.always and shape.kind not in ("array", "map"))
+        return _TYPES.get(shape.kind), self.converter(shape), keep
+
+    def converter(self, shape: Shape) -> Convert | None:
+        """None: a value of the right Python type is fine as it is."""
+        kind = shape.kind
+        if kind == "object":
+            return lambda value, state, name=shape.type: self._of(name)(value, state)  # type: ignore[misc]
+        if kind == "array":
+            return _array(self, _item(shape))
+        if kind == "map":
+            return _map(self, _item(shape))
+        return _SCALARS[kind]
+
+    def zero(self, shape: Shape) -> Any:
+        """What null stands for inside lists and maps, and in fields that are always written."""
+        if shape.kind == "object":
+            return self._of(shape.type)({}, Pass())
+        return _ZERO[shape.kind]
+
+
+def _item(shape: Shape) -> Shape:
+    assert shape.items is not None, "arrays and maps have items"
+    return shape.items
+
+
+def _object(type: Type, decoder: Decoder) -> Convert:
+    """The function that decodes one type; nested types are built when they are first met."""
+    entries: dict[str, Entry] = {}
+    always: list[tuple[str, Shape, bool]] = []
+    omit_zero = [field.name for field in type.fields.values() if field.omit_zero]
+    for field in type.fields.values():
+        entries[field.name] = decoder.entry(field)
+        if not field.pointer and not field.omit_zero and _always_written(field):
+            always.append((field.name, field.shape, False))
+        elif field.pointer and field.always:
+            always.append((field.name, field.shape, True))
+    struct = type.name.rpartition(".")[2]
+
+    def convert(value: Any, state: Pass) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        state.keys += len(value)
+        key = ""
+        try:
+            for key, item in value.items():
+                entry = entries.get(key)
+                if entry is None:
+                    state.unknown = True
+                    continue
+                if item is None:
+                    continue
+                wanted, change, keep = entry
+                if wanted is None:
+                    item = change(item, state)  # type: ignore[misc]
+                elif item.__class__ is not wanted:
+                    raise Mismatch(values.json_type(item), go_type(type.fields[key].shape))
+                elif change is not None:
+                    item = change(item, state)
+                if keep or item:
+                    out[key] = item
+        except (Mismatch, ValueError) as error:
+            raise _located(error, struct, key) from None
+        for key, shape, null in always:
+            if key not in out:
+                out[key] = None if null else decoder.zero(shape)
+        for key in omit_zero:
+            if out.get(key, _MISSING) in (None, {}):
+                del out[key]
+        return out
+
+    return convert
+
+
+def _always_written(field: Field) -> bool:
+    if field.always:
+        return True
+    return field.shape.kind in _STRUCTS and field.number != ""
+
+
+def _located(error: Exception, struct: str, key: str) -> DecodeError:
+    """The error with one more step of its path; the innermost struct is the one named."""
+    located = error if isinstance(error, DecodeError) else DecodeError(str(error), None)
+    if isinstance(error, Mismatch):
+        located = DecodeError("", error)
+    located.struct = located.struct or struct
+    located.path.append(key)
+    return located
+
+
+def _array(decoder: Decoder, shape: Shape) -> Convert:
+    wanted, change = _TYPES.get(shape.kind), decoder.converter(shape)
+
+    def convert(value: Any, state: Pass) -> list[Any]:
+        if value.__class__ is not list:
+            raise Mismatch(values.json_type(value), "[]" + go_type(shape))
+        out = []
+        for item in value:
+            if item is None:
+                out.append(decoder.zero(shape))
+            elif wanted is not None and item.__class__ is not wanted:
+                raise Mismatch(values.json_type(item), go_type(shape))
+            else:
+                out.append(item if change is None else change(item, state))
+        return out
+
+    return convert
+
+
+def _map(decoder: Decoder, shape: Shape) -> Convert:
+    wanted, change = _TYPES.get(shape.kind), decoder.converter(shape)
+
+    def convert(value: Any, state: Pass) -> dict[str, Any]:
+        if value.__class__ is not dict:
+            raise Mismatch(values.json_type(value), "map[string]" + go_type(shape))
+        state.keys += len(value)
+        out = {}
+        for key, item in value.items():
+            if item is None:
+                out[key] = decoder.zero(shape)
+            elif wanted is not None and item.__class__ is not wanted:
+                raise Mismatch(values.json_type(item), go_type(shape))
+            else:
+                out[key] = item if change is None else change(item, state)
+        return out
+
+    return convert
+
+
+def _raw(value: Any, state: Pass) -> Any:
+    state.keys += count_keys(value)
+    return value
+
+
+def count_keys(value: Any) -> int:
+    """Keys of all objects inside `value`."""
+    if value.__class__ is dict:
+        return len(value) + sum(map(count_keys, value.values()))
+    return sum(map(count_keys, value)) if value.__class__ is list else 0
+
+
+_SCALARS: dict[str, Convert | None] = {
+    "string": None,
+    "boolean": None,
+    "int32": lambda value, _: values.integer(value, "int32"),
+    "int64": lambda value, _: values.integer(value, "int64"),
+    "number": lambda value, _: values.number(value),
+    "bytes": lambda value, _: values.octets(value),
+    "quantity": lambda value, _: values.amount(value),
+    "time": lambda value, _: values.time(value),
+    "micro-time": lambda value, _: values.micro_time(value),
+    "int-or-string": lambda value, _: values.int_or_string(value),
+    "raw": _raw,
+    "any": _raw,
+}
+
+
+def go_type(shape: Shape) -> str:
+    """The Go name of a shape, as errors show it (named string types show as string)."""
+    if shape.items is not None:
+        return ("[]" if shape.kind == "array" else "map[string]") + go_type(shape.items)
+    return _go_name(shape.type) if shape.type else _GO.get(shape.kind, shape.kind)
+
+
+def _go_name(name: str) -> str:
+    """io.k8s.api.core.v1.PodSpec: v1.PodSpec."""
+    return ".".join(name.split(".")[-2:])

@@ -1,0 +1,151 @@
+"""A request's body to a canonical object of the expected kind, with fieldValidation's warnings and refusals.
+
+The endpoints call `Codec.decode` for POST and PUT and `Codec.normalize` for what a patch or an admission
+plugin produced. Wordings are upstream's (endpoints/handlers, serializer/json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.api.decode import body as bodies
+from tiphys.api.decode.objects import DecodeError, Decoder, Pass
+from tiphys.api.decode.strict import unknown_fields
+from tiphys.api.schema import Definitions, Type
+from tiphys.base.errors import BadRequest
+
+STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An object of the expected kind; `warnings` are texts for the Warning header."""
+
+    obj: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the endpoint takes. `others` are further (group, version) pairs that it accepts in the body."""
+
+    group: str
+    version: str
+    kind: str
+    type: Type | None
+    """None: no schema (an opaque custom resource); the object is kept as it came."""
+    others: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class Codec:
+    """Decoding for one set of definitions. Keep one: it caches a function a type."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.decoder = Decoder(definitions)
+
+    def decode(self, body: bytes, content_type: str, expected: Expected, validation: str = WARN) -> Decoded:
+        """Raises BadRequest, UnsupportedMediaType."""
+        try:
+            parsed = bodies.parse(body, content_type)
+        except ValueError as error:
+            raise BadRequest(_unreadable(expected.kind, str(error), body)) from error
+        return self.accept(parsed, expected, validation)
+
+    def accept(self, parsed: bodies.Parsed, expected: Expected, validation: str = WARN) -> Decoded:
+        """As `decode`, for a body that was parsed already (patches, local callers). Raises BadRequest."""
+        value = parsed.value
+        if not isinstance(value, dict):
+            message = f"json: cannot unmarshal {_json_name(value)} into Go value of type struct {{ ... }}"
+            raise BadRequest(_unreadable(expected.kind, f"couldn't get version/kind; json parse error: {message}", b""))
+        api_version, kind = self._check_kind(value, expected)
+        state = Pass()
+        try:
+            obj = self._canonical(value, expected.type, state)
+        except DecodeError as error:
+            raise _refused(kind, api_version, expected.kind, str(error)) from error
+        obj["apiVersion"], obj["kind"] = api_version, kind
+        problems = [] if validation == IGNORE else self._problems(parsed, expected.type, state)
+        if problems and validation == STRICT:
+            raise _refused(kind, api_version, expected.kind, f"strict decoding error: {', '.join(problems)}")
+        self._check_version(api_version, expected)
+        return Decoded(obj, tuple(problems))
+
+    def normalize(self, value: Mapping[str, Any], type: Type | None) -> dict[str, Any]:
+        """The canonical form of an object that is of the right kind. Raises DecodeError."""
+        obj = self._canonical(dict(value), type, Pass())
+        return obj
+
+    def _canonical(self, value: dict[str, Any], type: Type | None, state: Pass) -> dict[str, Any]:
+        return value if type is None else self.decoder.decode(value, type, state)
+
+    def _problems(self, parsed: bodies.Parsed, type: Type | None, state: Pass) -> list[str]:
+        problems = list(parsed.problems)
+        if state.unknown and type is not None:
+            problems += [f'unknown field "{path}"' for path in unknown_fields(parsed.value, type, self.definitions)]
+        # Pruned subtrees are not counted, so an unknown field makes the counts differ: the slow look decides.
+        if parsed.text and type is not None and bodies.key_count(parsed.text) != state.keys:
+            problems += [f'duplicate field "{path}"' for path in bodies.duplicate_fields(parsed.text)]
+        return problems
+
+    def _check_kind(self, value: Mapping[str, Any], expected: Expected) -> tuple[str, str]:
+        """apiVersion and kind, defaulted from the endpoint."""
+        api_version, kind = value.get("apiVersion") or "", value.get("kind") or ""
+        for name, text in (("apiVersion", api_version), ("kind", kind)):
+            if not isinstance(text, str):
+                problem = f"json: cannot unmarshal {_json_name(text)} into Go struct field .{name} of type string"
+                message = f"couldn't get version/kind; json parse error: {problem}"
+                raise BadRequest(_unreadable(expected.kind, message, b""))
+        api_version, kind = api_version or expected.api_version, kind or expected.kind
+        if kind != expected.kind:
+            raise _refused(kind, api_version, expected.kind, self._wrong_kind(api_version, kind, expected))
+        group, version = split_api_version(api_version)
+        foreign = (group, version) not in ((expected.group, expected.version), *expected.others)
+        if foreign and not self.definitions.knows(group, version, kind):
+            raise _refused(kind, api_version, expected.kind, _unregistered(api_version, kind))
+        return api_version, kind
+
+    def _wrong_kind(self, api_version: str, kind: str, expected: Expected) -> str:
+        group, version = split_api_version(api_version)
+        if not self.definitions.knows(group, version, kind):
+            return _unregistered(api_version, kind)
+        package = expected.group.partition(".")[0] or "core"
+        return f"converting (v1.{kind}) to ({package}.{expected.kind}): unknown conversion"
+
+    def _check_version(self, api_version: str, expected: Expected) -> None:
+        if split_api_version(api_version) not in ((expected.group, expected.version), *expected.others):
+            message = f"the API version in the data ({api_version}) does not match the expected API version"
+            raise BadRequest(f"{message} ({expected.api_version})")
+
+
+def split_api_version(api_version: str) -> tuple[str, str]:
+    """apps/v1: ("apps", "v1"); v1: ("", "v1")."""
+    group, slash, version = api_version.rpartition("/")
+    return (group, version) if slash else ("", api_version)
+
+
+def _refused(kind: str, api_version: str, wanted: str, problem: str) -> BadRequest:
+    version = split_api_version(api_version)[1]
+    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {wanted}: {problem}')
+
+
+def _unregistered(api_version: str, kind: str) -> str:
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+
+
+def _unreadable(wanted: str, problem: str, body: bytes) -> str:
+    text = body[:30].decode("utf-8", "replace")
+    tail = " ..." if len(body) > 30 else ""
+    return f"the object provided is unrecognized (must be of type {wanted}): {problem} ({text}{tail})"
+
+
+def _json_name(value: Any) -> str:
+    from tiphys.api.decode.values import json_type
+
+    return json_type(value)
