@@ -17,8 +17,8 @@ except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as Base  # type: ignore[assignment]
 
 MAX_NODES = 1_000_000
-_INT = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan)")
+_INT = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
+_FLOAT = re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan))\Z")
 _INT_TAG, _FLOAT_TAG, _TIME_TAG = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
