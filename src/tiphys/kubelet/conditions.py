@@ -1,0 +1,119 @@
+"""Pod conditions: PodScheduled, PodReadyToStartContainers, Initialized, ContainersReady, Ready. Pure.
+
+Conditions of others (readiness gates, DisruptionTarget ...) are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiphys.base.clock import rfc3339
+from tiphys.kubelet.labels import SandboxRecord
+from tiphys.kubelet.podspec import Object, generation_of, init_containers, is_sidecar, main_containers
+
+OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+Finding = tuple[str, str, str]
+"""(status, reason, message)"""
+
+_YES: Finding = ("True", "", "")
+
+
+def pod_conditions(
+    pod: Object, old: Mapping[str, Any], status: Mapping[str, Any], sandbox: SandboxRecord | None, now: float
+) -> list[dict[str, Any]]:
+    """All conditions of the pod, others' first."""
+    foreign = [condition for condition in old.get("conditions") or () if condition["type"] not in OWNED]
+    containers_ready = _containers_ready(pod, status)
+    findings = {
+        "PodReadyToStartContainers": _YES if sandbox is not None and sandbox.running else ("False", "", ""),
+        "Initialized": _initialized(pod, status),
+        "Ready": _ready(pod, foreign, containers_ready),
+        "ContainersReady": containers_ready,
+        "PodScheduled": _YES,
+    }
+    former = {condition["type"]: condition for condition in old.get("conditions") or ()}
+    made = [_condition(kind, finding, former.get(kind), pod, now) for kind, finding in findings.items()]
+    return [*(dict(condition) for condition in foreign), *made]
+
+
+def _condition(kind: str, finding: Finding, former: Object | None, pod: Object, now: float) -> dict[str, Any]:
+    status, reason, message = finding
+    unchanged = former is not None and former["status"] == status
+    since = former.get("lastTransitionTime") if former is not None and unchanged else None
+    condition = {"type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": since or rfc3339(now)}
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    if generation := generation_of(pod):
+        condition["observedGeneration"] = generation
+    return condition
+
+
+def _names(names: Sequence[str]) -> str:
+    return f"[{' '.join(names)}]"
+
+
+def _entries(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    kinds = ("initContainerStatuses", "containerStatuses")
+    return {entry["name"]: entry for kind in kinds for entry in status.get(kind) or ()}
+
+
+def _containers_ready(pod: Object, status: Mapping[str, Any]) -> Finding:
+    entries = _entries(status)
+    expected = [c["name"] for c in init_containers(pod) if is_sidecar(c)] + [c["name"] for c in main_containers(pod)]
+    unknown = [name for name in expected if name not in entries]
+    unready = [name for name in expected if name in entries and not entries[name]["ready"]]
+    if status["phase"] == "Succeeded" and not unknown:
+        return "False", "PodCompleted", ""
+    if status["phase"] == "Failed":
+        return "False", "PodFailed", ""
+    parts = []
+    if unknown:
+        parts.append(f"containers with unknown status: {_names(unknown)}")
+    if unready:
+        parts.append(f"containers with unready status: {_names(unready)}")
+    return ("False", "ContainersNotReady", ", ".join(parts)) if parts else _YES
+
+
+def _ready(pod: Object, foreign: Sequence[Object], containers_ready: Finding) -> Finding:
+    if containers_ready[0] != "True":
+        return containers_ready
+    states = {condition["type"]: condition["status"] for condition in foreign}
+    parts = []
+    for gate in pod["spec"].get("readinessGates") or ():
+        kind = gate["conditionType"]
+        if kind not in states:
+            parts.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif states[kind] != "True":
+            parts.append(f'the status of pod readiness gate "{kind}" is not "True", but {states[kind]}')
+    return ("False", "ReadinessGatesNotReady", ", ".join(parts)) if parts else _YES
+
+
+def _initialized(pod: Object, status: Mapping[str, Any]) -> Finding:
+    entries = _entries(status)
+    names = [container["name"] for container in init_containers(pod)]
+    unknown = [name for name in names if name not in entries]
+    incomplete = [c["name"] for c in init_containers(pod) if c["name"] in entries and not _done(c, entries[c["name"]])]
+    if status["phase"] == "Succeeded" and not unknown:
+        return "True", "PodCompleted", ""
+    if any(_has_started(entries.get(container["name"])) for container in main_containers(pod)):
+        return _YES
+    parts = []
+    if unknown:
+        parts.append(f"containers with unknown status: {_names(unknown)}")
+    if incomplete:
+        parts.append(f"containers with incomplete status: {_names(incomplete)}")
+    return ("False", "ContainersNotInitialized", ", ".join(parts)) if parts else _YES
+
+
+def _done(container: Object, entry: Mapping[str, Any]) -> bool:
+    return bool(entry["started"] if is_sidecar(container) else entry["ready"])
+
+
+def _has_started(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and (
+        "running" in entry["state"] or "terminated" in entry["state"] or bool(entry.get("lastState"))
+    )

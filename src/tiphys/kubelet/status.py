@@ -1,0 +1,201 @@
+"""A pod's status worked out from what is known of it: phase, conditions, addresses, containers. Pure.
+
+Rules and texts are those of the pod lifecycle in the Kubernetes documentation and of kubelet 1.36.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.base.clock import rfc3339
+from tiphys.kubelet.conditions import pod_conditions
+from tiphys.kubelet.container_status import Facts, Waiting, container_statuses, mark_lost, set_readiness
+from tiphys.kubelet.labels import SandboxRecord
+from tiphys.kubelet.plan import View, was_initialized
+from tiphys.kubelet.podspec import (
+    Object,
+    ephemeral_containers,
+    generation_of,
+    init_containers,
+    is_host_network,
+    is_sidecar,
+    main_containers,
+    should_restart,
+)
+from tiphys.kubelet.resources import qos_class
+
+TERMINAL = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a status is made from."""
+
+    view: View
+    old: Mapping[str, Any]
+    """The status so far: the last one made here, or the API's."""
+    sandbox: SandboxRecord | None
+    waiting: Mapping[str, Waiting]
+    host_ips: Sequence[str]
+    now: float
+    hooking: str = ""
+    over: bool = False
+    """No container runs and none will: the phase may become terminal."""
+    verdict: tuple[str, str] | None = None
+    """(reason, message) when the pod is failed by the kubelet: its deadline, an eviction."""
+
+
+def rejected_status(pod: Object, old: Mapping[str, Any], reason: str, message: str, now: float) -> dict[str, Any]:
+    """Of a pod that the node does not admit."""
+    kept = list(old.get("conditions") or ())
+    status = {
+        "phase": "Failed",
+        "reason": reason,
+        "message": f"Pod was rejected: {message}",
+        "qosClass": qos_class(pod),
+        "startTime": old.get("startTime") or rfc3339(now),
+        "conditions": kept,
+    }
+    if generation := generation_of(pod):
+        status["observedGeneration"] = generation
+    return status
+
+
+def make_status(given: Situation) -> dict[str, Any]:
+    """The whole status."""
+    pod, old = given.view.pod, given.old
+    status: dict[str, Any] = {"qosClass": qos_class(pod), "startTime": old.get("startTime") or rfc3339(given.now)}
+    if generation := generation_of(pod):
+        status["observedGeneration"] = generation
+    facts = Facts(given.view, given.waiting, given.hooking, was_initialized(given.view))
+    _add_containers(facts, pod, old, status)
+    if given.over:
+        mark_lost(status, pod)
+    set_readiness(facts, pod, status)
+    _add_addresses(given, status)
+    status["phase"] = _final_phase(given, pod_phase(pod, status, given.over))
+    _add_reason(given, status)
+    status["conditions"] = pod_conditions(pod, old, status, given.sandbox, given.now)
+    return status
+
+
+def _add_containers(facts: Facts, pod: Object, old: Mapping[str, Any], status: dict[str, Any]) -> None:
+    for kind, containers in (
+        ("initContainerStatuses", init_containers(pod)),
+        ("containerStatuses", main_containers(pod)),
+        ("ephemeralContainerStatuses", ephemeral_containers(pod)),
+    ):
+        if containers or kind == "containerStatuses":
+            status[kind] = container_statuses(facts, containers, old, kind)
+
+
+def _add_addresses(given: Situation, status: dict[str, Any]) -> None:
+    """Host addresses always; the pod's own while its sandbox lives, and afterwards what it had."""
+    if given.host_ips:
+        status["hostIP"] = given.host_ips[0]
+        status["hostIPs"] = [{"ip": address} for address in given.host_ips]
+    addresses: Sequence[str] = given.sandbox.ips if given.sandbox is not None else ()
+    if is_host_network(given.view.pod):
+        addresses = given.host_ips
+    known = [entry["ip"] for entry in given.old.get("podIPs") or ()]
+    if found := list(addresses) or known:
+        status["podIP"] = found[0]
+        status["podIPs"] = [{"ip": address} for address in found]
+
+
+def _final_phase(given: Situation, phase: str) -> str:
+    """No way back from a terminal phase, and none into one while something may still run."""
+    former = str(given.old.get("phase") or "Pending")
+    if former in TERMINAL:
+        return former
+    if given.over and given.verdict is not None:
+        return "Failed"
+    if given.over and phase not in TERMINAL:
+        return "Failed"
+    return former if phase in TERMINAL and not given.over else phase
+
+
+def _add_reason(given: Situation, status: dict[str, Any]) -> None:
+    if given.verdict is not None and status["phase"] == "Failed":
+        status["reason"], status["message"] = given.verdict
+    elif status["phase"] == given.old.get("phase"):
+        for name in ("reason", "message"):
+            if given.old.get(name):
+                status[name] = given.old[name]
+
+
+@dataclass(slots=True)
+class _Count:
+    running: int = 0
+    waiting: int = 0
+    stopped: int = 0
+    succeeded: int = 0
+    final: int = 0
+    """Stopped and not to be started again."""
+    pending_init: int = 0
+    pending_sidecars: int = 0
+    failed_init: bool = False
+
+
+def pod_phase(pod: Object, status: Mapping[str, Any], over: bool) -> str:
+    """Pending, Running, Succeeded or Failed, from container statuses."""
+    count = _Count()
+    states = {entry["name"]: entry for kind in _KINDS for entry in status.get(kind) or ()}
+    for container in init_containers(pod):
+        (_count_sidecar if is_sidecar(container) else _count_init)(count, pod, container, states[container["name"]])
+    for container in main_containers(pod):
+        _count_main(count, pod, container, states[container["name"]])
+    begun = count.stopped or any("running" in states[main["name"]]["state"] for main in main_containers(pod))
+    if count.failed_init:
+        return "Failed"
+    if count.pending_init or (count.pending_sidecars and not begun) or count.waiting:
+        return "Pending"
+    if count.running:
+        return "Running"
+    if not count.stopped:
+        return "Pending"
+    if not over and count.stopped != count.final:
+        return "Running"
+    return "Succeeded" if count.stopped == count.succeeded else "Failed"
+
+
+_KINDS = ("initContainerStatuses", "containerStatuses")
+
+
+def _ended(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How its last run ended: its state, or its last state while it waits to run again."""
+    found = entry["state"].get("terminated")
+    if found is None and "waiting" in entry["state"]:
+        found = (entry.get("lastState") or {}).get("terminated")
+    return found  # type: ignore[no-any-return]  # decoded JSON
+
+
+def _count_init(count: _Count, pod: Object, container: Object, entry: Mapping[str, Any]) -> None:
+    ended = _ended(entry)
+    if ended is None:
+        count.pending_init += 1
+    elif ended["exitCode"] != 0 and not should_restart(pod, container, ended["exitCode"]):
+        count.failed_init = True
+
+
+def _count_sidecar(count: _Count, pod: Object, container: Object, entry: Mapping[str, Any]) -> None:
+    if "running" in entry["state"]:
+        count.running += 1
+        count.pending_sidecars += 0 if entry["started"] else 1
+    elif "waiting" in entry["state"] and _ended(entry) is None:
+        count.pending_sidecars += 1
+        count.waiting += 1
+
+
+def _count_main(count: _Count, pod: Object, container: Object, entry: Mapping[str, Any]) -> None:
+    ended = _ended(entry)
+    if "running" in entry["state"]:
+        count.running += 1
+    elif ended is None:
+        count.waiting += 1
+    else:
+        count.stopped += 1
+        count.final += 0 if should_restart(pod, container, ended["exitCode"]) else 1
+        count.succeeded += 1 if "terminated" in entry["state"] and ended["exitCode"] == 0 else 0
