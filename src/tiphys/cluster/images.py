@@ -1,0 +1,80 @@
+"""The machine's images, for commands: the same content store that the nodes use, without asking any process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiphys.base.clock import SystemClock
+from tiphys.base.errors import Permanent
+from tiphys.cluster import paths
+from tiphys.runtime.images import LocalImages
+from tiphys.runtime.types import Credential, Image
+
+
+def store() -> LocalImages:
+    """The content store that all clusters of this machine share."""
+    directory = paths.images_dir()
+    directory.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
+    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors())
+
+
+def mirrors() -> dict[str, Sequence[str]]:
+    """HOME/mirrors.json: {"docker.io": ["https://mirror.example"]}; none without the file."""
+    file = paths.home() / "mirrors.json"
+    try:
+        loaded = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise Permanent(f"{file} is not JSON: {error}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(urls, list) for urls in loaded.values()):
+        raise Permanent(f'{file} must map registries to lists of URLs: {{"docker.io": ["https://mirror.example"]}}')
+    return {str(host): tuple(map(str, urls)) for host, urls in loaded.items()}
+
+
+def load(file: Path) -> Sequence[Image]:
+    return asyncio.run(store().load(str(file)))
+
+
+def pull(reference: str, docker_config: Path | None) -> Image:
+    return asyncio.run(store().pull(reference, credentials(reference, docker_config)))
+
+
+def every() -> Sequence[Image]:
+    return asyncio.run(store().list())
+
+
+def remove(reference: str) -> None:
+    asyncio.run(store().remove(reference))
+
+
+def credentials(reference: str, docker_config: Path | None) -> list[Credential]:
+    """What a docker config.json has for the registry of `reference`."""
+    file = docker_config or Path("~/.docker/config.json").expanduser()
+    try:
+        entries = json.loads(file.read_text()).get("auths") or {}
+    except FileNotFoundError:
+        if docker_config is None:
+            return []
+        raise Permanent(f"--creds-file {docker_config}: no such file") from None
+    except (ValueError, AttributeError) as error:
+        raise Permanent(f"{file} is not a docker config.json: {error}") from error
+    first = reference.split("/", 1)[0]
+    host = first if "." in first or ":" in first or first == "localhost" else "docker.io"
+    aliases = {host, f"https://{host}", *(("https://index.docker.io/v1/",) if host == "docker.io" else ())}
+    return [_credential(entry) for name, entry in entries.items() if name.rstrip("/") in aliases or name in aliases]
+
+
+def _credential(entry: dict[str, str]) -> Credential:
+    if entry.get("auth"):
+        username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+        return Credential(username=username, password=password)
+    return Credential(
+        username=entry.get("username", ""),
+        password=entry.get("password", ""),
+        token=entry.get("registrytoken") or entry.get("identitytoken") or "",
+    )
