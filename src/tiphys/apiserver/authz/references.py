@@ -1,0 +1,70 @@
+"""What a pod refers to by name: which secrets, config maps and claims its node may therefore read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tiphys.apiserver.types import Object
+
+CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
+SECRET_VOLUMES = {  # volume source -> field that names a secret
+    "azureFile": "secretName",
+    "secret": "secretName",
+}
+
+
+def secrets(pod: Object) -> Iterator[str]:
+    """Names of the secrets that a pod's specification mentions."""
+    spec = pod["spec"]
+    for reference in spec.get("imagePullSecrets") or ():
+        yield reference.get("name", "")
+    yield from _environment(spec, "secretKeyRef", "secretRef")
+    for volume in spec.get("volumes") or ():
+        for source, body in volume.items():
+            if isinstance(body, dict):
+                yield from _volume_secrets(source, body)
+
+
+def config_maps(pod: Object) -> Iterator[str]:
+    """Names of the config maps that a pod's specification mentions."""
+    spec = pod["spec"]
+    yield from _environment(spec, "configMapKeyRef", "configMapRef")
+    for volume in spec.get("volumes") or ():
+        if "configMap" in volume:
+            yield volume["configMap"].get("name", "")
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if "configMap" in source:
+                yield source["configMap"].get("name", "")
+
+
+def claims(pod: Object) -> Iterator[str]:
+    """Names of the persistent volume claims that a pod uses, its own ephemeral ones too."""
+    for volume in pod["spec"].get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            yield volume["persistentVolumeClaim"].get("claimName", "")
+        elif "ephemeral" in volume:
+            yield f"{pod['metadata']['name']}-{volume['name']}"
+
+
+def _environment(spec: Object, key: str, whole: str) -> Iterator[str]:
+    for group in CONTAINERS:
+        for container in spec.get(group) or ():
+            for source in container.get("envFrom") or ():
+                if whole in source:
+                    yield source[whole].get("name", "")
+            for variable in container.get("env") or ():
+                reference = (variable.get("valueFrom") or {}).get(key)
+                if reference:
+                    yield reference.get("name", "")
+
+
+def _volume_secrets(source: str, body: Object) -> Iterator[str]:
+    if source in SECRET_VOLUMES:
+        yield body.get(SECRET_VOLUMES[source], "")
+    elif source == "projected":
+        for part in body.get("sources") or ():
+            if "secret" in part:
+                yield part["secret"].get("name", "")
+    for field in ("secretRef", "nodePublishSecretRef"):
+        if body.get(field):
+            yield body[field].get("name", "")
