@@ -1,0 +1,174 @@
+"""ReplicaSet: so many pods that match a selector, no more and no fewer.
+
+Pure: `decide` (what to create and delete) and `new_status`. The shell claims pods, waits for its own writes to
+show in the cache, carries decisions out and writes the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api import selectors
+from tiphys.base.clock import rfc3339
+from tiphys.client.informer import index_by_owner, key_of
+from tiphys.client.reconcile import Result
+from tiphys.client.resources import PODS, REPLICA_SETS
+from tiphys.client.types import Object
+from tiphys.controllers import pods as podlib
+from tiphys.controllers.base import Controller, ControllerContext
+from tiphys.controllers.claims import claim, settle
+from tiphys.controllers.expectations import Expectations
+from tiphys.controllers.objects import (
+    condition,
+    controller_of,
+    deleting,
+    int_of,
+    labels,
+    namespace,
+    spec,
+    status,
+    uid,
+    without_condition,
+)
+from tiphys.controllers.podcontrol import PodControl
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many pods to create, or which to delete."""
+
+    create: int = 0
+    delete: tuple[Object, ...] = ()
+
+
+def decide(replica_set: Object, active: Sequence[Object], related: Iterable[Object], now: float) -> Decision:
+    """What brings the number of `active` pods to the wanted one; `related` pods help choosing victims."""
+    surplus = len(active) - int_of(spec(replica_set).get("replicas"), 1)
+    if surplus < 0:
+        return Decision(create=-surplus)
+    if surplus > 0:
+        return Decision(delete=tuple(podlib.ranked_for_deletion(active, related, now)[:surplus]))
+    return Decision()
+
+
+def new_status(
+    replica_set: Object, active: Sequence[Object], terminating: int, failure: str, now: float
+) -> dict[str, Any]:
+    """The status that follows from its pods; `failure` is why creating or deleting failed, "" if it did not."""
+    wanted = spec(replica_set)
+    min_ready = int_of(wanted.get("minReadySeconds"))
+    counts = {
+        "replicas": len(active),
+        "fullyLabeledReplicas": sum(podlib.fully_labeled(pod, wanted["template"]) for pod in active),
+        "readyReplicas": sum(map(podlib.ready, active)),
+        "availableReplicas": sum(podlib.available(pod, min_ready, now) for pod in active),
+    }
+    new: dict[str, Any] = {key: value for key, value in counts.items() if value or key == "replicas"}
+    new["terminatingReplicas"] = terminating
+    new["observedGeneration"] = int_of(replica_set["metadata"].get("generation"))
+    if conditions := _conditions(replica_set, len(active), failure, now):
+        new["conditions"] = conditions
+    return new
+
+
+def _conditions(replica_set: Object, active: int, failure: str, now: float) -> list[Mapping[str, Any]]:
+    present = list(status(replica_set).get("conditions") or ())
+    old = condition(status(replica_set), "ReplicaFailure")
+    if not failure:
+        return without_condition(present, "ReplicaFailure")
+    if old is not None:
+        return present
+    reason = "FailedCreate" if active < int_of(spec(replica_set).get("replicas"), 1) else "FailedDelete"
+    new = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "lastTransitionTime": rfc3339(now),
+        "reason": reason,
+        "message": failure,
+    }
+    return [*present, new]
+
+
+def next_check(replica_set: Object, active: Sequence[Object], now: float) -> float | None:
+    """Seconds until a ready pod has been ready for long enough to count as available."""
+    return podlib.next_availability(active, int_of(spec(replica_set).get("minReadySeconds")), now)
+
+
+class ReplicaSetController(Controller):
+    """The shell; keys are ReplicaSets."""
+
+    name = "replicaset-controller"
+    account = "replicaset-controller"
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self._sets = self.watch(REPLICA_SETS)
+        self._pods = self.watch(PODS)
+        self._sets.add_index("owner", index_by_owner)
+        self._pods.add_index("owner", index_by_owner)
+        self._pods.add_index("orphans", podlib.orphans_by_namespace)
+        self._expectations = Expectations(self._pods, self.clock)
+        self._control = PodControl(self.client, self.recorder, self._expectations)
+        self._sets.subscribe(self.enqueue)
+        self._pods.subscribe(self._pod_changed)
+
+    async def reconcile(self, key: str) -> Result | None:
+        replica_set = self._sets.by_key(key)
+        if replica_set is None:
+            self._expectations.forget(key)
+            return None
+        satisfied = self._expectations.satisfied(key)
+        active, terminating = await self._claim(replica_set)
+        now = self.clock.time()
+        failure = None
+        if satisfied and not deleting(replica_set):
+            decision = decide(replica_set, active, self._related(replica_set), now)
+            failure = await self._carry_out(key, replica_set, decision)
+        new = new_status(replica_set, active, terminating, str(failure) if failure else "", now)
+        if new != status(replica_set):
+            await self.update_status(REPLICA_SETS, replica_set, new)
+        if failure is not None:
+            raise failure
+        return Result(next_check(replica_set, active, now))
+
+    async def _claim(self, replica_set: Object) -> tuple[Sequence[Object], int]:
+        """The active pods that it manages now, and the number of its pods that are terminating."""
+        selector = selectors.from_object(spec(replica_set).get("selector") or {})
+        candidates = self._pods.by_index("owner", uid(replica_set))
+        candidates += self._pods.by_index("orphans", namespace(replica_set))
+        claims = claim(replica_set, selector.matches, filter(podlib.active, candidates))
+        active = await settle(self.client, REPLICA_SETS, replica_set, PODS, claims)
+        owned = self._pods.by_index("owner", uid(replica_set))
+        return active, sum(podlib.terminating(pod) and selector.matches(labels(pod)) for pod in owned)
+
+    async def _carry_out(self, key: str, replica_set: Object, decision: Decision) -> Exception | None:
+        if decision.create:
+            pod = podlib.from_template(spec(replica_set)["template"], replica_set)
+            return await self._control.create(key, replica_set, [pod] * decision.create)
+        if decision.delete:
+            return await self._control.delete(key, replica_set, decision.delete)
+        return None
+
+    def _related(self, replica_set: Object) -> list[Object]:
+        """Pods of all ReplicaSets of the same Deployment."""
+        owner = controller_of(replica_set)
+        siblings = self._sets.by_index("owner", owner["uid"]) if owner else [replica_set]
+        return [pod for sibling in siblings for pod in self._pods.by_index("owner", uid(sibling))]
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        before = controller_of(old) if old is not None else None
+        after = controller_of(new) if new is not None else None
+        for reference, pod in ((before, old), (after, new)):
+            if reference is not None and pod is not None and reference["kind"] == "ReplicaSet":
+                self.queue.add(f"{namespace(pod)}/{reference['name']}")
+        if new is not None and after is None and not deleting(new):
+            self._orphan_changed(old, new)
+
+    def _orphan_changed(self, old: Object | None, new: Object) -> None:
+        if old is not None and labels(old) == labels(new) and controller_of(old) is None:
+            return
+        for replica_set in self._sets.list(namespace(new)):
+            if selectors.from_object(spec(replica_set).get("selector") or {}).matches(labels(new)):
+                self.queue.add(key_of(replica_set))
