@@ -47,7 +47,7 @@ def start(component: str, arguments: list[str], lock: Path, log: Path) -> Child:
     environment = {**os.environ, READY_FD: str(write_end), "PYTHONUNBUFFERED": "1"}
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with log.open("ab", opener=_private) as output:
+    with open(log, "ab", opener=_private) as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tiphys", *arguments],
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from tiphys.base.errors import Permanent
+from tiphys.cluster import config as configs
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIPHYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TIPHYS_RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(configs, "_routes", lambda: iter(()))
+    return tmp_path
+
+
+def make(name: str) -> configs.ClusterConfig:
+    return configs.create(name, 0, None, "")
+
+
+def test_what_was_created_is_loaded_again() -> None:
+    config = make("a").with_nodes(2)
+    config.save()
+    assert configs.load("a") == config
+    assert configs.names() == ["a"]
+    assert configs.load("b") is None
+
+
+def test_clusters_share_neither_ranges_nor_ports() -> None:
+    one, other = make("a"), make("b")
+    assert one.port != other.port
+    ranges = [n for c in (one, other) for n in (c.node_network, c.pod_network, c.service_network)]
+    assert not any(x.overlaps(y) for i, x in enumerate(ranges) for y in ranges[i + 1 :])
+
+
+def test_ranges_that_the_host_routes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "_routes", lambda: iter([IPv4Network("10.244.3.0/24")]))
+    assert make("a").index == 1
+
+
+def test_nodes_have_addresses_of_their_own_and_a_removed_one_s_are_free() -> None:
+    config = make("a").with_nodes(3)
+    assert [str(config.node_address(node)) for node in config.nodes] == ["10.89.0.2", "10.89.0.3", "10.89.0.4"]
+    assert str(config.pod_cidr(config.nodes[0])) == "10.244.1.0/24"
+    fewer = config.without_node("node-2")
+    assert fewer.with_node("late").nodes[-1] == configs.NodeConfig("late", 2)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "x" * 31, "../up"])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(Permanent, match="is invalid"):
+        make(name)
+
+
+def test_an_unknown_cluster_is_refused_with_those_that_exist() -> None:
+    make("a")
+    with pytest.raises(Permanent, match="no cluster 'b'; clusters: a"):
+        configs.existing("b")
+
+
+def test_a_broken_configuration_is_named(home: Path) -> None:
+    config = make("a")
+    config.paths.config.write_text("{")
+    with pytest.raises(Permanent, match="clusters/a.json"):
+        configs.load("a")
+
+
+def test_configuration_is_private() -> None:
+    config = make("a")
+    assert config.paths.config.stat().st_mode & 0o077 == 0
+    assert config.paths.pki.stat().st_mode & 0o077 == 0
