@@ -184,6 +184,10 @@ class Definitions:
         name = self._kinds.get(f"{group}/{version}/{kind}")
         return self.type(name) if name else None
 
+    def name_of(self, group: str, version: str, kind: str) -> str:
+        """The name of a kind's type; "" if the schema has none."""
+        return self._kinds.get(f"{group}/{version}/{kind}", "")
+
     def knows(self, group: str, version: str, kind: str) -> bool:
         return f"{group}/{version}/{kind}" in self._kinds
 
