@@ -10,7 +10,6 @@ import contextlib
 import ipaddress
 import os
 import ssl
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock, SystemClock, utc
+from tiphys.base.files import write_atomic
 
 if TYPE_CHECKING:  # cryptography takes 20 ms to import
     from cryptography import x509
@@ -37,30 +37,14 @@ class KeyPair:
 
     def save(self, certificate: Path, key: Path) -> None:
         """Both files, each replaced in one step; the key readable by its owner only."""
-        write_file(key, self.key, 0o600)
-        write_file(certificate, self.certificate, 0o644)
+        for path, data, mode in ((key, self.key, 0o600), (certificate, self.certificate, 0o644)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data, mode)
 
     @staticmethod
     def load(certificate: Path, key: Path) -> KeyPair:
         """Raises OSError."""
         return KeyPair(certificate.read_bytes(), key.read_bytes())
-
-
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Replace `path` by `data` in one step: readers see the old file or the new one, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
 
 
 class Authority:

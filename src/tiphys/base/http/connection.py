@@ -106,7 +106,6 @@ class ServerConnection:
         else:
             self._reader.feed(data)
             self._serve()
-            self._wire.flush()
 
     def ended(self) -> None:
         if self._duplex is not None:

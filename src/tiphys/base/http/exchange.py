@@ -22,9 +22,7 @@ BUFFER = 1 << 20
 class ClientConnection:
     """See the module's docstring. Methods named on_* are httptools' callbacks; `received` ... `lost` the Wire's."""
 
-    def __init__(
-        self, wire: Wire, loop: asyncio.AbstractEventLoop, forget: Callable[[ClientConnection], None]
-    ) -> None:
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, forget: Callable[[ClientConnection], None]) -> None:
         self._wire = wire
         self._loop = loop
         self._forget = forget

@@ -127,7 +127,13 @@ class Wire:
             if not data:
                 self._lose(None)
         elif data:
-            self._receiver.received(data)
+            self._scheduled = True  # what is written meanwhile leaves by the flush below
+            try:
+                self._receiver.received(data)
+            finally:
+                self._scheduled = False
+            if self._out:
+                self.flush()
         else:
             self._eof = True
             self._loop.remove_reader(self._fd)
