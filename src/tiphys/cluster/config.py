@@ -137,7 +137,7 @@ def load(name: str) -> ClusterConfig | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise Permanent(
-            f"cluster {name}: its configuration cannot be read ({error}): mend the file that {paths.pointer(name)} names"
+            f"cluster {name}: its configuration cannot be read ({error}); see {paths.pointer(name)}"
         ) from error
 
 

@@ -112,7 +112,7 @@ class Scheduler:
         self._events.event(info.pod, WARNING, "FailedScheduling", decision.message)
         wanted = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": decision.message}
         conditions = (info.pod.get("status") or {}).get("conditions") or ()
-        known = next((c for c in conditions if c["type"] == "PodScheduled"), {})
+        known: Object = next((c for c in conditions if c["type"] == "PodScheduled"), {})
         if all(known.get(field) == value for field, value in wanted.items()):
             return
         since = known.get("lastTransitionTime") if known.get("status") == "False" else None

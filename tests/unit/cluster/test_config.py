@@ -64,7 +64,7 @@ def test_an_unknown_cluster_is_refused_with_those_that_exist() -> None:
 def test_a_broken_configuration_is_named(home: Path) -> None:
     config = make("a")
     config.paths.config.write_text("{")
-    with pytest.raises(Permanent, match="clusters/a.json"):
+    with pytest.raises(Permanent, match=r"clusters/a\.json"):
         configs.load("a")
 
 
