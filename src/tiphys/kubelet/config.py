@@ -1,0 +1,77 @@
+"""What a kubelet is told: one frozen value, made by the composition root or from flags and a file (serve.py).
+
+Names follow the KubeletConfiguration API (kubelet.config.k8s.io/v1beta1) where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+VERSION = "v1.36.0"
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletConfig:
+    """Everything that differs from node to node. Times in seconds, sizes in bytes."""
+
+    node_name: str
+    root_dir: Path
+    """Pods' volumes and files: root_dir/pods/UID/..."""
+    node_ip: str = "127.0.0.1"
+    address: str = "0.0.0.0"  # noqa: S104 - upstream's default: the API server comes from anywhere
+    port: int = 10250
+    """Of the node API; 0 picks one."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """The node API's certificate; None: a self-signed one is made in cert_dir."""
+    cert_dir: Path | None = None
+    """None: root_dir/pki."""
+    client_ca: Path | None = None
+    """Client certificates signed by it are let in to the node API."""
+    log_dir: Path = Path("/var/log/pods")
+    container_log_dir: Path | None = Path("/var/log/containers")
+    """Links into log_dir, one a container; None makes none."""
+    cgroup_root: str = "tiphys"
+    """Parent of kubepods, relative to the mount of each controller."""
+    network: str = "pods"
+    """The runtime's network that pods are attached to."""
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    resolv_conf: Path | None = Path("/etc/resolv.conf")
+    register_node: bool = True
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    register_with_taints: tuple[Mapping[str, str], ...] = ()
+    max_pods: int = 110
+    pod_pids_limit: int = 0
+    """0: no limit."""
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    """Said instead of what the machine has, e.g. {"cpu": "2"}: several nodes on one machine share it."""
+    system_reserved: Mapping[str, str] = field(default_factory=dict)
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)
+    eviction_hard: Mapping[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
+    """Only memory.available counts so far: it is kept out of what is allocatable."""
+    status_report_frequency: float = 300.0
+    lease_duration: int = 40
+    lease_renew_interval: float = 10.0
+    max_parallel_pulls: int = 0
+    """0: no limit."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the configuration file that nothing here reads; shown by /configz."""
+
+    @property
+    def pods_dir(self) -> Path:
+        return self.root_dir / "pods"
+
+    def pod_dir(self, uid: str) -> Path:
+        """Where volumes and files of a pod are."""
+        return self.pods_dir / uid
+
+    def pod_log_dir(self, namespace: str, name: str, uid: str) -> Path:
+        return self.log_dir / f"{namespace}_{name}_{uid}"
+
+    def container_log(self, namespace: str, name: str, uid: str, container: str, attempt: int) -> Path:
+        """The file that one run of a container writes."""
+        return self.pod_log_dir(namespace, name, uid) / container / f"{attempt}.log"

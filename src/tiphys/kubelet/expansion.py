@@ -1,0 +1,31 @@
+"""$(NAME) references in commands, arguments, values and paths. Pure.
+
+$(NAME) is replaced when NAME is known and kept as it is when not; $$ is one $ (core/v1 Container.command).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
+
+
+def expand(text: str, *known: Mapping[str, str]) -> str:
+    """`text` with its references replaced; earlier mappings win."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name is None:
+            return "$"
+        return next((mapping[name] for mapping in known if name in mapping), match.group(0))
+
+    return _REFERENCE.sub(value, text)
+
+
+def expand_strictly(text: str, known: Mapping[str, str]) -> str:
+    """As `expand`; raises KeyError for the first name that is not known (subPathExpr)."""
+    for match in _REFERENCE.finditer(text):
+        if match.group(1) is not None and match.group(1) not in known:
+            raise KeyError(match.group(1))
+    return expand(text, known)

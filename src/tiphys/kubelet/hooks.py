@@ -1,0 +1,52 @@
+"""Lifecycle hooks: exec, httpGet and sleep (core/v1 LifecycleHandler)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import TiphysError
+from tiphys.kubelet.podspec import Object, full_name
+from tiphys.kubelet.probes import http
+from tiphys.runtime.types import Runtime
+
+_HTTP_TIMEOUT = 30.0
+
+
+class HookFailed(TiphysError):
+    """The message is for the container's status."""
+
+
+class Hooks:
+    """Runs hooks."""
+
+    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+        self._runtime = runtime
+        self._clock = clock
+
+    async def run(self, pod: Object, container: Object, id: str, hook: Mapping[str, Any], pod_ip: str) -> None:
+        """Returns when it is over. Raises HookFailed. The caller limits its time."""
+        where = f'for Container "{container["name"]}" in Pod "{full_name(pod)}" failed'
+        if (action := hook.get("exec")) is not None:
+            await self._exec(id, [str(word) for word in action.get("command") or ()], where)
+        elif (action := hook.get("httpGet")) is not None:
+            try:
+                await http.get(http.target(action, container, pod_ip, "lifecycle"), _HTTP_TIMEOUT)
+            except (http.RequestFailed, ValueError) as error:
+                raise HookFailed(f"HTTP lifecycle hook ({action.get('path', '')}) {where} - error: {error}") from error
+        elif (action := hook.get("sleep")) is not None:
+            await self._clock.sleep(float(action.get("seconds") or 0))
+        else:
+            raise HookFailed(f"Cannot run handler: invalid handler: {', '.join(hook) or 'none'}")
+
+    async def _exec(self, id: str, argv: list[str], where: str) -> None:
+        shown = " ".join(argv)
+        try:
+            done = await self._runtime.exec_sync(id, argv, 0)
+        except TiphysError as error:
+            raise HookFailed(f"Exec lifecycle hook ([{shown}]) {where} - error: {error}") from error
+        if done.exit_code != 0:
+            text = (done.stdout + done.stderr).decode(errors="replace")
+            why = f'command \'{shown}\' exited with {done.exit_code}: {text}, message: "{text}"'
+            raise HookFailed(f"Exec lifecycle hook ([{shown}]) {where} - error: {why}")

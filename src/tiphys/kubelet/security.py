@@ -1,0 +1,101 @@
+"""securityContext of a pod and a container -> who the process is and what it may do. Pure.
+
+A container's own settings win over the pod's (core/v1 SecurityContext).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.kubelet.env import ConfigError
+from tiphys.kubelet.podspec import Object, full_name
+from tiphys.runtime.types import Security
+
+
+def effective(pod: Object, container: Object) -> dict[str, Any]:
+    """The settings that hold for a container: the pod's, overlaid with its own."""
+    shared = {key: value for key, value in (pod["spec"].get("securityContext") or {}).items() if value is not None}
+    own = {key: value for key, value in (container.get("securityContext") or {}).items() if value is not None}
+    return shared | own
+
+
+def user_of(pod: Object, container: Object, image_user: str) -> str:
+    """Who runs: "UID", "UID:GID", ":GID", or "" for the image's own. Raises ConfigError for a forbidden root."""
+    context = effective(pod, container)
+    if context.get("runAsNonRoot"):
+        _verify_non_root(pod, container, context, image_user)
+    uid, gid = context.get("runAsUser"), context.get("runAsGroup")
+    if uid is None and gid is None:
+        return image_user
+    if uid is not None:
+        return f"{uid}:{gid}" if gid is not None else str(uid)
+    return f"{image_user.partition(':')[0] or '0'}:{gid}"
+
+
+def _verify_non_root(pod: Object, container: Object, context: Mapping[str, Any], image_user: str) -> None:
+    where = f'(pod: "{full_name(pod)}", container: {container["name"]})'
+    if (uid := context.get("runAsUser")) is not None:
+        if int(uid) == 0:
+            raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
+        return
+    name = image_user.partition(":")[0]
+    if name and not name.isdigit():
+        why = f"image has non-numeric user ({name}), cannot verify user is non-root"
+        raise ConfigError(f"container has runAsNonRoot and {why} {where}")
+    if int(name or 0) == 0:
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+
+
+def supplemental_groups(pod: Object) -> tuple[int, ...]:
+    """Of every process: the pod's supplementalGroups and its fsGroup."""
+    context = pod["spec"].get("securityContext") or {}
+    groups = {int(group) for group in context.get("supplementalGroups") or ()}
+    if context.get("fsGroup") is not None:
+        groups.add(int(context["fsGroup"]))
+    return tuple(sorted(groups))
+
+
+def security_of(pod: Object, container: Object, seccomp_root: str) -> Security:
+    """The confinement. `seccomp_root` is where Localhost profiles are. Raises ConfigError."""
+    context = effective(pod, container)
+    capabilities = context.get("capabilities") or {}
+    privileged = bool(context.get("privileged"))
+    unmasked = privileged or context.get("procMount") == "Unmasked"
+    return Security(
+        privileged=privileged,
+        add_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("add") or ()),
+        drop_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("drop") or ()),
+        no_new_privileges=context.get("allowPrivilegeEscalation") is False,
+        seccomp=_seccomp(context, privileged, seccomp_root),
+        apparmor=_apparmor(context),
+        readonly_rootfs=bool(context.get("readOnlyRootFilesystem")),
+        masked_paths=() if unmasked else None,
+        readonly_paths=() if unmasked else None,
+    )
+
+
+def _seccomp(context: Mapping[str, Any], privileged: bool, root: str) -> str:
+    """Unconfined unless asked for, as upstream without seccompDefault."""
+    profile = context.get("seccompProfile") or {}
+    kind = profile.get("type", "Unconfined")
+    if privileged or kind == "Unconfined":
+        return "unconfined"
+    if kind == "RuntimeDefault":
+        return "default"
+    return f"{root}/{profile.get('localhostProfile', '')}"
+
+
+def _apparmor(context: Mapping[str, Any]) -> str:
+    profile = context.get("appArmorProfile") or {}
+    if profile.get("type") == "Localhost":
+        return str(profile.get("localhostProfile") or "")
+    return ""
+
+
+def ignored_settings(pod: Object, container: Object) -> list[str]:
+    """Settings that this node does not honour, to be said aloud."""
+    found = [name for name in ("seLinuxOptions",) if effective(pod, container).get(name)]
+    if pod["spec"].get("hostUsers") is False:
+        found.append("hostUsers")
+    return found

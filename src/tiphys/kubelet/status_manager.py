@@ -1,0 +1,119 @@
+"""Brings the API's pod statuses up to what the state machines say: one patch at a time a pod, the newest only.
+
+A status that cannot be written is tried again until it can or the pod is gone: a terminal state is never lost,
+since a pod's containers are kept until it is confirmed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import ApiError, Conflict, NotFound
+from tiphys.client.backoff import Backoff
+from tiphys.client.resources import PODS
+from tiphys.client.types import Client
+from tiphys.kubelet.podspec import Object, full_name, name_of, namespace_of, uid_of
+from tiphys.kubelet.status_patch import status_patch
+from tiphys.kubelet.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Entry:
+    pod: Object
+    known: Mapping[str, Any]
+    """What the API has, as far as is known."""
+    revision: int
+    saved: Callable[[int], None]
+    wanted: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+    sending: bool = False
+
+
+class StatusManager:
+    """Writes statuses."""
+
+    def __init__(self, client: Client, clock: Clock, group: asyncio.TaskGroup) -> None:
+        self._client = client
+        self._clock = clock
+        self._tasks = Tasks(group)
+        self._entries: dict[str, _Entry] = {}
+        self._backoff = Backoff(base=0.2, limit=30.0, jitter=0.2, seed="status")
+
+    def set(self, pod: Object, status: Mapping[str, Any], version: int, saved: Callable[[int], None]) -> None:
+        """Want `status`; `saved(version)` is called when the API has it or does not need it any more."""
+        entry = self._entries.get(uid_of(pod))
+        if entry is None:
+            entry = _Entry(pod, pod.get("status") or {}, _revision(pod), saved)
+            self._entries[uid_of(pod)] = entry
+        entry.wanted, entry.version = status, version
+        self._send(entry)
+
+    def observe(self, pod: Object) -> None:
+        """The API's object changed: if somebody else wrote the kubelet's fields, write them again."""
+        entry = self._entries.get(uid_of(pod))
+        if entry is None or _revision(pod) <= entry.revision:
+            return
+        entry.pod, entry.known, entry.revision = pod, pod.get("status") or {}, _revision(pod)
+        if not entry.sending and self._patch(entry):
+            self._send(entry)
+
+    def forget(self, uid: str) -> None:
+        """The pod is gone."""
+        self._entries.pop(uid, None)
+        self._tasks.cancel(uid)
+
+    def _send(self, entry: _Entry) -> None:
+        if not entry.sending:
+            entry.sending = True
+            self._tasks.replace(uid_of(entry.pod), self._deliver(entry), name=f"status of {full_name(entry.pod)}")
+
+    async def _deliver(self, entry: _Entry) -> None:
+        failures = 0
+        confirmed = -1
+        while confirmed != entry.version:
+            version = entry.version
+            try:
+                await self._write(entry)
+            except (NotFound, Conflict):
+                log.debug("pod %s is gone: its status is not needed", full_name(entry.pod))
+            except (ApiError, OSError) as error:
+                delay = self._backoff.delay(failures)
+                failures += 1
+                log.warning("status of %s: next try in %.1f s: %s", full_name(entry.pod), delay, error)
+                await self._clock.sleep(delay)
+                continue
+            confirmed, failures = version, 0
+            entry.saved(version)
+        entry.sending = False
+
+    async def _write(self, entry: _Entry) -> None:
+        patch = self._patch(entry)
+        if not patch:
+            return
+        pod = entry.pod
+        body = {"metadata": {"uid": uid_of(pod)}, "status": patch}
+        answer = await self._client.patch(PODS, name_of(pod), body, namespace_of(pod), subresource="status")
+        if _revision(answer) >= entry.revision:
+            entry.known, entry.revision = answer.get("status") or {}, _revision(answer)
+
+    def _patch(self, entry: _Entry) -> dict[str, Any]:
+        """Fields that the kubelet never sets are left alone."""
+        theirs = {name: value for name, value in entry.known.items() if name in entry.wanted or name in _OWNED}
+        return status_patch(theirs, entry.wanted)
+
+
+_OWNED = frozenset(
+    ["phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass", "observedGeneration", "conditions", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"]
+)
+
+
+def _revision(obj: Object) -> int:
+    text = str(obj["metadata"].get("resourceVersion") or "0")
+    return int(text) if text.isdigit() else 0
