@@ -160,6 +160,8 @@ class ContainerSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     cgroup_name: str = ""
     """Leaf under the sandbox's cgroup_parent; "" uses `id`."""
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    """(name without RLIMIT_, soft, hard), e.g. ("NOFILE", 1024, 4096); others are the runtime's own."""
 
 
 @dataclass(frozen=True, slots=True)

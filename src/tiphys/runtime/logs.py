@@ -1,0 +1,124 @@
+"""Container logs in the CRI format, written by the shim: `TIMESTAMP STREAM TAG CONTENT` a line.
+
+The tag is F for a full line and P for a part: lines longer than 16 KiB are cut, and what a stream leaves without a
+newline at its end is a part (the kubelet's and containerd's format). A line is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+MAX_PART = 16 * 1024
+
+
+class LogWriter:
+    """Appends to `path`, rotating to `path`.1, `path`.2 ... at `max_bytes`; keeps `max_files` in all.
+
+    A full disk never blocks the container: what cannot be written is counted in `dropped` and the reason kept in
+    `error`; later output is tried again.
+    """
+
+    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+        self.path, self.max_bytes, self.max_files = path, max_bytes, max(max_files, 1)
+        self.dropped = 0
+        self.error = ""
+        self._second = -1
+        self._prefix = ""
+        self._handle = -1
+        self._size = 0
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._open()
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._handle = os.open(self.path, flags, 0o640)
+        self._size = os.fstat(self._handle).st_size
+
+    def stamp(self) -> bytes:
+        """The time now, RFC 3339 in UTC with nanoseconds."""
+        second, rest = divmod(time.time_ns(), 1_000_000_000)  # the shim has no event loop and no injected clock
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{rest:09d}Z".encode()
+
+    def write(self, entries: bytes) -> None:
+        """Append whole entries; rotate first if the file is full."""
+        if self._size >= self.max_bytes:
+            self._rotate()
+        written = 0
+        try:
+            while written < len(entries):
+                written += os.write(self._handle, entries[written:])
+        except OSError as error:
+            self.error = os.strerror(error.errno or 0)
+            self.dropped += len(entries)
+            self._cut_back()
+            return
+        self._size += written
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._handle, self._size)
+        except OSError as error:
+            self.error = os.strerror(error.errno or 0)
+
+    def _rotate(self) -> None:
+        try:
+            for number in range(self.max_files - 1, 0, -1):
+                older = f"{self.path}.{number}"
+                newer = f"{self.path}.{number - 1}" if number > 1 else self.path
+                if os.path.lexists(newer):
+                    os.replace(newer, older)
+            if self.max_files == 1:
+                os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._open()
+        except OSError as error:
+            self.error = os.strerror(error.errno or 0)
+
+    def reopen(self) -> None:
+        """Start a new file at the path: someone else has renamed the old one."""
+        os.close(self._handle)
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._handle)
+
+
+class LineSplitter:
+    """Turns one stream's chunks into log entries."""
+
+    def __init__(self, writer: LogWriter, stream: str) -> None:
+        self._writer = writer
+        self._full = f" {stream} F ".encode()
+        self._part = f" {stream} P ".encode()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Write the lines that are complete; keep the rest for later, at most MAX_PART bytes."""
+        stamp = self._writer.stamp()
+        *lines, rest = (self._rest + data).split(b"\n")
+        out: list[bytes] = []
+        for line in lines:
+            self._line(out, stamp, line)
+        while len(rest) > MAX_PART:
+            out += (stamp, self._part, rest[:MAX_PART], b"\n")
+            rest = rest[MAX_PART:]
+        self._rest = rest
+        if out:
+            self._writer.write(b"".join(out))
+
+    def _line(self, out: list[bytes], stamp: bytes, line: bytes) -> None:
+        while len(line) > MAX_PART:
+            out += (stamp, self._part, line[:MAX_PART], b"\n")
+            line = line[MAX_PART:]
+        out += (stamp, self._full, line, b"\n")
+
+    def close(self) -> None:
+        """Write what the stream left without a newline."""
+        if self._rest:
+            self._writer.write(b"".join((self._writer.stamp(), self._part, self._rest, b"\n")))
+            self._rest = b""

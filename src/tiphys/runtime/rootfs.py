@@ -1,0 +1,257 @@
+"""A container's file system: overlay of image layers, kernel file systems, volumes, devices, masks, pivot_root.
+
+Runs in the container's first process, already inside its namespaces. Everything below the new root is reached by
+openat2 with RESOLVE_IN_ROOT: whatever symlinks an image contains, nothing outside is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from tiphys.runtime import syscalls
+from tiphys.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+
+
+def build(bundle: dict[str, Any]) -> None:
+    """Mount everything and make it the root. Raises OSError naming the step and the path."""
+    # Detached copies are taken while shared mounts are still shared: that is what rshared needs.
+    volumes = [(mount, _volume(mount)) for mount in bundle["mounts"]]
+    syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    root_path = bundle["rootfs"]
+    root_tree = _overlay(bundle)
+    target = os.open(root_path, os.O_PATH | os.O_CLOEXEC)
+    syscalls.move_mount(root_tree, target)
+    os.close(target)
+    root = os.open(root_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _kernel_filesystems(root, bundle)
+    for mount, tree in volumes:
+        _attach(root, mount, tree)
+    for device in bundle["devices"]:
+        _device(root, device)
+    os.close(_make_directory(root, bundle["cwd"]))
+    os.fchdir(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".")
+    os.chdir("/")
+    _protect(bundle)
+
+
+def _overlay(bundle: dict[str, Any]) -> int:
+    """A detached overlay mount over the image's layers, topmost first."""
+    upper = [("upperdir", bundle["upper"]), ("workdir", bundle["work"])]
+    try:
+        return syscalls.new_filesystem("overlay", [("lowerdir+", path) for path in bundle["layers"]] + [*upper])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    # Before Linux 6.5 all layers are one option of at most a page: name them relative to what they share.
+    common = os.path.commonpath(bundle["layers"])
+    os.chdir(common)
+    lower = ":".join(os.path.relpath(path, common).replace(":", "\\:") for path in bundle["layers"])
+    data = f"lowerdir={lower},upperdir={bundle['upper']},workdir={bundle['work']}"
+    syscalls.mount("overlay", bundle["rootfs"], "overlay", 0, data)
+    return syscalls.open_tree(bundle["rootfs"], recursive=False)
+
+
+def _kernel_filesystems(root: int, bundle: dict[str, Any]) -> None:
+    plain = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _mount(root, "/proc", "proc", plain)
+    _mount(root, "/sys", "sysfs", plain | (0 if bundle["privileged"] else MS_RDONLY))
+    _control_groups(root, bundle)
+    _mount(root, "/dev", "tmpfs", MS_NOSUID | syscalls.MS_STRICTATIME, "mode=755,size=65536k")
+    _mount(root, "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    _mount(root, "/dev/mqueue", "mqueue", plain)
+    if bundle["shm"]:
+        _attach(root, {"target": "/dev/shm"}, syscalls.open_tree(bundle["shm"], recursive=False))  # noqa: S108 - a mount
+    else:
+        _mount(root, "/dev/shm", "tmpfs", plain, "mode=1777,size=65536k")  # noqa: S108 - a mount point
+    _nodes(root, bundle)
+
+
+def _control_groups(root: int, bundle: dict[str, Any]) -> None:
+    """Only the hierarchies that the container's own cgroup is in: its cgroup namespace hides the rest of those."""
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (0 if bundle["privileged"] else MS_RDONLY)
+    controllers: list[str] = bundle["cgroup_controllers"]
+    if not controllers:
+        _mount(root, "/sys/fs/cgroup", "cgroup2", flags)
+        return
+    _mount(root, "/sys/fs/cgroup", "tmpfs", flags & ~MS_RDONLY, "mode=755")
+    for name in controllers:
+        _mount(root, f"/sys/fs/cgroup/{name}", "cgroup", flags, name)
+
+
+def _nodes(root: int, bundle: dict[str, Any]) -> None:
+    directory = syscalls.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY)
+    mask = os.umask(0)
+    for name, (major, minor) in NODES.items():
+        os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=directory)
+    for name, goal in LINKS.items():
+        os.symlink(goal, name, dir_fd=directory)
+    os.umask(mask)
+    os.close(directory)
+    if bundle["privileged"]:
+        _host_devices(root)
+
+
+def _host_devices(root: int) -> None:
+    """All device nodes of the host, as a privileged container has them."""
+    for base, directories, names in os.walk("/dev"):
+        directories[:] = [name for name in directories if name not in ("pts", "shm", "mqueue", "fd")]
+        for name in names:
+            path = os.path.join(base, name)
+            if name not in ("console", "tty", "ptmx") and stat.S_IFMT(os.lstat(path).st_mode) in (
+                stat.S_IFBLK,
+                stat.S_IFCHR,
+            ):
+                _device(root, {"source": path, "target": path})
+
+
+def _mount(root: int, path: str, kind: str, flags: int, data: str | None = None) -> None:
+    handle = _make_directory(root, path)
+    try:
+        syscalls.mount(kind, f"/proc/self/fd/{handle}", kind, flags, data)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(handle)
+
+
+def _volume(mount: dict[str, Any]) -> int:
+    """A detached mount for a volume: a copy of the source's mounts, or a tmpfs."""
+    if not mount["source"]:
+        size: list[tuple[str, str | None]] = [("size", str(mount["size"]))] if mount["size"] else []
+        tree = syscalls.new_filesystem("tmpfs", [*size, ("mode", "1777")])
+    else:
+        tree = syscalls.open_tree(mount["source"], recursive=True)
+    kinds = {"rslave": syscalls.MS_SLAVE, "rshared": syscalls.MS_SHARED}
+    syscalls.mount_setattr(tree, recursive=True, propagation=kinds.get(mount["propagation"], syscalls.MS_PRIVATE))
+    attributes = _attributes(mount["options"])
+    if attributes:
+        syscalls.mount_setattr(tree, recursive=True, attributes=attributes)
+    if mount["readonly"]:
+        recursive = bool(mount["recursive_readonly"])
+        syscalls.mount_setattr(tree, recursive=recursive, attributes=syscalls.MOUNT_ATTR_RDONLY)
+    return tree
+
+
+def _attributes(options: list[str]) -> int:
+    known = {
+        "noexec": syscalls.MOUNT_ATTR_NOEXEC,
+        "nosuid": syscalls.MOUNT_ATTR_NOSUID,
+        "nodev": syscalls.MOUNT_ATTR_NODEV,
+    }
+    return sum(known.get(option, 0) for option in set(options))
+
+
+def _attach(root: int, mount: dict[str, Any], tree: int) -> None:
+    """Attach a detached mount at its target, which is created if need be: a directory or an empty file."""
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        target = _make_directory(root, mount["target"])
+    else:
+        target = _make_file(root, mount["target"])
+    syscalls.move_mount(tree, target)
+    os.close(target)
+    os.close(tree)
+
+
+def _make_directory(root: int, path: str, mode: int = 0o755) -> int:
+    """Open the directory `path` below `root`, making what is missing."""
+    try:
+        return syscalls.openat2(root, path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parent_path, name = os.path.split(path.rstrip("/"))
+    parent = _make_directory(root, parent_path or "/")
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(parent)
+    return syscalls.openat2(root, path, os.O_PATH | os.O_DIRECTORY)
+
+
+def _make_file(root: int, path: str) -> int:
+    """Open the file `path` below `root`, making an empty one if it is missing."""
+    try:
+        return syscalls.openat2(root, path, os.O_PATH)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    os.close(_make_directory(root, os.path.dirname(path)))
+    # O_CREAT follows a dangling symlink within the root only.
+    os.close(syscalls.openat2(root, path, os.O_CREAT | os.O_WRONLY, mode=0o644))
+    return syscalls.openat2(root, path, os.O_PATH)
+
+
+def _device(root: int, device: dict[str, Any]) -> None:
+    facts = os.stat(device["source"])
+    if stat.S_IFMT(facts.st_mode) not in (stat.S_IFBLK, stat.S_IFCHR):
+        raise OSError(errno.ENODEV, "not a device node", device["source"])
+    parent_path, name = os.path.split(device["target"])
+    parent = _make_directory(root, parent_path)
+    mask = os.umask(0)
+    try:
+        os.mknod(name, facts.st_mode, facts.st_rdev, dir_fd=parent)
+        os.chown(name, facts.st_uid, facts.st_gid, dir_fd=parent, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    finally:
+        os.umask(mask)
+        os.close(parent)
+
+
+def _protect(bundle: dict[str, Any]) -> None:
+    """Read-only and masked paths, then the root itself: nothing may be mounted after that."""
+    for path in bundle["readonly_paths"]:
+        try:
+            tree = syscalls.open_tree(path, recursive=True)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                continue
+            raise
+        syscalls.mount_setattr(tree, recursive=True, attributes=syscalls.MOUNT_ATTR_RDONLY)
+        _cover(tree, path)
+    for path in bundle["masked_paths"]:
+        _mask(path)
+    if bundle["readonly_rootfs"]:
+        handle = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        syscalls.mount_setattr(handle, recursive=False, attributes=syscalls.MOUNT_ATTR_RDONLY)
+        os.close(handle)
+
+
+def _mask(path: str) -> None:
+    try:
+        directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return
+        raise
+    if directory:
+        syscalls.mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k")
+    else:
+        _cover(syscalls.open_tree("/dev/null", recursive=False), path)
+
+
+def _cover(tree: int, path: str) -> None:
+    target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    syscalls.move_mount(tree, target)
+    os.close(target)
+    os.close(tree)

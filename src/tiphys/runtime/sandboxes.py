@@ -1,0 +1,197 @@
+"""Sandboxes: a pause process, namespaces, the network, a cgroup and the shared /dev/shm, made and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tiphys.base.clock import Clock
+from tiphys.runtime import cgroups, processes, resources, spec, syscalls
+from tiphys.runtime.channel import Channel
+from tiphys.runtime.launcher import Launcher
+from tiphys.runtime.netns import loopback_up
+from tiphys.runtime.records import SandboxRecord
+from tiphys.runtime.types import InvalidSpec, Network, RuntimeFailure, SandboxSpec
+
+ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
+UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+"""In a network of its own any user may use low ports and ping, as with containerd and Docker."""
+
+
+class Sandboxes:
+    """The sandboxes of one runtime directory. `on_end` is told when a pause process ends by itself."""
+
+    def __init__(
+        self,
+        directory: Path,
+        launcher: Launcher,
+        networks: Mapping[str, Network],
+        layout: cgroups.Layout,
+        clock: Clock,
+        on_end: Callable[[SandboxRecord], None],
+    ) -> None:
+        self._directory, self._launcher, self._networks = directory, launcher, networks
+        self._layout, self._clock, self._on_end = layout, clock, on_end
+        self.records: dict[str, SandboxRecord] = {}
+
+    def recover(self) -> None:
+        """Read all that is on disk, and watch the pause processes that still live."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        boot = processes.boot_id()
+        for directory in sorted(self._directory.iterdir()):
+            content, state = spec.load(directory / "spec.json"), spec.load(directory / "state.json")
+            if content is None:
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
+            record = SandboxRecord(spec.sandbox(content), directory, state or {})
+            self.records[record.spec.id] = record
+            same = record.state.get("boot") == boot
+            if same and processes.start_time(record.state["pid"]) == record.state["start_time"]:
+                self._watch(record)
+
+    async def create(self, wanted: SandboxSpec) -> SandboxRecord:
+        """Make it, or return the one that exists as asked. Raises InvalidSpec, RuntimeFailure."""
+        _check(wanted, self._networks)
+        record = self.records.setdefault(wanted.id, SandboxRecord(wanted, self._directory / wanted.id, {}))
+        async with record.lock:
+            if record.alive:
+                if record.spec != wanted:
+                    raise InvalidSpec(f"sandbox {wanted.id} exists with another spec")
+                return record
+            record.spec = wanted
+            try:
+                await self._make(record)
+            except BaseException:
+                await asyncio.shield(self._discard(record))
+                raise
+            return record
+
+    async def _make(self, record: SandboxRecord) -> None:
+        wanted, directory = record.spec, record.directory
+        (directory / "shm").mkdir(parents=True, exist_ok=True)
+        spec.save(directory / "spec.json", spec.plain(wanted))
+        answer = await self._start_pause(record)
+        record.state = {**answer, "boot": processes.boot_id(), "created_at": self._clock.time(), "ips": []}
+        self._watch(record)
+        namespace = f"/proc/{answer['pid']}/ns/net"
+        if wanted.network == "none":
+            await asyncio.to_thread(loopback_up, namespace)
+        elif wanted.network != "host":
+            record.state["ips"] = list(await self._networks[wanted.network].attach(wanted.id, namespace))
+        spec.save(directory / "state.json", record.state)
+
+    async def _start_pause(self, record: SandboxRecord) -> dict[str, Any]:
+        wanted = record.spec
+        host = wanted.network == "host"
+        channel = Channel(await self._launcher.connect())
+        try:
+            answer = await channel.ask(
+                {
+                    "op": "sandbox",
+                    "network": self._host_namespace() if host else "",
+                    "host_ipc": wanted.host_ipc,
+                    "share_pid": wanted.share_pid and not wanted.host_pid,
+                    "hostname": wanted.hostname,
+                    "sysctls": dict(wanted.sysctls) if host else {**UNPRIVILEGED, **wanted.sysctls},
+                    "cgroup": resources.plan(self._layout, self.pause_cgroup(wanted), wanted.cgroup_resources),
+                    "shm": "" if wanted.host_ipc else str(record.directory / "shm"),
+                }
+            )
+        finally:
+            channel.close()
+        if "error" in answer:
+            raise RuntimeFailure(f"failed to create sandbox {wanted.id}: {answer['error']}")
+        return answer
+
+    def _host_namespace(self) -> str:
+        for network in self._networks.values():
+            return network.namespace
+        return "/proc/self/ns/net"
+
+    def cgroup_parent(self, wanted: SandboxSpec) -> str:
+        """The cgroup that its containers' cgroups are in."""
+        return wanted.cgroup_parent.strip("/") or f"tiphys/{self._directory.parent.name}/{wanted.id}"
+
+    def pause_cgroup(self, wanted: SandboxSpec) -> str:
+        """Where the pause process is: on v2 only leaves may hold processes."""
+        parent = self.cgroup_parent(wanted)
+        return f"{parent}/pause" if self._layout.v2 else parent
+
+    def namespaces(self, record: SandboxRecord) -> dict[str, Any]:
+        """What a container's bundle needs of its sandbox. Raises RuntimeFailure when it is not running."""
+        if not record.alive:
+            raise RuntimeFailure(f"sandbox {record.spec.id} is not running")
+        base = f"/proc/{record.state['pid']}/ns"
+        pid = "host" if record.spec.host_pid else f"{base}/pid" if record.spec.share_pid else "new"
+        spaces = {"net": f"{base}/net", "ipc": f"{base}/ipc", "uts": f"{base}/uts", "pid": pid}
+        shm = "/dev/shm" if record.spec.host_ipc else str(record.directory / "shm")  # noqa: S108 - the host's own
+        return {"namespaces": spaces, "shm": shm, "cgroup_parent": self.cgroup_parent(record.spec)}
+
+    def _watch(self, record: SandboxRecord) -> None:
+        try:
+            record.pidfd = os.pidfd_open(record.state["pid"])
+        except ProcessLookupError:
+            return
+        record.alive = True
+        asyncio.get_running_loop().add_reader(record.pidfd, self._ended, record)
+
+    def _ended(self, record: SandboxRecord) -> None:
+        self._unwatch(record)
+        record.alive = False
+        self._on_end(record)
+
+    def _unwatch(self, record: SandboxRecord) -> None:
+        if record.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(record.pidfd)
+            os.close(record.pidfd)
+            record.pidfd = -1
+
+    async def remove(self, record: SandboxRecord) -> None:
+        """Kill the pause process and release everything; its containers must be gone."""
+        async with record.lock:
+            await self._discard(record)
+
+    async def _discard(self, record: SandboxRecord) -> None:
+        was_alive = record.alive
+        if record.alive:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(record.pidfd, signal.SIGKILL)
+        self._unwatch(record)
+        record.alive = False
+        network = self._networks.get(record.spec.network)
+        if network is not None:
+            await network.detach(record.spec.id)
+        await asyncio.to_thread(self._clean, record)
+        if self.records.get(record.spec.id) is record:
+            del self.records[record.spec.id]
+        if was_alive:
+            self._on_end(record)
+
+    def _clean(self, record: SandboxRecord) -> None:
+        with contextlib.suppress(OSError):
+            syscalls.umount(str(record.directory / "shm"))
+        left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset"]))
+        shutil.rmtree(record.directory, ignore_errors=True)
+        if left:
+            raise RuntimeFailure(f"sandbox {record.spec.id}: could not remove {', '.join(left)}")
+
+    def close(self) -> None:
+        """Stop watching; they go on."""
+        for record in self.records.values():
+            self._unwatch(record)
+
+
+def _check(wanted: SandboxSpec, networks: Mapping[str, Network]) -> None:
+    if not ID.fullmatch(wanted.id):
+        raise InvalidSpec(f"sandbox id {wanted.id!r} must match {ID.pattern}")
+    if wanted.network not in ("host", "none") and wanted.network not in networks:
+        raise InvalidSpec(f"sandbox {wanted.id}: network {wanted.network!r} is not known")
+    if ".." in wanted.cgroup_parent.split("/"):
+        raise InvalidSpec(f"sandbox {wanted.id}: cgroup parent {wanted.cgroup_parent!r} must not go up")
