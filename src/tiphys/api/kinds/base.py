@@ -34,6 +34,8 @@ class ErrorType(StrEnum):
     NOT_FOUND = "FieldValueNotFound"
     TOO_LONG = "FieldValueTooLong"
     TOO_MANY = "FieldValueTooMany"
+    TOO_FEW = "FieldValueTooFew"
+    TOO_SHORT = "FieldValueTooShort"
     TYPE_INVALID = "FieldValueTypeInvalid"
     INTERNAL = "InternalError"
 
@@ -62,7 +64,8 @@ def invalid(field: str, value: Any, detail: str) -> FieldError:
 
 
 def not_supported(field: str, value: Any, allowed: Sequence[str]) -> FieldError:
-    choices = ", ".join(quote(choice) for choice in sorted(allowed))
+    """`allowed` in the order that the message shows: mostly sorted, but upstream has exceptions."""
+    choices = ", ".join(quote(choice) for choice in allowed)
     detail = f"supported values: {choices}" if choices else ""
     return FieldError(ErrorType.NOT_SUPPORTED, field, _join(f"Unsupported value: {quote(value)}", detail))
 
@@ -80,16 +83,38 @@ def not_found(field: str, value: Any) -> FieldError:
 
 
 def too_long(field: str, limit: int) -> FieldError:
-    return FieldError(ErrorType.TOO_LONG, field, f"Too long: may not be more than {limit} bytes")
+    unit = "byte" if limit == 1 else "bytes"
+    return FieldError(ErrorType.TOO_LONG, field, f"Too long: may not be more than {limit} {unit}")
 
 
 def too_many(field: str, count: int, limit: int) -> FieldError:
-    return FieldError(ErrorType.TOO_MANY, field, f"Too many: {count}: must have at most {limit} items")
+    return FieldError(ErrorType.TOO_MANY, field, f"Too many: {count}: must have at most {limit} {'item' if limit == 1 else 'items'}")
+
+
+_GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 
 
 def quote(value: Any) -> str:
-    """A bad value as messages show it: strings in quotes, the rest as JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """A bad value as messages show it: strings as Go's %q writes them, the rest as Go's JSON encoder does."""
+    if isinstance(value, str):
+        if value.isprintable() and '"' not in value and "\\" not in value:
+            return f'"{value}"'
+        return '"' + "".join(map(_go_rune, value)) + '"'
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _go_rune(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char.isprintable():
+        return char
+    if char in _GO_ESCAPES:
+        return _GO_ESCAPES[char]
+    code = ord(char)
+    if code < 0x20 or code == 0x7F:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _join(head: str, detail: str) -> str:
@@ -104,6 +129,8 @@ class Column:
     type: str = "string"
     format: str = ""
     description: str = ""
+    """Ready text, or a reference to the schema, which has it: '@PodStatus.podIP' is the description of that
+    property of the definition `io.k8s.api.<group>.<version>.PodStatus`, '@ObjectMeta.name' that of meta/v1."""
     priority: int = 0
 
 
@@ -142,10 +169,12 @@ class Kind:
     """Whether a change of anything but metadata and status adds one to metadata.generation."""
     name_check: str = "dns_subdomain"
     """dns_subdomain, dns_label, dns1035_label, path_segment, or a name that the kind's own validate handles: none."""
+    qualified_finalizers: bool = True
+    """Whether finalizers must have a domain or be one of Kubernetes' own (`validate_metadata(finalizers=...)`)."""
     scale: ScalePaths | None = None
     columns: tuple[Column, ...] = (
-        Column("Name", format="name", description="Name must be unique within a namespace."),
-        Column("Age", description="How long ago the object was created."),
+        Column("Name", format="name", description="@ObjectMeta.name"),
+        Column("Age", description="@ObjectMeta.creationTimestamp"),
     )
     allow_create_on_update: bool = False
     """Whether a PUT (or an apply) of a name that does not exist creates it."""

@@ -1,0 +1,52 @@
+"""Every built-in kind, in one visible list. Modules are imported when their kind is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tiphys.api.kinds.base import Kind
+
+_CORE = (
+    "binding.Binding",
+    "componentstatus.ComponentStatus",
+    "configmap.ConfigMap",
+    "endpoints.Endpoints",
+    "event.Event",
+    "limitrange.LimitRange",
+    "namespace.Namespace",
+    "node.Node",
+    "pod.Pod",
+    "podtemplate.PodTemplate",
+    "replicationcontroller.ReplicationController",
+    "resourcequota.ResourceQuota",
+    "secret.Secret",
+    "service.Service",
+    "serviceaccount.ServiceAccount",
+)
+_OTHERS = (
+    "apps.controllerrevision.ControllerRevision",
+    "apps.daemonset.DaemonSet",
+    "apps.deployment.Deployment",
+    "apps.replicaset.ReplicaSet",
+    "apps.statefulset.StatefulSet",
+    "batch.cronjob.CronJob",
+    "batch.job.Job",
+    "coordination.lease.Lease",
+    "core.event.NewEvent",
+    "discovery.endpointslice.EndpointSlice",
+    "rbac.clusterrole.ClusterRole",
+    "rbac.clusterrolebinding.ClusterRoleBinding",
+    "rbac.role.Role",
+    "rbac.rolebinding.RoleBinding",
+    "scheduling.priorityclass.PriorityClass",
+)
+NAMES = (*(f"core.{name}" for name in _CORE), *_OTHERS)
+
+
+def kinds() -> tuple[Kind, ...]:
+    """One object of each kind; all hold no state."""
+    found = []
+    for name in NAMES:
+        module, _, cls = name.rpartition(".")
+        found.append(getattr(import_module(f"tiphys.api.kinds.{module}"), cls)())
+    return tuple(found)
