@@ -151,7 +151,8 @@ def _api_service(name: str, group_priority: int, version_priority: int, moment: 
     spec |= {"version": version, "groupPriorityMinimum": group_priority, "versionPriority": version_priority}
     metadata = {"name": name, "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}}
     head = {"kind": "APIService", "apiVersion": "apiregistration.k8s.io/v1", "metadata": metadata}
-    return Desired("apiregistration.k8s.io", "apiservices", {**head, "spec": spec, "status": {"conditions": [condition]}})
+    body = {"spec": spec, "status": {"conditions": [condition]}}
+    return Desired("apiregistration.k8s.io", "apiservices", {**head, **body})
 
 
 def _service_cidr(config: BootstrapConfig, moment: str) -> Desired:

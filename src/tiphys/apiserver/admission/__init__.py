@@ -1,0 +1,50 @@
+"""Admission: plugins that change or refuse what is about to be written. `plugins` lists them in order, once.
+
+Each plugin is a small class; they read other objects through the Reader and write nothing.
+"""
+
+from __future__ import annotations
+
+from tiphys.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+)
+from tiphys.apiserver.admission.ingress_class import DefaultIngressClass
+from tiphys.apiserver.admission.limit_ranger import LimitRanger
+from tiphys.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from tiphys.apiserver.admission.node_restriction import NodeRestriction
+from tiphys.apiserver.admission.pod_tolerations import DefaultTolerationSeconds, TaintNodesByCondition
+from tiphys.apiserver.admission.priority import Priority
+from tiphys.apiserver.admission.runtime_class import RuntimeClass
+from tiphys.apiserver.admission.service_account import ServiceAccount
+from tiphys.apiserver.admission.storage import (
+    DefaultStorageClass,
+    PersistentVolumeClaimResize,
+    StorageObjectInUseProtection,
+)
+from tiphys.apiserver.types import Authorizer, Plugin, Reader
+from tiphys.base.clock import Clock
+
+__all__ = ["plugins"]
+
+
+def plugins(reader: Reader, authorizer: Authorizer, clock: Clock) -> list[Plugin]:
+    """Those that kube-apiserver enables by default, and NodeRestriction, in its order."""
+    return [
+        NamespaceLifecycle(reader),
+        LimitRanger(reader),
+        ServiceAccount(reader, clock),
+        NodeRestriction(reader),
+        TaintNodesByCondition(),
+        Priority(reader),
+        DefaultTolerationSeconds(),
+        DefaultStorageClass(reader),
+        StorageObjectInUseProtection(),
+        PersistentVolumeClaimResize(reader),
+        RuntimeClass(reader),
+        CertificateApproval(authorizer),
+        CertificateSigning(authorizer),
+        CertificateSubjectRestriction(),
+        DefaultIngressClass(reader),
+    ]
