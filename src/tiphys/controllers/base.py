@@ -59,6 +59,7 @@ class Controller:
         self.recorder = EventRecorder(self.client, self.clock, self.component or self.name)
         self.queue: WorkQueue[str] = WorkQueue()
         self._watched: list[Informer] = []
+        self._written: dict[str, int] = {}
 
     def watch(self, resource: Resource, **scope: str) -> Informer:
         """The shared informer of `resource`; workers start when it has synced."""
@@ -90,6 +91,25 @@ class Controller:
         """Work besides the queue, for controllers that have some."""
         return None
 
-    def update_status(self, resource: Resource, obj: Object, status: Mapping[str, Any]) -> Any:
+    async def update_status(self, resource: Resource, obj: Object, status: Mapping[str, Any]) -> Object:
         """PUT the status of `obj`, if it still is at the revision that was decided on (else Conflict)."""
-        return self.client.update(resource, {**obj, "status": status}, subresource="status")
+        updated = await self.client.update(resource, {**obj, "status": status}, subresource="status")
+        self._written[key_of(obj)] = _revision(updated)
+        return updated
+
+    def behind(self, key: str, obj: Object) -> bool:
+        """Whether the cache's `obj` is older than our last write of its status.
+
+        Deciding on it would count things twice; its newer version is on the way and adds the key again."""
+        written = self._written.get(key)
+        if written is None:
+            return False
+        if _revision(obj) < written:
+            return True
+        del self._written[key]
+        return False
+
+
+def _revision(obj: Object) -> int:
+    """Its resourceVersion; versions of one resource grow, and may be compared (KEP-5504)."""
+    return int(obj["metadata"].get("resourceVersion") or 0)

@@ -383,7 +383,7 @@ class DaemonSetController(Controller):
                 self.queue.add(f"{namespace(pod)}/{owner['name']}")
         if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
             for daemon_set in self._sets.list(namespace(new)):
-                if selectors.from_object(spec(daemon_set).get("selector") or {}).matches(labels(new)):
+                if selectors.from_object(spec(daemon_set).get("selector")).matches(labels(new)):
                     self.queue.add(key_of(daemon_set))
 
 

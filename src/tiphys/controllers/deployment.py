@@ -208,7 +208,7 @@ class DeploymentController(Controller):
 
     async def reconcile(self, key: str) -> Result | None:
         deployment = self._deployments.by_key(key)
-        if deployment is None:
+        if deployment is None or self.behind(key, deployment):
             return None
         if not spec(deployment).get("selector"):
             message = "This deployment is selecting all pods. A non-empty selector is required."
@@ -251,9 +251,8 @@ class DeploymentController(Controller):
             await self._resolve_collision(deployment, replica_set)
         except ApiError as error:
             if not namespace_terminating(error):
-                await self._report_failure(
-                    deployment, f'Failed to create new replica set "{name(replica_set)}": {error}'
-                )
+                message = f'Failed to create new replica set "{name(replica_set)}": {error}'
+                await self._report_failure(deployment, message)
             raise
 
     async def _resolve_collision(self, deployment: Object, replica_set: Object) -> None:
@@ -284,7 +283,7 @@ class DeploymentController(Controller):
                 self.queue.add(f"{namespace(replica_set)}/{owner['name']}")
         if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
             for deployment in self._deployments.list(namespace(new)):
-                if selectors.from_object(spec(deployment).get("selector") or {}).matches(labels(new)):
+                if selectors.from_object(spec(deployment).get("selector")).matches(labels(new)):
                     self.queue.add(key_of(deployment))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:

@@ -107,9 +107,9 @@ def has_condition(obj: Object, type: str, value: str = "True") -> bool:
 
 
 def with_condition(conditions: Iterable[Mapping[str, Any]], new: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """`conditions` with `new`, at the end, in place of the one of its type; unchanged if status and reason are the same.
+    """`conditions` with `new`, at the end, in place of the one of its type.
 
-    A lastTransitionTime stays while the status does.
+    Nothing changes if status and reason are the same; a lastTransitionTime stays while the status does.
     """
     present = list(conditions)
     old = next((each for each in present if each["type"] == new["type"]), None)

@@ -119,6 +119,8 @@ class ReplicaSetController(Controller):
         if replica_set is None:
             self._expectations.forget(key)
             return None
+        if self.behind(key, replica_set):
+            return None
         satisfied = self._expectations.satisfied(key)
         active, terminating = await self._claim(replica_set)
         now = self.clock.time()
@@ -135,7 +137,7 @@ class ReplicaSetController(Controller):
 
     async def _claim(self, replica_set: Object) -> tuple[Sequence[Object], int]:
         """The active pods that it manages now, and the number of its pods that are terminating."""
-        selector = selectors.from_object(spec(replica_set).get("selector") or {})
+        selector = selectors.from_object(spec(replica_set).get("selector"))
         candidates = self._pods.by_index("owner", uid(replica_set))
         candidates += self._pods.by_index("orphans", namespace(replica_set))
         claims = claim(replica_set, selector.matches, filter(podlib.active, candidates))
@@ -170,5 +172,5 @@ class ReplicaSetController(Controller):
         if old is not None and labels(old) == labels(new) and controller_of(old) is None:
             return
         for replica_set in self._sets.list(namespace(new)):
-            if selectors.from_object(spec(replica_set).get("selector") or {}).matches(labels(new)):
+            if selectors.from_object(spec(replica_set).get("selector")).matches(labels(new)):
                 self.queue.add(key_of(replica_set))
