@@ -171,6 +171,8 @@ class Kind:
     """dns_subdomain, dns_label, dns1035_label, path_segment, or a name that the kind's own validate handles: none."""
     qualified_finalizers: bool = True
     """Whether finalizers must have a domain or be one of Kubernetes' own (`validate_metadata(finalizers=...)`)."""
+    error_group: str | None = None
+    """The group that refusals name when it is not `group`; see `validation.errors.refusal`."""
     scale: ScalePaths | None = None
     columns: tuple[Column, ...] = (
         Column("Name", format="name", description="@ObjectMeta.name"),

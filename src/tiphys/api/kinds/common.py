@@ -8,6 +8,7 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, Kind, MutableObject, Object
 from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.metadata import validate_metadata
 from tiphys.api.validation.names import dns_label
 
 Struct = Mapping[str, Any]
@@ -15,6 +16,9 @@ Struct = Mapping[str, Any]
 
 class PlainKind(Kind):
     """A kind whose objects are checked the same way on create and on update: override `check`."""
+
+    revalidates_metadata = False
+    """Whether an update is also checked by the rules for the metadata of a new object."""
 
     def validate(self, obj: Object, context: Context) -> list[FieldError]:
         errors = Errors()
@@ -26,6 +30,9 @@ class PlainKind(Kind):
 
     def validate_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()
+        if self.revalidates_metadata:
+            namespaced = bool((new.get("metadata") or {}).get("namespace"))
+            errors.extend(validate_metadata(new, self.name_check, namespaced, finalizers=self.qualified_finalizers))
         self.check_update(errors, new, old, context)
         return errors
 
@@ -90,6 +97,22 @@ def child(struct: MutableObject, name: str) -> MutableObject:
     if value is None:
         value = struct[name] = {}
     return value  # type: ignore[no-any-return] # JSON
+
+
+def count_labels(new: MutableObject, old: Object, *names: str) -> None:
+    """Count a change of these parts of metadata as one of the object: the generation goes up."""
+    meta, was = new.get("metadata") or {}, old.get("metadata") or {}
+    if any((meta.get(name) or {}) != (was.get(name) or {}) for name in names):
+        meta["generation"] = (was.get("generation") or 0) + 1
+
+
+def first_of(struct: MutableObject, single: str, plural: str) -> None:
+    """Keep a field and the list that it is the first item of in step; the single one wins."""
+    one, listed = struct.get(single) or "", struct.get(plural) or []
+    if one and listed[:1] != [one]:
+        struct[plural] = [one]
+    elif listed and not one:
+        struct[single] = listed[0]
 
 
 def has_changed(new: Object, old: Object | None, *names: str) -> bool:

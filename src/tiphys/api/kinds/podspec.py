@@ -24,11 +24,16 @@ _reference = re.compile(
 ).fullmatch
 
 
+_NAME_LIMIT = 255
+
+
 @lru_cache(1024)
 def latest(image: str) -> bool:
     """Whether a reference names the tag 'latest', or nothing (then it means 'latest')."""
     match = _reference(image)
-    if match is None or re.fullmatch("[a-f0-9]{64}", image):
+    if match is None or len(image) - len(match["tag"] or "") - len(match["digest"] or "") > _NAME_LIMIT:
+        return False
+    if re.fullmatch("[a-f0-9]{64}", image):
         return False
     return match["tag"] == "latest" or (match["tag"] is None and match["digest"] is None)
 

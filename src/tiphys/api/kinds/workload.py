@@ -8,8 +8,9 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, Object, ScalePaths
 from tiphys.api.kinds.common import StatusKind, has_changed, hostname_warning
+from tiphys.api.kinds.core.pod_update import same
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
-from tiphys.api.validation.errors import NEGATIVE, Errors
+from tiphys.api.validation.errors import IMMUTABLE, NEGATIVE, Errors
 from tiphys.api.validation.labels import is_empty, label_selector, matches
 from tiphys.api.validation.pods import pod_template
 
@@ -65,7 +66,29 @@ def selector(errors: Errors, path: str, value: Struct | None, what: str) -> None
         return
     label_selector(errors, path, value)
     if is_empty(value):
-        errors.invalid(path, dict(value), f"empty selector is invalid for {what}")
+        errors.invalid(path, shown_selector(value), f"empty selector is invalid for {what}")
+
+
+def shown_selector(value: Struct | None) -> dict[str, Any] | None:
+    """A LabelSelector with its fields in the order in which messages show them."""
+    if value is None:
+        return None
+    shown: dict[str, Any] = {}
+    if labels := value.get("matchLabels"):
+        shown["matchLabels"] = dict(sorted(labels.items()))
+    if expressions := value.get("matchExpressions"):
+        names = ("key", "operator", "values")
+        shown["matchExpressions"] = [
+            {name: e.get(name, "") for name in names if name != "values" or e.get(name)} for e in expressions
+        ]
+    return shown
+
+
+def same_selector(errors: Errors, new: Object, old: Object) -> None:
+    """A workload's selector never changes: its pods would be lost to it."""
+    value = spec_of(new).get("selector")
+    if not same(value, spec_of(old).get("selector")):
+        errors.invalid("spec.selector", shown_selector(value), IMMUTABLE)
 
 
 def usable(value: Struct | None) -> bool:
@@ -78,7 +101,7 @@ def usable(value: Struct | None) -> bool:
 def selects(errors: Errors, path: str, value: Struct | None, template: Struct) -> None:
     """The template's labels must be what the selector looks for; `path` is the template's."""
     labels = template_labels(template)
-    if not is_empty(value) and value is not None and not matches(value, labels):
+    if value is None or (not is_empty(value) and not matches(value, labels)):
         errors.invalid(f"{path}.metadata.labels", dict(labels) or None, MISMATCH)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tiphys.api.kinds.base import (
     ErrorType,
     FieldError,
+    Kind,
     duplicate,
     forbidden,
     invalid,
@@ -111,6 +112,12 @@ class Errors(list[FieldError]):
         for name, value in struct.items():
             if name in names and value is not None:
                 self.append(forbidden(f"{path}.{name}", detail))
+
+
+def refusal(kind: Kind, name: str, errors: Sequence[FieldError]) -> Invalid:
+    """The 422 for an object of `kind` called `name`."""
+    group = kind.group if kind.error_group is None else kind.error_group
+    return invalid_error(kind.kind, group, name, errors)
 
 
 def invalid_error(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> Invalid:

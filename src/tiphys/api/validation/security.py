@@ -57,7 +57,7 @@ def pod_security_context(errors: Errors, path: str, context: Struct, spec: Struc
     _app_armor(errors, f"{path}.appArmorProfile", context.get("appArmorProfile"))
     policy = context.get("supplementalGroupsPolicy")
     errors.one_of(f"{path}.supplementalGroupsPolicy", policy, ("Merge", "Strict"))
-    errors.one_of(f"{path}.seLinuxChangePolicy", context.get("seLinuxChangePolicy"), ("MountOption", "Recursive"))
+    errors.one_of(f"{path}.seLinuxChangePolicy", context.get("seLinuxChangePolicy"), ("Recursive",))
 
 
 def security_context(errors: Errors, path: str, context: Struct | None, *, host_users: bool) -> None:

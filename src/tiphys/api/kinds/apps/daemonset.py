@@ -18,6 +18,8 @@ from tiphys.api.kinds.workload import (
     non_negative,
     not_decremented,
     runs_for_ever,
+    same_selector,
+    shown_selector,
     spec_of,
     template_labels,
     usable,
@@ -85,7 +87,7 @@ class DaemonSet(Workload):
             if wanted is None or (not is_empty(wanted) and not matches(wanted, template_labels(template))):
                 errors.invalid("spec.template.metadata.labels", template_labels(template) or None, MISMATCH)
         if wanted is not None and is_empty(wanted):
-            errors.invalid("spec.selector", dict(wanted), "empty selector is invalid for daemonset")
+            errors.invalid("spec.selector", shown_selector(wanted), "empty selector is invalid for daemonset")
         pod_template(errors, "spec.template", template)
         runs_for_ever(errors, "spec.template", template, "DaemonSet")
         non_negative(errors, "spec", spec, "minReadySeconds")
@@ -93,7 +95,7 @@ class DaemonSet(Workload):
         non_negative(errors, "spec", spec, "revisionHistoryLimit")
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
-        errors.immutable("spec.selector", spec_of(new).get("selector"), spec_of(old).get("selector"))
+        same_selector(errors, new, old)
         self.check(errors, new, context)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
-from tiphys.api.kinds.common import child, fill_empty, setdefaults
+from tiphys.api.kinds.common import child, count_labels, fill_empty, setdefaults
 from tiphys.api.kinds.intorpercent import at_most_all, number
 from tiphys.api.kinds.intorpercent import non_negative as non_negative_share
 from tiphys.api.kinds.podspec import default_template
@@ -18,7 +18,9 @@ from tiphys.api.kinds.workload import (
     non_negative,
     not_decremented,
     replica_set_template,
+    same_selector,
     selector,
+    shown_selector,
     spec_of,
     usable,
 )
@@ -50,6 +52,10 @@ class Deployment(Workload):
         if strategy["type"] == "RollingUpdate":
             setdefaults(child(strategy, "rollingUpdate"), maxUnavailable="25%", maxSurge="25%")
 
+    def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        super().prepare_update(new, old, context)
+        count_labels(new, old, "annotations")
+
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         spec = spec_of(obj)
         wanted = spec.get("selector")
@@ -58,7 +64,7 @@ class Deployment(Workload):
         if usable(wanted):
             replica_set_template(errors, "spec.template", wanted, spec.get("template") or {})
         elif wanted is not None:
-            errors.invalid("spec.selector", dict(wanted), "invalid label selector")
+            errors.invalid("spec.selector", shown_selector(wanted), "invalid label selector")
         _strategy(errors, "spec.strategy", spec.get("strategy") or {})
         non_negative(errors, "spec", spec, "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
         deadline = spec.get("progressDeadlineSeconds")
@@ -67,7 +73,7 @@ class Deployment(Workload):
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         self.check(errors, new, context)
-        errors.immutable("spec.selector", spec_of(new).get("selector"), spec_of(old).get("selector"))
+        same_selector(errors, new, old)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()

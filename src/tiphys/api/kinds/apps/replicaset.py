@@ -15,8 +15,10 @@ from tiphys.api.kinds.workload import (
     at_most,
     non_negative,
     replica_set_template,
+    same_selector,
     replicas_columns,
     selector,
+    shown_selector,
     spec_of,
     usable,
 )
@@ -51,11 +53,11 @@ class ReplicaSet(Workload):
         if usable(wanted):
             replica_set_template(errors, "spec.template", wanted, spec.get("template") or {})
         elif wanted is not None:
-            errors.invalid("spec.selector", dict(wanted), "invalid label selector")
+            errors.invalid("spec.selector", shown_selector(wanted), "invalid label selector")
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         self.check(errors, new, context)
-        errors.immutable("spec.selector", spec_of(new).get("selector"), spec_of(old).get("selector"))
+        same_selector(errors, new, old)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()

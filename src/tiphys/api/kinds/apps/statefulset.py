@@ -22,6 +22,7 @@ from tiphys.api.kinds.workload import (
     runs_for_ever,
     selector,
     selects,
+    shown_selector,
     spec_of,
     template_of,
     usable,
@@ -105,7 +106,7 @@ class StatefulSet(Workload):
         if usable(wanted):
             _template(errors, "spec.template", wanted, template, claims)
         elif wanted is not None:
-            errors.invalid("spec.selector", dict(wanted), "")
+            errors.invalid("spec.selector", shown_selector(wanted), "")
         runs_for_ever(errors, "spec.template", template, "StatefulSet")
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:

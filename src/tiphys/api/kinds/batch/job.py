@@ -15,7 +15,7 @@ from tiphys.api.kinds.podspec import default_template
 from tiphys.api.kinds.workload import MISMATCH, spec_of, template_labels, template_of, usable
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_selector, matches
-from tiphys.api.validation.names import dns_label
+from tiphys.api.validation.names import dns_label, label_value
 from tiphys.base.clock import parse_rfc3339
 
 _NAMES = ("job-name", "batch.kubernetes.io/job-name")
@@ -41,6 +41,7 @@ def default_job_spec(spec: MutableObject) -> None:
 
 class Job(StatusKind):
     group, plural, kind = "batch", "jobs", "Job"
+    revalidates_metadata = True
     scale: ScalePaths | None = None
     columns = (
         printing.NAME,
@@ -161,7 +162,8 @@ def _state(obj: Object) -> str:
 
 def _default_labels(obj: MutableObject) -> None:
     labels = template_labels(template_of(obj))
-    if labels:
+    # Upstream does it when the stored object is read, so bad values are complained of in the template alone.
+    if labels and not any(label_value(value) for value in labels.values()):
         fill_empty(child(obj, "metadata"), labels=dict(labels))
 
 

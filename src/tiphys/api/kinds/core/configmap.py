@@ -33,6 +33,7 @@ def frozen(errors: Errors, new: Object, old: Object, *fields: str) -> None:
 
 class ConfigMap(PlainKind):
     plural, kind = "configmaps", "ConfigMap"
+    revalidates_metadata = True
     columns = (printing.NAME, Column("Data", description="@ConfigMap.data"), printing.AGE)
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:

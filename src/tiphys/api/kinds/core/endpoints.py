@@ -18,6 +18,7 @@ Struct = Mapping[str, Any]
 
 class Endpoints(PlainKind):
     plural, kind = "endpoints", "Endpoints"
+    revalidates_metadata = True
     allow_create_on_update = True
     columns = (printing.NAME, Column("Endpoints", description="@Endpoints.subsets"), printing.AGE)
 

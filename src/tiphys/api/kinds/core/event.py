@@ -8,7 +8,7 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, MutableObject, Object
 from tiphys.api.kinds.common import PlainKind
-from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.errors import IMMUTABLE, Errors
 from tiphys.api.validation.names import dns_subdomain, qualified_name
 
 _RENAMED = {
@@ -30,7 +30,8 @@ class Event(PlainKind):
     """core/v1 Event. Version 'events.k8s.io/v1' of `convert` is the other group's shape."""
 
     plural, kind = "events", "Event"
-    name_check = "none"
+    name_check = "path_segment"
+    qualified_finalizers = False
     allow_create_on_update = True
     columns = (
         Column("Last Seen", description="@Event.lastTimestamp"),
@@ -88,6 +89,8 @@ class NewEvent(Event):
 
     group = "events.k8s.io"
     name_check = "dns_subdomain"
+    qualified_finalizers = True
+    error_group = ""
     stored_version = "core/v1"
 
     def convert(self, obj: MutableObject, source: str, target: str) -> MutableObject:
@@ -114,8 +117,9 @@ class NewEvent(Event):
         _common(errors, new, "reportingController")
         if new.get("series") != old.get("series"):
             _series(errors, new)
+        if (new.get("involvedObject") or {}) != (old.get("involvedObject") or {}):
+            errors.invalid("involvedObject", _reference(new.get("involvedObject") or {}), IMMUTABLE)
         for name in (
-            "involvedObject",
             "reason",
             "message",
             "source",
@@ -130,6 +134,13 @@ class NewEvent(Event):
             errors.immutable(name, new.get(name), old.get(name))
         errors.immutable("reportingController", new.get("reportingComponent", ""), old.get("reportingComponent"))
         errors.immutable("reportingInstance", new.get("reportingInstance", ""), old.get("reportingInstance"))
+
+
+def _reference(value: Mapping[str, Any]) -> dict[str, str]:
+    """An object reference as messages show it: all fields, under their internal names."""
+    names = {"kind": "Kind", "namespace": "Namespace", "name": "Name", "uid": "UID", "apiVersion": "APIVersion"}
+    names |= {"resourceVersion": "ResourceVersion", "fieldPath": "FieldPath"}
+    return {shown: value.get(name, "") for name, shown in names.items()}
 
 
 def to_core(obj: MutableObject) -> MutableObject:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.kinds.base import Context, MutableObject, Object
-from tiphys.api.kinds.common import CreatedAtKind, child
+from tiphys.api.kinds.common import CreatedAtKind, child, fill_empty
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.names import qualified_name
 from tiphys.api.validation.quantities import amount, container_resource_name, overcommit_allowed, resource_name
@@ -31,6 +31,11 @@ class LimitRange(CreatedAtKind):
                 for field in ("default", "defaultRequest"):
                     if not item[field]:
                         del item[field]
+
+    def prepare_create(self, obj: MutableObject, context: Context) -> None:
+        """A limit range needs no name of its own: its uid will do."""
+        meta = child(obj, "metadata")
+        fill_empty(meta, name=meta.get("uid", ""))
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         seen: set[str] = set()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
-from tiphys.api.kinds.common import StatusKind, child, keep
+from tiphys.api.kinds.common import StatusKind, child, first_of, keep
 from tiphys.api.validation.addresses import legacy_cidr, parse_cidr
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.names import config_key, dns_label, dns_subdomain
@@ -24,6 +24,7 @@ _ONE_WAY = 'node updates may not change {} except from "" to valid'
 
 class Node(StatusKind):
     plural, kind = "nodes", "Node"
+    revalidates_metadata = True
     counts_generation = False
     columns = (
         printing.NAME,
@@ -42,9 +43,7 @@ class Node(StatusKind):
         status = child(obj, "status")
         if status.get("allocatable") is None and status.get("capacity") is not None:
             status["allocatable"] = dict(status["capacity"])
-        spec = child(obj, "spec")
-        if spec.get("podCIDR") and not spec.get("podCIDRs"):
-            spec["podCIDRs"] = [spec["podCIDR"]]
+        first_of(child(obj, "spec"), "podCIDR", "podCIDRs")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         """A kubelet registers its node with its status."""
@@ -74,14 +73,13 @@ class Node(StatusKind):
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         spec, was = new.get("spec") or {}, old.get("spec") or {}
-        self._status(errors, new.get("status") or {})
+        self.check(errors, new, context)
         if was.get("podCIDRs") and was["podCIDRs"] != spec.get("podCIDRs"):
             errors.forbidden("spec.podCIDRs", _ONE_WAY.format("podCIDR"))
         if was.get("providerID") and was["providerID"] != spec.get("providerID"):
             errors.forbidden("spec.providerID", _ONE_WAY.format("providerID"))
         if source := spec.get("configSource"):
             _config_source(errors, "spec.configSource", source)
-        taints(errors, "metadata.taints", spec.get("taints") or ())
         if (spec.get("externalID") or "") != (was.get("externalID") or ""):
             errors.forbidden("spec.externalID", "may not be updated")
 

@@ -22,6 +22,7 @@ from tiphys.base.clock import rfc3339
 
 class Pod(StatusKind):
     plural, kind = "pods", "Pod"
+    revalidates_metadata = True
     columns = pod_cells.COLUMNS
 
     def default(self, obj: MutableObject, version: str) -> None:
@@ -31,6 +32,7 @@ class Pod(StatusKind):
         setdefaults(spec, enableServiceLinks=True)
         if spec.get("resources"):
             _pod_level_requests(spec)
+        _addresses(obj.get("status") or {})
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         spec = obj["spec"]
@@ -131,6 +133,15 @@ class Pod(StatusKind):
             return 0
         seconds = wanted if wanted is not None else spec.get("terminationGracePeriodSeconds") or 0
         return seconds if seconds >= 0 else 1
+
+
+def _addresses(status: MutableObject) -> None:
+    """podIP is the first of podIPs; clients that know one of them set both."""
+    first, listed = status.get("podIP") or "", status.get("podIPs") or []
+    if first and (not listed or listed[0].get("ip") != first):
+        status["podIPs"] = [{"ip": first}]
+    elif listed and not first:
+        status["podIP"] = listed[0].get("ip", "")
 
 
 def _gated(context: Context) -> dict[str, Any]:

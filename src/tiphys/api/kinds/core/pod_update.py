@@ -23,12 +23,21 @@ _UPDATABLE = (
 _SCALABLE = ("cpu", "memory")
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equal, when absent, null and empty are the same and quantities count by their amount."""
-    if one is None or other is None or one == other:
-        return one == other or not (one or other)
+_MAPS = frozenset(
+    "nodeSelector limits requests overhead labels annotations matchLabels options userAnnotations volumeAttributes"
+    " matchExpressions".split()
+)
+
+
+def same(one: Any, other: Any, key: str = "") -> bool:
+    """Semantically equal: an empty list or map is the same as none, an empty struct is not."""
+    if one == other:
+        return True
+    if one is None or other is None:
+        left = other if one is None else one
+        return left == [] or (left == {} and key in _MAPS)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(same(one.get(key), other.get(key)) for key in {*one, *other})
+        return all(same(one.get(name), other.get(name), name) for name in {*one, *other})
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     return False

@@ -21,6 +21,7 @@ _REDACTED = "<secret contents redacted>"
 
 class Secret(PlainKind):
     plural, kind = "secrets", "Secret"
+    revalidates_metadata = True
     columns = (
         printing.NAME,
         Column("Type", description="@Secret.type"),

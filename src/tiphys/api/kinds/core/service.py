@@ -8,7 +8,8 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object, quote
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
-from tiphys.api.kinds.core.service_rules import load_balancer_status, service, service_update
+from tiphys.api.kinds.core.service_families import family_errors, fill_families
+from tiphys.api.kinds.core.service_rules import cluster_ips, load_balancer_status, service, service_update
 from tiphys.api.validation.addresses import cidr_warnings, ip_warnings
 from tiphys.api.validation.errors import Errors
 
@@ -67,6 +68,7 @@ class Service(StatusKind):
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
         normalize_cluster_ips(obj["spec"], None)
+        fill_families(obj["spec"], {})
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         super().prepare_update(new, old, context)
@@ -74,15 +76,18 @@ class Service(StatusKind):
         _carry_over(spec, was)
         normalize_cluster_ips(spec, was)
         _drop_by_type(spec, was)
+        fill_families(spec, was)
         if spec.get("type") != "LoadBalancer":
             new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
-        service(errors, obj, None)
+        if not _first(errors, obj, {}):
+            service(errors, obj, None)
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
-        service_update(errors, new, old)
-        service(errors, new, old)
+        if not _first(errors, new, old.get("spec") or {}):
+            service_update(errors, new, old)
+            service(errors, new, old)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()
@@ -137,13 +142,9 @@ def _carry_over(spec: MutableObject, was: Mapping[str, Any]) -> None:
     """What a client leaves out of an update stays as it was handed out."""
     if spec.get("type") == "ExternalName" or was.get("type") == "ExternalName":
         return
-    if not spec.get("clusterIP") and not spec.get("clusterIPs"):
-        for name in ("clusterIP", "clusterIPs"):
-            if was.get(name):
-                spec[name] = was[name]
-    for name in ("ipFamilies", "ipFamilyPolicy"):
-        if not spec.get(name) and was.get(name):
-            spec[name] = was[name]
+    for name in ("clusterIP", "clusterIPs"):
+        if was.get(name):
+            fill_empty(spec, **{name: was[name]})
     if needs_health_check(spec) and needs_health_check(was) and was.get("healthCheckNodePort"):
         fill_empty(spec, healthCheckNodePort=was["healthCheckNodePort"])
     if spec.get("type") in _EXTERNAL and was.get("type") in _EXTERNAL:
@@ -151,12 +152,10 @@ def _carry_over(spec: MutableObject, was: Mapping[str, Any]) -> None:
 
 
 def _carry_node_ports(spec: MutableObject, was: Mapping[str, Any]) -> None:
-    if spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is False:
-        return
-    handed_out = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in was.get("ports") or ()}
+    handed_out = {p.get("name", ""): p.get("nodePort") for p in was.get("ports") or ()}
     taken = {p.get("nodePort") for p in spec.get("ports") or ()}
     for port in spec.get("ports") or ():
-        number = handed_out.get((port.get("protocol"), port.get("port")))
+        number = handed_out.get(port.get("name", ""))
         if number and not port.get("nodePort") and number not in taken:
             port["nodePort"] = number
 
@@ -186,6 +185,15 @@ def _drop_same(spec: MutableObject, was: Mapping[str, Any], *names: str) -> None
     for name in names:
         if spec.get(name) == was.get(name):
             spec.pop(name, None)
+
+
+def _first(errors: Errors, obj: Object, was: Mapping[str, Any]) -> bool:
+    """Whether addresses cannot be handed out as they were asked for: then that is all that is said."""
+    spec = obj.get("spec") or {}
+    cluster_ips(errors, spec, was.get("clusterIPs") or ())
+    if not errors:
+        family_errors(errors, spec, was)
+    return bool(errors)
 
 
 def _external(obj: Object) -> str:

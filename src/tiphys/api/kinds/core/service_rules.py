@@ -49,7 +49,7 @@ def service(errors: Errors, obj: Object, old: Object | None) -> None:
         _port(errors, f"spec.ports[{i}]", port, names, needs_name=len(ports) > 1)
     labels(errors, "spec.selector", spec.get("selector"))
     _affinity(errors, spec)
-    _cluster_ips(errors, spec, was.get("clusterIPs") or ())
+    cluster_ips(errors, spec, was.get("clusterIPs") or ())
     for i, address in enumerate(spec.get("externalIPs") or ()):
         path = f"spec.externalIPs[{i}]"
         if legacy_ip(errors, path, address, was.get("externalIPs") or ()):
@@ -109,7 +109,7 @@ def _affinity(errors: Errors, spec: Struct) -> None:
         errors.invalid(path, config, f"must be greater than 0 and less than {_AFFINITY_LIMIT}")
 
 
-def _cluster_ips(errors: Errors, spec: Struct, known: Sequence[str]) -> None:
+def cluster_ips(errors: Errors, spec: Struct, known: Sequence[str]) -> None:
     if spec.get("type") == "ExternalName":
         return
     single, listed, path = spec.get("clusterIP") or "", spec.get("clusterIPs") or [], "spec.clusterIPs"

@@ -10,6 +10,7 @@ _ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 
 class ServiceAccount(PlainKind):
     plural, kind = "serviceaccounts", "ServiceAccount"
+    revalidates_metadata = True
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         """Of references to secrets only the name is kept."""

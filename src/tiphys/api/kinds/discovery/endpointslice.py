@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, MutableObject, Object
-from tiphys.api.kinds.common import PlainKind, setdefaults
+from tiphys.api.kinds.common import PlainKind, count_labels, setdefaults
 from tiphys.api.validation.addresses import canonical_ip, endpoint_ip, ip_warnings, is_ipv6, legacy_ip
 from tiphys.api.validation.containers import PROTOCOLS
 from tiphys.api.validation.errors import Errors
@@ -22,6 +22,7 @@ _ZONE = "topology.kubernetes.io/zone"
 
 class EndpointSlice(PlainKind):
     group, plural, kind = "discovery.k8s.io", "endpointslices", "EndpointSlice"
+    revalidates_metadata = True
     counts_generation = True
     columns = (
         printing.NAME,
@@ -43,6 +44,7 @@ class EndpointSlice(PlainKind):
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         self.prepare_create(new, context)
+        count_labels(new, old, "labels")
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         kind = obj.get("addressType", "")

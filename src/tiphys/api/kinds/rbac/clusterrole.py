@@ -11,6 +11,7 @@ from tiphys.api.validation.labels import label_selector
 
 class ClusterRole(CreatedAtKind):
     group, plural, kind = GROUP, "clusterroles", "ClusterRole"
+    revalidates_metadata = True
     name_check = "path_segment"
     allow_create_on_update = True
 

@@ -10,6 +10,7 @@ from tiphys.api.validation.errors import Errors
 
 class Role(CreatedAtKind):
     group, plural, kind = GROUP, "roles", "Role"
+    revalidates_metadata = True
     name_check = "path_segment"
     allow_create_on_update = True
 

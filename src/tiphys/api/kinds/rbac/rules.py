@@ -53,6 +53,7 @@ class RoleBindingKind(PlainKind):
     """What RoleBinding and ClusterRoleBinding share."""
 
     group = GROUP
+    revalidates_metadata = True
     name_check = "path_segment"
     allow_create_on_update = True
     namespaced = True

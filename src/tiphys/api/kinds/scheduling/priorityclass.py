@@ -16,7 +16,6 @@ _SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_0
 
 class PriorityClass(PlainKind):
     group, plural, kind = "scheduling.k8s.io", "priorityclasses", "PriorityClass"
-    counts_generation = True
     columns = (
         printing.NAME,
         Column("Value", "integer", description="@PriorityClass.value"),
@@ -28,8 +27,9 @@ class PriorityClass(PlainKind):
     def default(self, obj: MutableObject, version: str) -> None:
         setdefaults(obj, preemptionPolicy="PreemptLowerPriority")
 
-    def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
-        new["value"] = new.get("value") or 0
+    def prepare_create(self, obj: MutableObject, context: Context) -> None:
+        """The generation is set and never counted."""
+        obj["metadata"]["generation"] = 1
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         name, value = printing.name(obj), obj.get("value") or 0
