@@ -29,7 +29,7 @@ Instruction = tuple[int, int, int, int]
 class Condition(NamedTuple):
     """A test of one argument: EQ, NE, LT, LE, GT, GE, or MASKED (argument & mask == value)."""
 
-    index: int
+    argument: int
     op: str
     value: int
     mask: int = 0
@@ -92,7 +92,7 @@ def _block(rules: Sequence[Rule], default: int) -> list[Instruction]:
 
 def _test(condition: Condition, skip: int) -> list[Instruction]:
     """Falls through when the condition holds, jumps over `skip` instructions when not. Little-endian machines."""
-    low_word = 16 + 8 * condition.index
+    low_word = 16 + 8 * condition.argument
     high, low = condition.value >> 32 & 0xFFFFFFFF, condition.value & 0xFFFFFFFF
     load_high, load_low = (_LOAD, 0, 0, low_word + 4), (_LOAD, 0, 0, low_word)
     if condition.op == "EQ":

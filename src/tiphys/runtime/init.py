@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import socket
 import struct
@@ -113,6 +114,6 @@ def outcome(report: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if not data:
             return {}, found
         for _, payload in decoder.feed(data):
-            content = protocol.json.loads(payload)
+            content = json.loads(payload)
             if "error" in content:
                 return content, found

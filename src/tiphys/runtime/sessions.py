@@ -34,6 +34,8 @@ class ExecSession:
         self._chunks: deque[tuple[int, bytes]] = deque()
         self._held = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        """There is room in stdin, or the program has ended."""
         self._exit: asyncio.Future[int] = self._loop.create_future()
         for descriptor in set(descriptors):
             os.set_blocking(descriptor, False)
@@ -41,6 +43,7 @@ class ExecSession:
         channel.listen(self._told)
 
     def _told(self, frame: Frame | None) -> None:
+        self._room.set()
         if not self._exit.done():
             self._exit.set_result(json.loads(frame[1])["exit_code"] if frame is not None else 137)
             # All that the program wrote is in the pipes by now; a child it left behind may hold them open for ever.
@@ -113,12 +116,12 @@ class ExecSession:
                 return
 
     async def _writable(self) -> None:
-        ready = self._loop.create_future()
         descriptor = self._stdin
-        self._loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+        self._loop.add_writer(descriptor, self._room.set)
         try:
-            await asyncio.wait({ready, self._exit}, return_when=asyncio.FIRST_COMPLETED)
+            await self._room.wait()
         finally:
+            self._room.clear()
             self._loop.remove_writer(descriptor)
 
     async def close_stdin(self) -> None:

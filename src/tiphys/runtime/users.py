@@ -21,10 +21,10 @@ else:
 MAX_ID = 2**31 - 1
 
 
-def lookup(user: str, passwd: str = "/etc/passwd", group: str = "/etc/group") -> Identity:
+def lookup(user: str, accounts_file: str = "/etc/passwd", groups_file: str = "/etc/group") -> Identity:
     """Resolve `name`, `UID`, `name:group`, `UID:GID`; "" is root. Raises ValueError naming what is unknown."""
     name, _, group_name = user.partition(":")
-    accounts = _records(passwd, 7)
+    accounts = _records(accounts_file, 7)
     entry = _find(name or "0", accounts)
     if entry is not None:
         uid, gid, home = int(entry[2]), int(entry[3]), entry[5]
@@ -35,7 +35,7 @@ def lookup(user: str, passwd: str = "/etc/passwd", group: str = "/etc/group") ->
         if name:
             raise ValueError(f"unable to find user {name}: no matching entries in passwd file")
         uid, gid, home, account = 0, 0, "/root", "root"
-    groups = _records(group, 4)
+    groups = _records(groups_file, 4)
     if group_name:
         return Identity(uid, _group(group_name, groups), [], home or "/")
     extra = [int(record[2]) for record in groups if account and account in record[3].split(",")]
