@@ -1,6 +1,7 @@
 """Admission: plugins that change or refuse what is about to be written. `plugins` lists them in order, once.
 
-Each plugin is a small class; they read other objects through the Reader and write nothing.
+Each plugin is a small class; they read other objects through the Reader. None writes, but for ResourceQuota, which
+charges quotas through the `QuotaLedger` that it is given.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tiphys.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from tiphys.apiserver.admission.node_restriction import NodeRestriction
 from tiphys.apiserver.admission.pod_tolerations import DefaultTolerationSeconds, TaintNodesByCondition
 from tiphys.apiserver.admission.priority import Priority
+from tiphys.apiserver.admission.resource_quota import QuotaLedger, ResourceQuota
 from tiphys.apiserver.admission.runtime_class import RuntimeClass
 from tiphys.apiserver.admission.service_account import ServiceAccount
 from tiphys.apiserver.admission.storage import (
@@ -26,12 +28,17 @@ from tiphys.apiserver.admission.storage import (
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
 from tiphys.base.clock import Clock
 
-__all__ = ["plugins"]
+__all__ = ["QuotaLedger", "plugins"]
 
 
-def plugins(reader: Reader, authorizer: Authorizer, clock: Clock) -> list[Plugin]:
-    """Those that kube-apiserver enables by default, and NodeRestriction, in its order."""
-    return [
+def plugins(
+    reader: Reader, authorizer: Authorizer, clock: Clock, ledger: QuotaLedger | None = None
+) -> list[Plugin]:
+    """Those that kube-apiserver enables by default, and NodeRestriction, in its order.
+
+    Without a `ledger` resource quotas are not enforced.
+    """
+    chain: list[Plugin] = [
         NamespaceLifecycle(reader),
         LimitRanger(reader),
         ServiceAccount(reader, clock),
@@ -48,3 +55,6 @@ def plugins(reader: Reader, authorizer: Authorizer, clock: Clock) -> list[Plugin
         CertificateSubjectRestriction(),
         DefaultIngressClass(reader),
     ]
+    if ledger is not None:
+        chain.append(ResourceQuota(reader, ledger))
+    return chain
