@@ -29,6 +29,9 @@ Changed = Callable[[Object | None, Object | None], None]
 Indexer = Callable[[Object], Iterable[str]]
 """The values under which an object is found by `Informer.by_index`."""
 
+Transform = Callable[[Object], Object]
+"""Makes what is kept of an object, to keep less of it."""
+
 Objects = list[Object]
 
 
@@ -127,9 +130,11 @@ class Informer(ObjectCache):
         namespace: str = "",
         labels: str = "",
         fields: str = "",
+        transform: Transform | None = None,
     ) -> None:
         super().__init__()
         self.resource = resource
+        self._transform = transform
         self._client = client
         self._clock = clock
         self._namespace, self._labels, self._fields = namespace, labels, fields
@@ -217,6 +222,8 @@ class Informer(ObjectCache):
             self._remove(key_of(event.object), event.object)
 
     def _put(self, obj: Object) -> None:
+        if self._transform is not None:
+            obj = self._transform(obj)
         key = key_of(obj)
         old = self.by_key(key)
         if old is not None:
@@ -256,7 +263,7 @@ class InformerFactory:
         self._informers: dict[tuple[Resource, str, str, str], Informer] = {}
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
-        self._running: list[asyncio.Task[None]] = []
+        self._running: dict[Informer, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -265,7 +272,7 @@ class InformerFactory:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for task in self._running:
+        for task in self._running.values():
             task.cancel()
         self._tasks = None
         await self._stack.aclose()
@@ -288,10 +295,33 @@ class InformerFactory:
         for informer in self:
             await informer.wait_synced()
 
+    def metadata_of(self, resource: Resource, transform: Transform) -> Informer:
+        """An informer of all objects of which only `transform` is needed: a full one that is there already, else one
+        that keeps no more than that."""
+        full = self._informers.get((resource, "", "", ""))
+        if full is not None:
+            return full
+        key = (resource, "", "", "transformed")
+        informer = self._informers.get(key)
+        if informer is None:
+            informer = Informer(self._client, resource, self._clock, transform=transform)
+            self._informers[key] = informer
+            self._start(informer)
+        return informer
+
+    def stop(self, informer: Informer) -> None:
+        """End an informer that nobody needs any more, because its resource has gone."""
+        for key, known in list(self._informers.items()):
+            if known is informer:
+                del self._informers[key]
+        task = self._running.pop(informer, None)
+        if task is not None:
+            task.cancel()
+
     def _start(self, informer: Informer) -> None:
         if self._tasks is not None:
             name = f"informer {informer.resource.plural}"
-            self._running.append(self._tasks.create_task(informer.run(), name=name))
+            self._running[informer] = self._tasks.create_task(informer.run(), name=name)
 
 
 def index_by_owner(obj: Object) -> Iterable[str]:

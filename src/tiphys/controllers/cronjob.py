@@ -14,7 +14,7 @@ from typing import Any
 from tiphys.base.clock import rfc3339, utc
 from tiphys.base.errors import AlreadyExists, ApiError, NotFound, Retry
 from tiphys.client.events import NORMAL, WARNING, reference
-from tiphys.client.informer import index_by_owner, key_of
+from tiphys.client.informer import index_by_owner
 from tiphys.client.reconcile import Result
 from tiphys.client.resources import CRON_JOBS, JOBS
 from tiphys.client.types import Object

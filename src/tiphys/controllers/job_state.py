@@ -32,6 +32,7 @@ from tiphys.controllers.job_pods import (
 from tiphys.controllers.objects import condition, deleting, has_condition, int_of, moment, name, spec, status, uid
 
 MAX_UNCOUNTED = 500
+NO_FAILURES = policies.Failures()
 MAX_AT_ONCE = 500
 
 Pods = tuple[Object, ...]
@@ -53,7 +54,7 @@ class Decision:
     strip: Pods = ()
     """Pods that the new status accounts for."""
     events: tuple[Event, ...] = ()
-    failures: policies.Failures = policies.Failures()
+    failures: policies.Failures = NO_FAILURES
     after: float | None = None
 
 

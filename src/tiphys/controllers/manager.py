@@ -1,0 +1,176 @@
+"""Runs the controllers: upstream's names choose which, one set of informers serves all, a lease chooses who leads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import Permanent
+from tiphys.client.election import Election, ElectionConfig
+from tiphys.client.informer import InformerFactory
+from tiphys.client.types import Client
+from tiphys.controllers.base import Connect, Controller, ControllerContext
+
+log = logging.getLogger(__name__)
+
+ALL = "*"
+
+ALIASES = {
+    "cronjob": "cronjob-controller",
+    "daemonset": "daemonset-controller",
+    "deployment": "deployment-controller",
+    "garbagecollector": "garbage-collector-controller",
+    "job": "job-controller",
+    "namespace": "namespace-controller",
+    "nodeipam": "node-ipam-controller",
+    "nodelifecycle": "node-lifecycle-controller",
+    "podgc": "pod-garbage-collector-controller",
+    "replicaset": "replicaset-controller",
+    "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
+    "serviceaccount": "serviceaccount-controller",
+    "ttl-after-finished": "ttl-after-finished-controller",
+}
+"""Names of old, which upstream accepts for ever."""
+
+ELSEWHERE = frozenset(
+    {
+        "certificatesigningrequest-approving-controller",
+        "certificatesigningrequest-cleaner-controller",
+        "certificatesigningrequest-signing-controller",
+        "clusterrole-aggregation-controller",
+        "disruption-controller",
+        "endpoints-controller",
+        "endpointslice-controller",
+        "endpointslice-mirroring-controller",
+        "ephemeral-volume-controller",
+        "horizontal-pod-autoscaler-controller",
+        "legacy-serviceaccount-token-cleaner-controller",
+        "persistentvolume-attach-detach-controller",
+        "persistentvolume-binder-controller",
+        "persistentvolume-expander-controller",
+        "persistentvolume-protection-controller",
+        "persistentvolumeclaim-protection-controller",
+        "replicationcontroller-controller",
+        "resourceclaim-controller",
+        "resourcequota-controller",
+        "service-cidr-controller",
+        "serviceaccount-token-controller",
+        "statefulset-controller",
+        "storage-version-migrator-controller",
+        "ttl-controller",
+        "validatingadmissionpolicy-status-controller",
+        "volumeattributesclass-protection-controller",
+    }
+)
+"""Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerConfig:
+    """How the manager runs."""
+
+    connect: Connect | None = None
+    """Makes a client for a controller's own service account; None: all use the manager's client."""
+    leader_elect: bool = False
+    identity: str = "tiphys"
+    """Who we are in the election."""
+    lease: str = "kube-controller-manager"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Controllers' settings by upstream's flag names without dashes in front; "root-ca" is PEM text."""
+
+
+def registry() -> dict[str, type[Controller]]:
+    """Every controller by its name. The garbage collector is last: it then shares the informers of the others."""
+    from tiphys.controllers import (
+        cronjob,
+        daemonset,
+        deployment,
+        garbage,
+        job,
+        namespace,
+        node_ipam,
+        node_lifecycle,
+        pod_garbage,
+        replicaset,
+        root_ca,
+        serviceaccount,
+        taint_eviction,
+        ttl_after_finished,
+    )
+
+    classes: tuple[type[Controller], ...] = (
+        namespace.NamespaceController,
+        serviceaccount.ServiceAccountController,
+        root_ca.RootCaController,
+        replicaset.ReplicaSetController,
+        deployment.DeploymentController,
+        daemonset.DaemonSetController,
+        job.JobController,
+        cronjob.CronJobController,
+        ttl_after_finished.TtlAfterFinishedController,
+        node_ipam.NodeIpamController,
+        node_lifecycle.NodeLifecycleController,
+        taint_eviction.TaintEvictionController,
+        pod_garbage.PodGarbageController,
+        garbage.GarbageController,
+    )
+    return {each.name: each for each in classes}
+
+
+def choose(names: Sequence[str] | str, known: Sequence[str]) -> list[str]:
+    """The controllers that --controllers means: "*" for all, "foo" for one, "-foo" for not that one.
+
+    Raises Permanent for a name that nobody has."""
+    given = names.split(",") if isinstance(names, str) else list(names)
+    asked = [_canonical(each.strip()) for each in given if each.strip()]
+    absent = [each for each in asked if each in ELSEWHERE]
+    if absent:
+        raise Permanent(f"--controllers: {', '.join(absent)}: not supported by Tiphys")
+    valid = {ALL, *known, *(f"-{each}" for each in {*known, *ELSEWHERE})}
+    unknown = [each for each in asked if each not in valid]
+    if unknown:
+        listed = ", ".join(unknown)
+        raise Permanent(f"--controllers: no such controller: {listed}; there are {', '.join(sorted(known))}")
+    chosen = []
+    for each in known:
+        first = next((one for one in asked if one.removeprefix("-") == each), None)
+        if first == each or (first is None and ALL in asked):
+            chosen.append(each)
+    return chosen
+
+
+def _canonical(name: str) -> str:
+    sign = "-" if name.startswith("-") else ""
+    bare = name.removeprefix("-")
+    return sign + ALIASES.get(bare, bare)
+
+
+async def run(
+    client: Client, clock: Clock, names: Sequence[str] | str = ALL, config: ManagerConfig | None = None
+) -> None:
+    """Run the chosen controllers until cancelled. Raises Permanent, LeadershipLost."""
+    config = config or ManagerConfig()
+    classes = registry()
+    chosen = [classes[each] for each in choose(names, list(classes))]
+
+    async def work() -> None:
+        await _work(client, clock, chosen, config)
+
+    if not config.leader_elect:
+        await work()
+        return
+    await Election(client, clock, ElectionConfig(config.lease, config.identity)).lead(work)
+
+
+async def _work(client: Client, clock: Clock, chosen: Sequence[type[Controller]], config: ManagerConfig) -> None:
+    async with InformerFactory(client, clock) as informers:
+        context = ControllerContext(informers, config.connect or (lambda user: client), clock, config.settings)
+        controllers = [each(context) for each in chosen]
+        log.info("starting %d controllers", len(controllers))
+        async with asyncio.TaskGroup() as tasks:
+            for controller in controllers:
+                tasks.create_task(controller.run(), name=controller.name)
