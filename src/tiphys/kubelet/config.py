@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-VERSION = "v1.36.0"
-
-
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
     """Everything that differs from node to node. Times in seconds, sizes in bytes."""

@@ -142,6 +142,11 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesChanged:
+    """A ConfigMap or Secret that the pod uses came, changed or went."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusSaved:
     """The API has the status that was current when `version` was handed over."""
 
@@ -172,6 +177,7 @@ Event = (
     | Probed
     | StopFinished
     | TimerFired
+    | SourcesChanged
     | StatusSaved
     | CleanedUp
 )

@@ -146,6 +146,7 @@ def _pod_removed(state: PodState, event: ev.PodRemoved, now: float) -> None:
 
 def _rejected(state: PodState, event: ev.Rejected, now: float) -> None:
     state.rejection = (event.reason, event.message)
+    state.emit(do.RecordEvent("Warning", event.reason, event.message))
 
 
 def _observed(state: PodState, event: ev.Observed, now: float) -> None:
@@ -292,14 +293,18 @@ def _stop_finished(state: PodState, event: ev.StopFinished, now: float) -> None:
 
 def _timer_fired(state: PodState, event: ev.TimerFired, now: float) -> None:
     state.timers.pop(event.name, None)
-    if event.name == "volumes" and state.volumes is Progress.UNDER_WAY:
+    if event.name == "volumes":
         state.volumes = Progress.NEEDED
-    elif event.name == "sources":
-        _retry_configuration(state, now)
+
+
+def _sources_changed(state: PodState, event: ev.SourcesChanged, now: float) -> None:
+    """An object that the pod refers to changed: what failed for want of it may be tried at once."""
+    if state.timers.pop("volumes", None) is not None:
+        state.volumes = Progress.NEEDED
+    _retry_configuration(state, now)
 
 
 def _retry_configuration(state: PodState, now: float) -> None:
-    """An object that the pod refers to changed: what failed for want of it may be tried at once."""
     for container in all_containers(state.pod):
         failure = state.failures.get(container["name"])
         if failure is not None and failure.waiting.reason == "CreateContainerConfigError":
@@ -333,6 +338,7 @@ _HANDLERS: Mapping[type[ev.Event], Callable[[PodState, Any, float], None]] = {
     ev.Probed: _probed,
     ev.StopFinished: _stop_finished,
     ev.TimerFired: _timer_fired,
+    ev.SourcesChanged: _sources_changed,
     ev.StatusSaved: _status_saved,
     ev.CleanedUp: _cleaned_up,
 }

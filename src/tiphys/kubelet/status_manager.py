@@ -17,6 +17,7 @@ from tiphys.base.errors import ApiError, Conflict, NotFound
 from tiphys.client.backoff import Backoff
 from tiphys.client.resources import PODS
 from tiphys.client.types import Client
+from tiphys.kubelet.conditions import OWNED
 from tiphys.kubelet.podspec import Object, full_name, name_of, namespace_of, uid_of
 from tiphys.kubelet.status_patch import status_patch
 from tiphys.kubelet.tasks import Tasks
@@ -104,14 +105,25 @@ class StatusManager:
             entry.known, entry.revision = answer.get("status") or {}, _revision(answer)
 
     def _patch(self, entry: _Entry) -> dict[str, Any]:
-        """Fields that the kubelet never sets are left alone."""
-        theirs = {name: value for name, value in entry.known.items() if name in entry.wanted or name in _OWNED}
-        return status_patch(theirs, entry.wanted)
+        """Fields and conditions that the kubelet never sets are left alone."""
+        theirs = {name: value for name, value in entry.known.items() if name in entry.wanted or name in _FIELDS}
+        return status_patch(_own(theirs), _own(entry.wanted))
 
 
-_OWNED = frozenset(
-    ["phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass", "observedGeneration", "conditions", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"]
+_FIELDS = frozenset(
+    (
+        *("phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass"),
+        *("observedGeneration", "conditions", "initContainerStatuses", "containerStatuses"),
+        "ephemeralContainerStatuses",
+    )
 )
+
+
+def _own(status: Mapping[str, Any]) -> dict[str, Any]:
+    own = dict(status)
+    if "conditions" in own:
+        own["conditions"] = [condition for condition in own["conditions"] if condition["type"] in OWNED]
+    return own
 
 
 def _revision(obj: Object) -> int:

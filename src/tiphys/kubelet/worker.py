@@ -16,6 +16,7 @@ from tiphys.base.clock import Clock
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet.podspec import full_name, uid_of
+from tiphys.kubelet.progress import Progress
 from tiphys.kubelet.state import InvalidTransition, PodState
 from tiphys.kubelet.tasks import Tasks
 
@@ -87,6 +88,14 @@ class PodWorker:
         self._inbox: deque[ev.Event] = deque()
         self._draining = False
         self.stopped = False
+
+    @property
+    def volumes_ready(self) -> bool:
+        return self.state.volumes is Progress.DONE
+
+    def owns(self, sandbox: str) -> bool:
+        """Whether a sandbox is this pod's present one."""
+        return self.state.sandbox is not None and self.state.sandbox.id == sandbox
 
     def post(self, event: ev.Event) -> None:
         """Handle `event`, now or, from within the handling of another, right after it."""

@@ -1,0 +1,266 @@
+"""The kubelet's hands: carries out what a pod's state machine asks for, with the runtime and the API.
+
+Every method posts what came of it to the worker; see instructions.py for which event answers what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import ApiError, Conflict, NotFound, TiphysError
+from tiphys.client.events import EventRecorder
+from tiphys.client.resources import PODS
+from tiphys.client.types import Client
+from tiphys.kubelet import events as ev
+from tiphys.kubelet import instructions as do
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.downward import PodFacts
+from tiphys.kubelet.hooks import HookFailed, Hooks
+from tiphys.kubelet.labels import record_of, sandbox_of
+from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
+from tiphys.kubelet.probes.prober import Target
+from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
+from tiphys.kubelet.specs import sandbox_spec
+from tiphys.kubelet.starter import Starter
+from tiphys.kubelet.status_manager import StatusManager
+from tiphys.kubelet.termination import termination_message
+from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
+from tiphys.kubelet.worker import Hands, PodWorker
+from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime
+
+log = logging.getLogger(__name__)
+
+_RETRY = 5.0
+_MIN_GRACE = 2.0
+_VOLUME_RETRY_FIRST, _VOLUME_RETRY_LIMIT = 0.5, 122.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the hands work with."""
+
+    config: KubeletConfig
+    client: Client
+    runtime: Runtime
+    clock: Clock
+    volumes: VolumeManager
+    starter: Starter
+    hooks: Hooks
+    prober: Asks
+    statuses: StatusManager
+    recorder: EventRecorder
+
+
+class Actions(Hands):
+    """Does it for real."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._config = tools.config
+        self._runtime = tools.runtime
+        self._clock = tools.clock
+
+    def facts(self, worker: PodWorker) -> PodFacts:
+        return self._tools.starter.facts(worker.state)
+
+    async def ensure_volumes(self, worker: PodWorker) -> None:
+        """Then again whenever a token is due, as long as the worker lives."""
+        if not await self._ensure_volumes_once(worker):
+            return
+        worker.post(ev.VolumesReady())
+        await self.keep_tokens(worker)
+
+    async def _ensure_volumes_once(self, worker: PodWorker) -> bool:
+        try:
+            await self._tools.volumes.ensure(self.facts(worker))
+        except VolumesError as error:
+            messages = error.messages
+        except OSError as error:
+            messages = (f"cannot set up volumes: {error}",)
+        else:
+            worker.volume_failures = 0
+            return True
+        delay = min(_VOLUME_RETRY_FIRST * 2.0 ** min(worker.volume_failures, 10), _VOLUME_RETRY_LIMIT)
+        worker.volume_failures += 1
+        worker.post(ev.VolumesFailed(messages, self._clock.time() + delay))
+        return False
+
+    async def keep_tokens(self, worker: PodWorker) -> None:
+        """Renew the pod's tokens in time."""
+        while (at := self._tools.volumes.renew_at(worker.uid)) is not None:
+            await self._clock.sleep(max(1.0, at - self._clock.time()))
+            await self.refresh_volumes(worker)
+
+    async def refresh_volumes(self, worker: PodWorker) -> None:
+        """Bring the contents of volumes up to date; what fails is said and stays as it was."""
+        try:
+            await self._tools.volumes.ensure(self.facts(worker))
+        except (VolumesError, OSError) as error:
+            for message in getattr(error, "messages", (str(error),)):
+                self.record_event(worker, do.RecordEvent("Warning", "FailedMount", message))
+
+    async def create_sandbox(self, worker: PodWorker, attempt: int) -> None:
+        pod = worker.state.pod
+        try:
+            self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid).mkdir(parents=True, exist_ok=True)
+            status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt))
+        except (TiphysError, OSError) as error:
+            worker.post(ev.SandboxFailed(str(error)))
+        else:
+            worker.post(ev.SandboxChanged(sandbox_of(status)))
+
+    async def remove_sandbox(self, worker: PodWorker, id: str) -> None:
+        await self._insist(f"remove sandbox {id}", lambda: self._runtime.remove_sandbox(id))
+        worker.post(ev.SandboxRemoved(id))
+
+    async def remove_container(self, worker: PodWorker, id: str) -> None:
+        await self._insist(f"remove container {id}", lambda: self._runtime.remove_container(id))
+        self._drop_log_link(id)
+        worker.post(ev.ContainerRemoved(id))
+
+    async def _insist(self, what: str, action: Any) -> None:
+        while True:
+            try:
+                await action()
+            except (TiphysError, OSError) as error:
+                log.warning("cannot %s, trying again: %s", what, error)
+                await self._clock.sleep(_RETRY)
+            else:
+                return
+
+    def _drop_log_link(self, id: str) -> None:
+        directory = self._config.container_log_dir
+        if directory is not None:
+            for link in directory.glob(f"*-{id}.log"):
+                link.unlink(missing_ok=True)
+
+    async def pull_image(self, worker: PodWorker, container: str) -> None:
+        await self._tools.starter.pull(worker, container)
+
+    async def start_container(self, worker: PodWorker, wanted: do.StartContainer) -> None:
+        await self._tools.starter.start(worker, wanted)
+
+    async def run_hook(self, worker: PodWorker, id: str, container: str) -> None:
+        spec = find_container(worker.state.pod, container) or {}
+        error = ""
+        try:
+            await self._hook(worker, spec, id, "postStart")
+        except HookFailed as failed:
+            error = str(failed)
+        worker.post(ev.HookFinished(id, container, error))
+
+    async def _hook(self, worker: PodWorker, container: Object, id: str, kind: str) -> None:
+        hook = (container.get("lifecycle") or {}).get(kind)
+        if hook:
+            ips = self.facts(worker).pod_ips
+            await self._tools.hooks.run(worker.state.pod, container, id, hook, ips[0] if ips else "")
+
+    async def stop_container(self, worker: PodWorker, wanted: do.StopContainer) -> None:
+        started = self._clock.monotonic()
+        if wanted.hook and wanted.grace > 0:
+            await self._pre_stop(worker, wanted)
+        left = max(_MIN_GRACE, wanted.grace - (self._clock.monotonic() - started))
+        try:
+            status = await self._runtime.stop_container(wanted.id, left)
+        except NoSuchContainer:
+            worker.post(ev.ContainerRemoved(wanted.id))
+            worker.post(ev.StopFinished(wanted.id))
+        except (TiphysError, OSError) as error:
+            worker.post(ev.StopFinished(wanted.id, str(error)))
+        else:
+            worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
+            worker.post(ev.StopFinished(wanted.id))
+
+    async def _pre_stop(self, worker: PodWorker, wanted: do.StopContainer) -> None:
+        container = find_container(worker.state.pod, wanted.container) or {}
+        try:
+            async with asyncio.timeout(wanted.grace):
+                await self._hook(worker, container, wanted.id, "preStop")
+        except TimeoutError:
+            log.info("preStop hook of %s did not end within its grace", wanted.container)
+        except HookFailed as error:
+            log.info("preStop hook of %s failed: %s", wanted.container, error)
+            event = do.RecordEvent("Warning", "FailedPreStopHook", "PreStopHook failed", wanted.container)
+            self.record_event(worker, event)
+
+    async def probe(self, worker: PodWorker, wanted: do.StartProbes) -> None:
+        container = find_container(worker.state.pod, wanted.container)
+        if container is None:
+            return
+        ips = self.facts(worker).pod_ips
+
+        def verdict(kind: str, healthy: bool) -> None:
+            worker.post(ev.Probed(wanted.id, wanted.container, kind, healthy))
+
+        def event(reason: str, message: str) -> None:
+            self.record_event(worker, do.RecordEvent("Warning", reason, message, wanted.container))
+
+        schedule = ProbeSchedule(
+            self._tools.prober,
+            self._clock,
+            wanted,
+            Target(wanted.id, container, ips[0] if ips else "127.0.0.1"),
+            verdict,
+            event,
+            ready=worker.state.verdicts.get((wanted.id, "readiness")),
+        )
+        await schedule.run()
+
+    async def delete_pod(self, worker: PodWorker) -> None:
+        pod = worker.state.pod
+        while True:
+            try:
+                await self._tools.client.delete(
+                    PODS, name_of(pod), namespace_of(pod), grace_seconds=0, uid=worker.uid
+                )
+            except (NotFound, Conflict):
+                return
+            except (ApiError, OSError) as error:
+                log.warning("cannot delete pod %s, trying again: %s", full_name(pod), error)
+                await self._clock.sleep(_RETRY)
+            else:
+                return
+
+    async def clean_up(self, worker: PodWorker, logs: bool) -> None:
+        pod = worker.state.pod
+        await self._insist("clean up", lambda: self._tear_down(worker.uid))
+        if logs:
+            drop_directory(self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
+        worker.post(ev.CleanedUp())
+
+    async def _tear_down(self, uid: str) -> None:
+        self._tools.volumes.tear_down(uid)
+
+    def save_status(self, worker: PodWorker, status: Mapping[str, Any], version: int) -> None:
+        def saved(version: int) -> None:
+            worker.post(ev.StatusSaved(version))
+
+        self._tools.statuses.set(worker.state.pod, status, version, saved)
+
+    def record_event(self, worker: PodWorker, wanted: do.RecordEvent) -> None:
+        pod = {"apiVersion": "v1", "kind": "Pod", **worker.state.pod}
+        path = field_path(pod, wanted.container) if wanted.container else ""
+        self._tools.recorder.event(pod, wanted.type, wanted.reason, wanted.message, field_path=path)
+
+    async def observe(self, worker: PodWorker, id: str) -> None:
+        """A container changed: read it and tell the worker."""
+        try:
+            status: ContainerStatus = await self._runtime.container(id)
+        except NoSuchContainer:
+            worker.post(ev.ContainerRemoved(id))
+            return
+        worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
+
+
+def drop_directory(path: Path) -> None:
+    """Remove a tree that may be gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)

@@ -1,0 +1,262 @@
+"""The kubelet: one node's pods, from the API to the runtime and back.
+
+    kubelet = Kubelet(config, client, runtime, clock)
+    await kubelet.run()              # until cancelled; containers go on
+
+It registers the node, takes up what runs already, then follows the pods that are bound to the node: one
+PodWorker each. It is told of everything by watches and by the runtime's events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import TiphysError
+from tiphys.client.events import EventRecorder
+from tiphys.client.informer import Informer
+from tiphys.client.resources import NODES, PODS, SERVICES
+from tiphys.client.types import Client
+from tiphys.kubelet import events as ev
+from tiphys.kubelet import labels
+from tiphys.kubelet.actions import Actions, Tools, drop_directory
+from tiphys.kubelet.admission import admit
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.hooks import Hooks
+from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
+from tiphys.kubelet.node import NodeAgent
+from tiphys.kubelet.orphans import orphan_pod
+from tiphys.kubelet.podspec import Object, full_name, is_deleted, is_terminal, phase_of, uid_of
+from tiphys.kubelet.probes.prober import Prober
+from tiphys.kubelet.probes.schedule import Asks
+from tiphys.kubelet.sources import ObjectSources
+from tiphys.kubelet.starter import Starter, Surroundings
+from tiphys.kubelet.state import PodState
+from tiphys.kubelet.status_manager import StatusManager
+from tiphys.kubelet.tasks import Tasks
+from tiphys.kubelet.termination import termination_message
+from tiphys.kubelet.volumes.manager import VolumeManager, has_changing_volumes, orphans
+from tiphys.kubelet.worker import PodWorker
+from tiphys.runtime.types import ContainerEvent, ContainerStatus, Runtime, SandboxStatus, State
+
+log = logging.getLogger(__name__)
+
+_RETRY = 2.0
+
+
+class Kubelet:
+    """See the module's docstring. `started` is set when it follows its pods."""
+
+    def __init__(
+        self, config: KubeletConfig, client: Client, runtime: Runtime, clock: Clock, *, prober: Asks | None = None
+    ) -> None:
+        self.config = config
+        self.client = client
+        self.runtime = runtime
+        self.clock = clock
+        self.recorder = EventRecorder(client, clock, "kubelet", config.node_name)
+        self.agent = NodeAgent(config, client, runtime, clock, self.recorder)
+        fields = f"spec.nodeName={config.node_name}"
+        self.pods = Informer(client, PODS, clock, fields=fields)
+        self._services = Informer(client, SERVICES, clock)
+        self._node = Informer(client, NODES, clock, fields=f"metadata.name={config.node_name}")
+        self._prober = prober or Prober(runtime)
+        self.workers: dict[str, PodWorker] = {}
+        self.started = asyncio.Event()
+        self._found: dict[str, ev.Observed] = {}
+        self._labels: dict[str, Mapping[str, str]] = {}
+        self._group: asyncio.TaskGroup
+        self._actions: Actions
+        self._statuses: StatusManager
+        self._tasks: Tasks
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._set_up(group)
+            for name, work in (
+                ("events", self.recorder.run()),
+                ("pods", self.pods.run()),
+                ("services", self._services.run()),
+                ("runtime events", self._follow_runtime()),
+                ("node", self._run_node()),
+            ):
+                group.create_task(work, name=name)
+            await self._take_up()
+            self.started.set()
+
+    def _set_up(self, group: asyncio.TaskGroup) -> None:
+        config, clock = self.config, self.clock
+        self._group = group
+        self._tasks = Tasks(group)
+        self._statuses = StatusManager(self.client, clock, group)
+        sources = ObjectSources(self.client, clock, group, self._sources_changed)
+        self.volumes = VolumeManager(config, self.client, clock, sources)
+        around = Surroundings(
+            config=config,
+            runtime=self.runtime,
+            clock=clock,
+            volumes=self.volumes,
+            sources=sources,
+            services=self._services,
+            recorder=self.recorder,
+            machine_memory=self.agent.machine.memory,
+            allocatable=lambda: self.agent.allocatable,
+        )
+        self._actions = Actions(
+            Tools(
+                config=config,
+                client=self.client,
+                runtime=self.runtime,
+                clock=clock,
+                volumes=self.volumes,
+                starter=Starter(around),
+                hooks=Hooks(self.runtime, clock),
+                prober=self._prober,
+                statuses=self._statuses,
+                recorder=self.recorder,
+            )
+        )
+
+    async def _run_node(self) -> None:
+        await self.agent.register()
+        self._group.create_task(self._node.run(), name="own node")
+        await self.agent.run()
+
+    async def _take_up(self) -> None:
+        """What runs here, the pods that should, and what must go because its pod is gone."""
+        self._found = await self._observe_all()
+        await self.pods.wait_synced()
+        self.pods.subscribe(self._pod_changed)
+        for uid, found in self._found.items():
+            if uid not in self.workers:
+                self._add_orphan(uid, found)
+        for uid in orphans(self.config, set(self.workers)):
+            self.volumes.tear_down(uid)
+            for directory in self.config.log_dir.glob(f"*_{uid}"):
+                drop_directory(directory)
+        self._found, self._labels = {}, {}
+
+    async def _observe_all(self) -> dict[str, ev.Observed]:
+        sandboxes, containers = await self._list_runtime()
+        by_uid: dict[str, tuple[list[SandboxRecord], list[Record]]] = {}
+        for sandbox in sandboxes:
+            uid = sandbox.spec.labels[labels.POD_UID]
+            self._labels[uid] = sandbox.spec.labels
+            by_uid.setdefault(uid, ([], []))[0].append(sandbox_of(sandbox))
+        for container in containers:
+            record = record_of(container, termination_message(container))
+            by_uid.setdefault(container.spec.labels[labels.POD_UID], ([], []))[1].append(record)
+        return {uid: ev.Observed(tuple(boxes), tuple(records)) for uid, (boxes, records) in by_uid.items()}
+
+    async def _list_runtime(self) -> tuple[list[SandboxStatus], list[ContainerStatus]]:
+        """All that is this node's; tries until the runtime answers."""
+        name = self.config.node_name
+        while True:
+            try:
+                sandboxes = await self.runtime.sandboxes()
+                containers = await self.runtime.containers()
+            except (TiphysError, OSError) as error:
+                log.warning("the runtime does not answer, trying again: %s", error)
+                await self.clock.sleep(_RETRY)
+                continue
+            mine = [one for one in sandboxes if one.spec.labels.get(labels.NODE) == name]
+            return mine, [one for one in containers if one.spec.labels.get(labels.NODE) == name]
+
+    # --- pods
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None and (worker := self.workers.get(uid_of(old))) is not None:
+                worker.post(ev.PodRemoved(old))
+            return
+        worker = self.workers.get(uid_of(new))
+        if worker is None:
+            self._add(new)
+            return
+        before = worker.state.pod
+        worker.post(ev.PodChanged(new))
+        self._statuses.observe(new)
+        if before["metadata"].get("labels") != new["metadata"].get("labels") or before["metadata"].get(
+            "annotations"
+        ) != new["metadata"].get("annotations"):
+            self._refresh_volumes(worker)
+
+    def _add(self, pod: Object) -> None:
+        worker = self._new_worker(pod)
+        found = self._found.get(worker.uid) or ev.Observed((), ())
+        if not found.sandboxes and not found.containers and self._is_fresh(pod):
+            refusal = admit(pod, self._own_node(), self._admitted(worker.uid))
+            if refusal is not None:
+                worker.post(ev.Rejected(*refusal))
+        worker.post(found)
+
+    def _new_worker(self, pod: Object) -> PodWorker:
+        state = PodState(pod, host_ips=(self.config.node_ip,))
+        worker = PodWorker(state, self._actions, self.clock, self._group, self._drop)
+        self.workers[worker.uid] = worker
+        return worker
+
+    def _is_fresh(self, pod: Object) -> bool:
+        """Whether no kubelet has taken it up yet."""
+        return phase_of(pod) == "Pending" and not is_deleted(pod) and not (pod.get("status") or {}).get("startTime")
+
+    def _own_node(self) -> Object:
+        return self._node.get("", self.config.node_name) or self.agent.node
+
+    def _admitted(self, except_uid: str) -> Iterable[Object]:
+        for uid, worker in self.workers.items():
+            if uid != except_uid and worker.state.rejection is None and not is_terminal(worker.state.pod):
+                yield worker.state.pod
+
+    def _add_orphan(self, uid: str, found: ev.Observed) -> None:
+        """Containers whose pod was removed while no kubelet ran: stop them and clean up."""
+        log.info("pod %s is gone from the API: stopping what is left of it", uid)
+        pod = orphan_pod(uid, self._labels.get(uid, {}), found)
+        worker = self._new_worker(pod)
+        worker.post(found)
+        worker.post(ev.PodRemoved(pod))
+
+    def _drop(self, worker: PodWorker) -> None:
+        self.workers.pop(worker.uid, None)
+        self._statuses.forget(worker.uid)
+        log.debug("pod %s is finished", full_name(worker.state.pod))
+
+    # --- changes from elsewhere
+
+    def _sources_changed(self, uid: str) -> None:
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.post(ev.SourcesChanged())
+            self._refresh_volumes(worker)
+
+    def _refresh_volumes(self, worker: PodWorker) -> None:
+        if worker.volumes_ready and has_changing_volumes(worker.state.pod):
+            self._tasks.replace(f"volumes {worker.uid}", self._actions.refresh_volumes(worker))
+
+    async def _follow_runtime(self) -> None:
+        """Tell workers what happens to their containers; after a gap, look at everything again."""
+        while True:
+            try:
+                async for event in self.runtime.events():
+                    self._runtime_event(event)
+            except (TiphysError, OSError) as error:
+                log.warning("events of the runtime stopped, asking again: %s", error)
+            await self.clock.sleep(_RETRY)
+            for uid, found in (await self._observe_all()).items():
+                if (worker := self.workers.get(uid)) is not None:
+                    for record in found.containers:
+                        worker.post(ev.ContainerChanged(record))
+
+    def _runtime_event(self, event: ContainerEvent) -> None:
+        worker = next((one for one in self.workers.values() if one.owns(event.sandbox)), None)
+        if worker is None or event.state is not State.EXITED:
+            return
+        if event.container:
+            key = f"observe {event.container}"
+            self._tasks.replace(key, self._actions.observe(worker, event.container))
+        elif worker.state.sandbox is not None:
+            known = worker.state.sandbox
+            worker.post(ev.SandboxChanged(SandboxRecord(known.id, known.attempt, running=False)))

@@ -1,0 +1,79 @@
+"""What this machine is and has: for the node's capacity and nodeInfo."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Sizes in bytes."""
+
+    cpus: int
+    memory: int
+    disk: int
+    architecture: str = "amd64"
+    kernel: str = ""
+    os_image: str = ""
+    machine_id: str = ""
+    system_uuid: str = ""
+    boot_id: str = ""
+
+
+def read_machine(root: Path) -> Machine:
+    """Of the running system; `root` is a directory on the file system that pods write to."""
+    return Machine(
+        cpus=len(os.sched_getaffinity(0)),
+        memory=_meminfo("MemTotal"),
+        disk=shutil.disk_usage(_existing(root)).total,
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        kernel=platform.release(),
+        os_image=_os_image(),
+        machine_id=_first_line("/etc/machine-id"),
+        system_uuid=_first_line("/sys/class/dmi/id/product_uuid") or _first_line("/etc/machine-id"),
+        boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
+    )
+
+
+def available_memory() -> int:
+    """Bytes that could be used without swapping."""
+    return _meminfo("MemAvailable")
+
+
+def disk_room(root: Path) -> tuple[int, int]:
+    """(total, free) bytes of the file system that pods write to."""
+    usage = shutil.disk_usage(_existing(root))
+    return usage.total, usage.free
+
+
+def _existing(path: Path) -> Path:
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
+
+
+def _meminfo(field: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == field:
+            return int(rest.split()[0]) * 1024
+    return 0
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _os_image() -> str:
+    for line in _first_line("/etc/os-release").splitlines():
+        name, _, value = line.partition("=")
+        if name == "PRETTY_NAME":
+            return value.strip('"')
+    return "Linux"

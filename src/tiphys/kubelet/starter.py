@@ -1,0 +1,179 @@
+"""Starting a container: its image, its spec, create, start; each failure with the reason that its status shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.base.clock import Clock
+from tiphys.base.errors import TiphysError
+from tiphys.client.events import EventRecorder
+from tiphys.client.informer import Informer
+from tiphys.kubelet import events as ev
+from tiphys.kubelet.backoff import PullBackoff
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.downward import PodFacts
+from tiphys.kubelet.env import ConfigError, make_env, service_links
+from tiphys.kubelet.images import Found, ImageError, Images
+from tiphys.kubelet.instructions import StartContainer
+from tiphys.kubelet.labels import record_of
+from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_network, name_of, namespace_of
+from tiphys.kubelet.sources import ObjectSources
+from tiphys.kubelet.specs import Setting, container_spec
+from tiphys.kubelet.state import PodState
+from tiphys.kubelet.termination import termination_message
+from tiphys.kubelet.volumes.manager import VolumeManager
+from tiphys.kubelet.worker import PodWorker
+from tiphys.runtime.types import ContainerSpec, ContainerStatus, Runtime, State
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What containers are made from, besides their pods."""
+
+    config: KubeletConfig
+    runtime: Runtime
+    clock: Clock
+    volumes: VolumeManager
+    sources: ObjectSources
+    services: Informer
+    recorder: EventRecorder
+    machine_memory: int
+    allocatable: Callable[[], Mapping[str, str]]
+
+
+class Starter:
+    """Pulls and starts."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        config = around.config
+        self._images = Images(around.runtime.images, around.clock, around.sources, config.max_parallel_pulls)
+
+    def facts(self, state: PodState) -> PodFacts:
+        """What the pod may be told about itself now."""
+        host = tuple(state.host_ips)
+        own = state.sandbox.ips if state.sandbox is not None else ()
+        return PodFacts(
+            pod=state.pod,
+            pod_ips=host if is_host_network(state.pod) else own,
+            host_ips=host,
+            node_name=self._around.config.node_name,
+            allocatable=self._around.allocatable(),
+        )
+
+    async def pull(self, worker: PodWorker, name: str) -> None:
+        """-> ImageReady or StartFailed."""
+        pod = worker.state.pod
+        container = find_container(pod, name) or {}
+        image = str(container.get("image") or "")
+        try:
+            found = await self._find(pod, container)
+        except ImageError as error:
+            self._pull_failed(worker, container, error)
+            return
+        worker.pull_backoffs.pop(image, None)
+        self._event(pod, name, "Normal", "Pulled", found.event)
+        worker.post(ev.ImageReady(name, found.image.id))
+
+    async def _find(self, pod: Object, container: Object) -> Found:
+        found = await self._images.present(container)
+        if found is None:
+            self._event(pod, container["name"], "Normal", "Pulling", f'Pulling image "{container["image"]}"')
+            found = await self._images.pull(pod, container)
+        return found
+
+    def _pull_failed(self, worker: PodWorker, container: Object, error: ImageError) -> None:
+        name = container["name"]
+        if error.event is not None:
+            self._event(worker.state.pod, name, "Warning", *error.event)
+        retry_at = 0.0
+        if error.reason == "ErrImagePull":
+            backoff = worker.pull_backoffs.setdefault(str(container["image"]), PullBackoff())
+            retry_at = backoff.failed(self._around.clock.time(), str(error))
+        worker.post(ev.StartFailed(name, error.reason, str(error), retry_at))
+
+    async def start(self, worker: PodWorker, wanted: StartContainer) -> None:
+        """-> ContainerStarted or StartFailed."""
+        try:
+            spec = await self._spec(worker, wanted)
+        except ConfigError as error:
+            worker.post(ev.StartFailed(wanted.container, "CreateContainerConfigError", str(error)))
+            return
+        except (TiphysError, OSError) as error:
+            worker.post(ev.StartFailed(wanted.container, "CreateContainerError", str(error)))
+            return
+        if await self._create(worker, spec, wanted.container):
+            await self._start(worker, spec, wanted.container)
+
+    async def _spec(self, worker: PodWorker, wanted: StartContainer) -> ContainerSpec:
+        around, pod = self._around, worker.state.pod
+        container = find_container(pod, wanted.container)
+        image = await around.runtime.images.get(wanted.image)
+        sandbox = worker.state.sandbox
+        if container is None or image is None or sandbox is None:
+            raise ConfigError("the container, its image or its sandbox has gone")
+        await around.services.wait_synced()
+        linked = pod["spec"].get("enableServiceLinks") is not False
+        services = service_links(around.services.list(), namespace_of(pod), linked)
+        facts = self.facts(worker.state)
+        env = make_env(facts, container, around.sources, services)
+        setting = Setting(around.config, facts, around.volumes, env, image, sandbox.id, around.machine_memory)
+        return container_spec(setting, container, wanted)
+
+    async def _create(self, worker: PodWorker, spec: ContainerSpec, name: str) -> bool:
+        runtime = self._around.runtime
+        try:
+            if spec.id in worker.state.records:
+                await runtime.remove_container(spec.id)  # created by a kubelet that was killed before it started it
+            await runtime.create_container(spec)
+        except (TiphysError, OSError) as error:
+            worker.post(ev.StartFailed(name, "CreateContainerError", str(error)))
+            return False
+        self._event(worker.state.pod, name, "Normal", "Created", "Container created")
+        return True
+
+    async def _start(self, worker: PodWorker, spec: ContainerSpec, name: str) -> None:
+        runtime = self._around.runtime
+        try:
+            status = await runtime.start_container(spec.id)
+        except (TiphysError, OSError) as error:
+            await self._keep_failed(worker, spec.id)
+            worker.post(ev.StartFailed(name, "RunContainerError", str(error)))
+            return
+        self._event(worker.state.pod, name, "Normal", "Started", "Container started")
+        self._link_log(worker.state.pod, spec, name)
+        worker.post(ev.ContainerStarted(record_of(status, termination_message(status))))
+
+    async def _keep_failed(self, worker: PodWorker, id: str) -> None:
+        """A container that could not be run counts as one that ended, for its status and the back-off."""
+        runtime = self._around.runtime
+        try:
+            status: ContainerStatus = await runtime.container(id)
+            if status.state is State.EXITED:
+                worker.post(ev.ContainerChanged(record_of(status)))
+            else:
+                await runtime.remove_container(id)
+        except TiphysError:
+            return
+
+    def _link_log(self, pod: Object, spec: ContainerSpec, name: str) -> None:
+        """/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log, where log collectors look."""
+        directory = self._around.config.container_log_dir
+        if directory is None:
+            return
+        link = directory / f"{name_of(pod)}_{namespace_of(pod)}_{name}-{spec.id}.log"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = Path(f"{link}.new")
+            draft.unlink(missing_ok=True)
+            os.symlink(spec.log_path, draft)
+            draft.rename(link)
+        except OSError as error:
+            self._event(pod, name, "Warning", "Failed", f"cannot link its log: {error}")
+
+    def _event(self, pod: Object, name: str, type: str, reason: str, message: str) -> None:
+        about = {"apiVersion": "v1", "kind": "Pod", **pod}
+        self._around.recorder.event(about, type, reason, message, field_path=field_path(pod, name))
