@@ -334,7 +334,7 @@ class ServerConnection:
             _log.exception("upgraded connection failed")
         finally:
             self._long = False
-            self._wire.close()
+            self._wire.close(linger=True)
 
     # Deadlines and draining
 

@@ -81,7 +81,9 @@ class WireDuplex:
         self._wire.write_eof()
 
     async def close(self) -> None:
-        self._wire.close()
+        """What was written still arrives, whatever the peer is sending meanwhile."""
+        self._wire.close(linger=True)
+        self.ended()
 
 
 class _Dialer:

@@ -6,6 +6,7 @@ The first message on each channel is the port's number, two bytes, little-endian
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from tiphys.base.errors import BadRequest, TiphysError
@@ -37,6 +38,8 @@ def parse_ports(request: Request) -> tuple[int, ...]:
 class _ChannelDuplex:
     """One data channel as a Duplex."""
 
+    half_closes = False
+
     def __init__(self, channels: ChannelSocket, number: int) -> None:
         self._channels = channels
         self.number = number
@@ -58,12 +61,13 @@ class _ChannelDuplex:
         await self._channels.send(self.number, data)
 
     async def write_eof(self) -> None:
-        """The protocol has no word for it."""
+        """The protocol has no word for it: `relay` closes instead."""
 
     async def close(self) -> None:
         self._closed = True
         while not self._queue.empty():
             self._queue.get_nowait()
+        self._queue.put_nowait(b"")
 
 
 async def serve_channels(socket: WebSocket, ports: Sequence[int], dial: Callable[[int], Awaitable[Duplex]]) -> None:
@@ -96,6 +100,7 @@ async def _connect(
     try:
         target = await dial(port)
     except (OSError, TiphysError) as error:
-        await channels.send(end.number + 1, f"error forwarding port {port}: {error}".encode())
+        with contextlib.suppress(OSError):
+            await channels.send(end.number + 1, f"error forwarding port {port}: {error}".encode())
         return
     await relay(end, target)

@@ -7,6 +7,7 @@ Over SPDY each connection is a pair of streams, `data` and `error`, of one reque
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -52,13 +53,15 @@ class _Pair:
 
 async def forward(duplex: Duplex, dial: Dial) -> None:
     """Serve the SPDY connection that `duplex` carries."""
-    async with asyncio.TaskGroup() as group:
-        forwarder = _Forwarder(dial, group)
-        connection = SpdyConnection(duplex)
-        try:
-            await connection.run(forwarder.accept)
-        finally:
-            forwarder.stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            forwarder = _Forwarder(dial, group)
+            try:
+                await SpdyConnection(duplex).run(forwarder.accept)
+            finally:
+                forwarder.stop()
+    except* OSError as gone:
+        _log.debug("port-forward ended: %s", gone.exceptions[0])
 
 
 class _Forwarder:
@@ -97,11 +100,10 @@ async def _forward_one(data: SpdyStream, error: SpdyStream, port: int, dial: Dia
         target = await dial(port)
     except (OSError, TiphysError) as refused:
         _log.info("port %d: %s", port, refused)
-        try:
+        with contextlib.suppress(OSError):
             await error.write(f"error forwarding port {port}: {refused}".encode())
-        finally:
-            await error.close()
-            await data.reset()
+        await error.close()
+        await data.reset()
         return
     try:
         await relay(data, target)

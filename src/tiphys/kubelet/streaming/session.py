@@ -143,10 +143,10 @@ async def _feed(front: Front, target: Input) -> None:
 
 async def _output(front: Front, session: Session, options: Options) -> Status:
     wanted = {1: options.stdout, 2: options.stderr and not options.tty}
-    async for descriptor, data in session.output():
-        if wanted.get(descriptor):
-            await front.output(descriptor, data)
     try:
+        async for descriptor, data in session.output():
+            if wanted.get(descriptor):
+                await front.output(descriptor, data)
         return exited(await session.wait())
     except TiphysError as error:
         return failed(f"error {options.verb} container: {error}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from tiphys.base.http.spdy import SpdyConnection, SpdyStream
 from tiphys.base.http.types import Duplex
 from tiphys.kubelet.streaming.session import Input, OpenSession, Options, Status, encode_status, run
+
+_log = logging.getLogger(__name__)
 
 VERSIONS = {"v4.channel.k8s.io": 4, "v3.channel.k8s.io": 3, "v2.channel.k8s.io": 2, "channel.k8s.io": 1}
 """What X-Stream-Protocol-Version may ask for, the preferred first."""
@@ -98,11 +101,14 @@ async def serve(duplex: Duplex, version: int, open_session: OpenSession, options
         finally:
             front.client_gone()
 
-    async with asyncio.TaskGroup() as group:
-        reading = group.create_task(read())
-        try:
-            await front.wait_streams(options)
-            await run(front, open_session, options)
-        finally:
-            await connection.close()
-            reading.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read())
+            try:
+                await front.wait_streams(options)
+                await run(front, open_session, options)
+            finally:
+                await connection.close()
+                reading.cancel()
+    except* OSError as gone:
+        _log.debug("session ended: %s", gone.exceptions[0])
