@@ -87,6 +87,11 @@ class ResourceCache:
         """The Entry of a row of the store."""
         return self.entry(row.key, codec.item(row.value, self.head, row.revision), row.revision, row.created, obj)
 
+    def clear(self) -> None:
+        """Forget everything: the store is about to be read again."""
+        for held in (self._entries, self._keys, self._index, self._history):
+            held.clear()
+
     def load(self, row: Row) -> None:
         """Take a current row at start; rows come in key order."""
         entry = self.entry_of(row)

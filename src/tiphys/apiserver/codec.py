@@ -46,8 +46,12 @@ def encode(obj: Mapping[str, Any], kind: str, api_version: str) -> bytes:
 
 
 def item(value: bytes, prefix: bytes, revision: int) -> bytes:
-    """The item of stored bytes that begin with `prefix`: resourceVersion spliced in, one exact copy."""
+    """The item of stored bytes that begin with `prefix`: resourceVersion spliced in, one exact copy.
+
+    Revision 0 stands for an object that was never written (a dry run): it has no resourceVersion."""
     start = len(prefix)
+    if not revision:
+        return b"{" + value[start:]
     if not value.startswith(prefix) or value[start : start + 12] != b'"metadata":{':
         return foreign_item(orjson.loads(value), revision)
     return b"".join((b'{"metadata":{"resourceVersion":"%d",' % revision, value[start + 12 :]))

@@ -63,7 +63,8 @@ class Entry:
     def adopt(self, obj: Obj, stored: Stored) -> Obj:
         """Take `obj` as this entry's decoded form (a writer has it at hand already)."""
         obj["kind"], obj["apiVersion"] = stored.kind, stored.api_version
-        obj["metadata"]["resourceVersion"] = str(self.revision)
+        if self.revision:
+            obj["metadata"]["resourceVersion"] = str(self.revision)
         self._obj = weakref.ref(obj)
         self._recent.append(obj)
         return obj

@@ -54,7 +54,7 @@ class Caches(Objects):
             log.warning("the watch cache fell behind the store and reads everything again")
             self._end_watches()
             for cache in self.all():
-                self._add(ResourceCache(cache.stored))
+                cache.clear()
             await self.load()
             self._waiters.reached(self.current)
         self._end_watches()

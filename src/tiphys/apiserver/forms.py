@@ -35,6 +35,10 @@ class Form:
         """The object decoded; shared, never change it."""
         return self.cache.obj(entry)
 
+    def show(self, obj: Object) -> Object:
+        """A decoded object of the cache in this form; shared, never change it."""
+        return obj
+
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
         """A whole list: one join over the entries' bytes."""
         head = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[' % (
@@ -87,7 +91,10 @@ class ConvertedForm(DecodedForm):
         self._convert = convert
 
     def obj(self, entry: Entry) -> Object:
-        out = self._convert(self.cache.obj(entry))
+        return self.show(self.cache.obj(entry))
+
+    def show(self, obj: Object) -> Object:
+        out = self._convert(obj)
         out["kind"], out["apiVersion"] = self.kind, self.api_version
         return out
 
@@ -95,8 +102,8 @@ class ConvertedForm(DecodedForm):
 class PartialForm(DecodedForm):
     """PartialObjectMetadata: for clients that only follow metadata."""
 
-    def __init__(self, cache: ResourceCache, version: str) -> None:
-        super().__init__(cache, "PartialObjectMetadata", f"{META_GROUP}/{version}")
+    def __init__(self, form: Form, version: str) -> None:
+        super().__init__(form.cache, "PartialObjectMetadata", f"{META_GROUP}/{version}")
         self.name = f"metadata {version}"
 
     def obj(self, entry: Entry) -> Object:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from tiphys.api.meta import new_uid
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout
 from tiphys.base.http.types import Handler, Request, Response
@@ -95,15 +95,10 @@ def status_response(
 
 def _common_headers(request: Request, response: Response) -> None:
     headers = response.headers
-    headers["Audit-Id"] = request.attributes.get("audit-id") or new_audit_id()
+    headers["Audit-Id"] = request.attributes.get("audit-id") or new_uid()
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-cache, private"
     for text in request.attributes.get("warnings", ()):
         value = '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         headers["Warning"] = f"{headers['Warning']}, {value}" if "Warning" in headers else value
 
-
-def new_audit_id() -> str:
-    """A random UUID's text form, for one request."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -1,0 +1,193 @@
+"""The API server: one Handler for everything, from HTTPS connections and from components in the same process.
+
+    async with ApiServer(config, store, clock) as server:
+        async with serve(server.handler, ...): ...            # over HTTPS
+        client = LocalClient(server.handler, user)             # without sockets
+
+`_chain` lists the links of the handler chain, once, in order. Everything that the server is made of is built in
+`__aenter__`; nothing registers itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from tiphys.api.catalog import Catalog, builtin
+from tiphys.api.decode.request import Codec
+from tiphys.apiserver import paths, plumbing
+from tiphys.apiserver.admit import Admission
+from tiphys.apiserver.authn import ServiceAccounts, TokenAuthenticator, authenticate
+from tiphys.apiserver.authn.bootstrap_token import BootstrapTokens
+from tiphys.apiserver.authz import AlwaysAllow, EscalationCheck, NodeAuthorizer, RbacAuthorizer, Union, authorize
+from tiphys.apiserver.bootstrap import BootstrapConfig, ensure
+from tiphys.apiserver.config import ApiServerConfig
+from tiphys.apiserver.defaults import DefaultsWriter
+from tiphys.apiserver.endpoints import Endpoints
+from tiphys.apiserver.expiry import EventExpiry
+from tiphys.apiserver.feed import Caches
+from tiphys.apiserver.flow import max_in_flight
+from tiphys.apiserver.guard import guard
+from tiphys.apiserver.impersonate import impersonate
+from tiphys.apiserver.metrics import Metrics
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.requestinfo import request_info
+from tiphys.apiserver.resource import Key, Resource, served_resources, stored_resources
+from tiphys.apiserver.reviews import Reviews, access_reviews
+from tiphys.apiserver.routes import Router
+from tiphys.apiserver.services import ServiceAddresses
+from tiphys.apiserver.storage import Storage
+from tiphys.apiserver.timers import Timers
+from tiphys.apiserver.tokens import TokenIssuer, new_key
+from tiphys.apiserver.types import Authorizer, Object, Plugin, Reader
+from tiphys.apiserver.watching import Watches
+from tiphys.base.clock import Clock
+from tiphys.base.http.types import Handler
+from tiphys.store.types import Store
+
+
+class ApiServer:
+    """See the module's docstring. `reader` gives the current objects to whoever lives in this process."""
+
+    handler: Handler
+    reader: Reader
+    catalog: Catalog
+    issuer: TokenIssuer
+
+    def __init__(self, config: ApiServerConfig, store: Store, clock: Clock) -> None:
+        self._config, self._store, self._clock = config, store, clock
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> ApiServer:
+        await self._group.__aenter__()
+        try:
+            await self._start()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timers.close()
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    async def _start(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self._timers = Timers(self._clock, self._group)
+        self.catalog = builtin(plumbing.kinds())
+        caches = Caches(self._store, stored_resources(self.catalog))
+        self.reader = caches
+        await caches.load()
+        self._tasks.append(self._group.create_task(caches.run()))
+        self.issuer = self._issuer()
+        served = served_resources(self.catalog, caches)
+        rbac = RbacAuthorizer(caches)
+        authorizer = self._authorizer(caches, rbac)
+        parts = self._parts(caches, authorizer, rbac)
+        tokens = self._tokens(caches)
+        router = self._router(parts, served, authorizer, rbac, tokens)
+        self.handler = self._chain(router, authorizer, tokens)
+        await self._ensure_defaults(parts, served)
+        events = EventExpiry(
+            caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
+        )
+        self._tasks.append(self._group.create_task(events.run()))
+
+    def _chain(self, router: Router, authorizer: Authorizer, tokens: Sequence[TokenAuthenticator]) -> Handler:
+        """The links that every request goes through, the first one first."""
+        config = self._config
+        links = [
+            guard(config.request_timeout),
+            request_info,
+            self.metrics.link,
+            authenticate(config.authenticators, tokens, audiences=self.issuer.audiences, anonymous=config.anonymous),
+            impersonate(authorizer),
+            max_in_flight(config.max_reads, config.max_writes),
+            authorize(authorizer),
+        ]
+        handler: Handler = router.handle
+        for link in reversed(links):
+            handler = link(handler)
+        return handler
+
+    def _issuer(self) -> TokenIssuer:
+        config = self._config
+        key = config.service_account_key or new_key()
+        return TokenIssuer(key, issuer=config.service_account_issuer, audiences=config.api_audiences, clock=self._clock)
+
+    def _authorizer(self, caches: Caches, rbac: RbacAuthorizer) -> Authorizer:
+        pods = caches.of("", "pods")
+
+        def pods_of(node: str) -> list[Object]:
+            return [pods.obj(entry) for entry in pods.triggered(node)]
+
+        made: dict[str, Authorizer] = {
+            "AlwaysAllow": AlwaysAllow(),
+            "AlwaysDeny": Union(()),
+            "Node": NodeAuthorizer(caches, pods_of),
+            "RBAC": rbac,
+        }
+        modes = self._config.authorization_modes
+        return made[modes[0]] if modes == ("AlwaysAllow",) else Union([made[mode] for mode in modes])
+
+    def _tokens(self, caches: Caches) -> list[TokenAuthenticator]:
+        accounts = ServiceAccounts(self.issuer, caches, self._clock)
+        return [*self._config.token_authenticators, accounts, BootstrapTokens(caches, self._clock)]
+
+    def _parts(self, caches: Caches, authorizer: Authorizer, rbac: RbacAuthorizer) -> Parts:
+        config = self._config
+        plugins: list[Plugin] = plumbing.plugins(caches, authorizer, self._clock)
+        if "RBAC" in config.authorization_modes:
+            plugins.append(EscalationCheck(rbac, authorizer))
+        first, last = config.node_ports
+        address = self._bootstrap().service_address
+        services = ServiceAddresses(caches.of("", "services"), config.service_cidr, range(first, last + 1), {address})
+        return Parts(
+            caches=caches,
+            storage=Storage(self._store, caches),
+            codec=Codec(self.catalog.resources[0].definitions),
+            clock=self._clock,
+            admission=Admission([plugin for plugin in plugins if plugin.name not in config.disabled_admission]),
+            watches=Watches(caches, self._timers),
+            timers=self._timers,
+            reserves={("", "services"): services},
+        )
+
+    def _router(
+        self,
+        parts: Parts,
+        served: Mapping[Key, Resource],
+        authorizer: Authorizer,
+        rbac: RbacAuthorizer,
+        tokens: Sequence[TokenAuthenticator],
+    ) -> Router:
+        self.metrics = Metrics(self._clock, parts.caches)
+        answers = access_reviews(authorizer, rbac, tokens, self.issuer.audiences, self._clock.time)
+        unstored = {**Reviews(parts, answers).endpoints(), **plumbing.unstored(parts, served, self._store)}
+        return Router(
+            self.catalog,
+            served,
+            Endpoints(parts, self._store),
+            self._clock,
+            subresources=plumbing.subresources(parts, served, self.issuer, self._config.kubelet_tls),
+            unstored=unstored,
+            paths=paths.table(self.catalog, self._store, parts, self.issuer, self.metrics),
+        )
+
+    def _bootstrap(self) -> BootstrapConfig:
+        config = self._config
+        return BootstrapConfig(
+            advertise_address=config.advertise_address,
+            port=config.secure_port,
+            service_cidr=config.service_cidr,
+            client_ca=config.client_ca.decode(),
+        )
+
+    async def _ensure_defaults(self, parts: Parts, served: Mapping[Key, Resource]) -> None:
+        stored = {(one.group, one.plural): one for one in served.values() if not one.foreign}
+        await ensure(parts.caches, DefaultsWriter(parts, stored), self._bootstrap(), self._clock.time())

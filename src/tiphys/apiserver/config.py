@@ -1,0 +1,47 @@
+"""What an API server needs to know; one frozen value, made by `serve` from flags or by `cluster` from its files."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+from tiphys.apiserver.authn import Authenticator, TokenAuthenticator
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServerConfig:
+    """See the module's docstring. Collaborators that are not given are made with upstream's defaults."""
+
+    authenticators: tuple[Authenticator, ...] = ()
+    """Ways to tell who asks, besides service account tokens (client certificates, token files)."""
+    token_authenticators: tuple[TokenAuthenticator, ...] = ()
+    anonymous: bool = True
+    authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    """Of AlwaysAllow, AlwaysDeny, Node, RBAC."""
+    service_account_key: bytes = b""
+    """PEM of the key that signs service account tokens; b"": one for this process only."""
+    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    api_audiences: tuple[str, ...] = ()
+    client_ca: bytes = b""
+    """PEM; published in the ConfigMap kube-system/extension-apiserver-authentication."""
+    cluster_ca: bytes = b""
+    """PEM; published as kube-root-ca.crt."""
+    kubelet_tls: ssl.SSLContext | None = None
+    """Presents the API server to kubelets and trusts only the cluster's CA."""
+    service_cidr: str = "10.96.0.0/16"
+    node_ports: tuple[int, int] = (30000, 32767)
+    """First and last node port."""
+    advertise_address: str = "127.0.0.1"
+    """Where pods reach the API server: the endpoint of the Service default/kubernetes."""
+    secure_port: int = 6443
+    publish_service: bool = True
+    """Whether to keep the Service default/kubernetes and its endpoints."""
+    max_reads: int = 400
+    """Reads that may be under way at once; 0 is no limit."""
+    max_writes: int = 200
+    request_timeout: float = 60.0
+    """Seconds that a write may take."""
+    disabled_admission: frozenset[str] = field(default_factory=frozenset)
+    """Names of admission plugins to leave out."""
+    event_seconds: float = 3600.0
+    """How long Events are kept."""

@@ -1,0 +1,113 @@
+"""Create: decode, default, admit, prepare, validate, write; in the order of upstream's create handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.decode.body import Parsed
+from tiphys.api.validation.metadata import validate_metadata
+from tiphys.apiserver import codec, metadata
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.resource import Call, Resource
+from tiphys.base.errors import ApiError
+from tiphys.store.types import Mismatch
+
+ATTEMPTS = 8
+"""Names tried for a generateName before the collision is reported (KEP-4420)."""
+
+
+async def create(parts: Parts, call: Call) -> Entry:
+    """POST on a collection. Raises the ApiError that says why not."""
+    obj = body(parts, call)
+    version = obj["metadata"].get("resourceVersion") if "metadata" in obj else None
+    if version:
+        raise ApiError.of({"message": "resourceVersion should not be set on objects to be created"}, 500)
+    generated = not obj.get("metadata", {}).get("name") and bool(obj.get("metadata", {}).get("generateName"))
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return await insert(parts, call, _fresh(obj) if generated else obj)
+        except Mismatch:
+            if not generated or attempt == ATTEMPTS:
+                raise _exists(call, obj, generated=generated) from None
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+async def insert(parts: Parts, call: Call, obj: dict[str, Any]) -> Entry:
+    """Create `obj`, decoded and defaulted, in the stored version. Raises Mismatch when its name is taken."""
+    resource = call.resource
+    meta = metadata.initialize(obj, call.now)
+    metadata.match_namespace(meta, call.namespace)
+    attributes = parts.admission.attributes(call, "CREATE", obj, None)
+    await parts.admission.admit(call, attributes)
+    if resource.kind.counts_generation:
+        meta["generation"] = 1
+    else:
+        meta.pop("generation", None)
+    with parts.reserving(resource.group, resource.plural, obj, None, dry_run=call.dry_run):
+        prepare(call, obj)
+        await parts.admission.validate(call, attributes)
+        key = resource.cache.stored.key(call.namespace, meta["name"])
+        if not call.dry_run:
+            return await parts.storage.create(resource.cache, key, obj, call.author)
+        if resource.cache.at(key) is not None:
+            raise Mismatch(key, None)
+        return transient(resource, key, obj, 0)
+
+
+def prepare(call: Call, obj: dict[str, Any]) -> None:
+    """What the kind says about a new object. Raises Invalid."""
+    kind, context = call.resource.kind, call.context()
+    kind.prepare_create(obj, context)
+    problems = [*kind.validate(obj, context)]
+    problems = [*validate_metadata(obj, kind.name_check, call.resource.namespaced), *problems]
+    if problems:
+        raise errors.invalid(call.resource.group, call.resource.kind_name, obj["metadata"].get("name", ""), problems)
+    call.warn(*kind.warnings(obj, None, context))
+
+
+def body(parts: Parts, call: Call) -> dict[str, Any]:
+    """The request's object: decoded, defaulted, in the stored version. Raises BadRequest."""
+    request, resource = call.request, call.resource
+    if request.local and request.obj is not None:
+        decoded = parts.codec.accept(Parsed(request.obj), resource.expected, call.validation)
+    else:
+        content_type = request.headers.get("content-type", "")
+        decoded = parts.codec.decode(request.body, content_type, resource.expected, call.validation)
+    call.warn(*decoded.warnings)
+    return to_stored(resource, decoded.obj)
+
+
+def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+    """Default an object of the served version and turn it into the stored one."""
+    resource.kind.default(obj, resource.shape)
+    if resource.foreign:
+        stored = resource.cache.stored
+        obj = resource.kind.convert(obj, resource.shape, resource.info.stored_version)
+        obj["kind"], obj["apiVersion"] = stored.kind, stored.api_version
+    return obj
+
+
+def transient(resource: Resource, key: str, obj: Mapping[str, Any], revision: int) -> Entry:
+    """An Entry of an object that is not in the store: what a dry run answers with."""
+    stored, cache = resource.cache.stored, resource.cache
+    value = codec.encode(obj, stored.kind, stored.api_version)
+    return cache.entry(key, codec.item(value, cache.head, revision), revision, revision)
+
+
+def _fresh(obj: dict[str, Any]) -> dict[str, Any]:
+    """A copy to try another name with: the attempt before changed its own."""
+    copy: dict[str, Any] = codec.loads(codec.dumps(obj))
+    return dict(copy)
+
+
+def _exists(call: Call, obj: dict[str, Any], *, generated: bool) -> ApiError:
+    resource = call.resource
+    error = errors.already_exists(resource.group, resource.plural, obj["metadata"].get("name", ""))
+    if generated:
+        error.message += ", the server was not able to generate a unique name for the object"
+    return error
+
+

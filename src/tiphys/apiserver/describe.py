@@ -1,0 +1,66 @@
+"""Discovery: what clients ask to learn what is served. Documents are encoded once and kept."""
+
+from __future__ import annotations
+
+from tiphys.api import discovery
+from tiphys.api.catalog import Catalog
+from tiphys.apiserver import negotiate, respond
+from tiphys.apiserver.routes import not_found
+from tiphys.base.http.types import Request, Response
+
+
+
+class Discovery:
+    """/api and /apis, plain and aggregated (KEP-3352), and what is below them."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._aggregated: dict[tuple[bool, str], tuple[bytes, str]] = {}
+
+    async def core(self, request: Request) -> Response:
+        """/api"""
+        api = self._wants_aggregated(request)
+        if api:
+            return self._aggregate(request, api, core=True)
+        host = request.headers.get("host", "")
+        return respond.plain(request, discovery.core_versions(self._catalog, host))
+
+    async def groups(self, request: Request) -> Response:
+        """/apis"""
+        api = self._wants_aggregated(request)
+        if api:
+            return self._aggregate(request, api, core=False)
+        return respond.plain(request, discovery.group_list(self._catalog))
+
+    async def core_version(self, request: Request) -> Response:
+        """/api/VERSION"""
+        return self._resources(request, "", request.path.strip("/").split("/")[1:])
+
+    async def group(self, request: Request) -> Response:
+        """/apis/GROUP and /apis/GROUP/VERSION"""
+        name, *rest = request.path.strip("/").split("/")[1:]
+        if rest:
+            return self._resources(request, name, rest)
+        found = discovery.group(self._catalog, name)
+        return not_found(request) if found is None else respond.plain(request, found)
+
+    def _resources(self, request: Request, group: str, rest: list[str]) -> Response:
+        found = discovery.resource_list(self._catalog, group, rest[0]) if len(rest) == 1 else None
+        return not_found(request) if found is None else respond.plain(request, found)
+
+    @staticmethod
+    def _wants_aggregated(request: Request) -> str:
+        return "" if request.local else discovery.wants_aggregated(request.headers.get("accept", ""))
+
+    def _aggregate(self, request: Request, api: str, *, core: bool) -> Response:
+        kept = self._aggregated.get((core, api))
+        if kept is None:
+            document = discovery.aggregated(self._catalog, core=core, api=api)
+            body = negotiate.dump(document, negotiate.PLAIN)
+            kept = self._aggregated[core, api] = (body, discovery.etag(body))
+        body, tag = kept
+        headers = {"Content-Type": discovery.content_type(api), "ETag": tag, "Vary": "Accept"}
+        headers["Cache-Control"] = "public"
+        if request.headers.get("if-none-match") == tag:
+            return Response(304, headers)
+        return negotiate.compress(request, Response(200, headers, body))

@@ -1,0 +1,106 @@
+"""The verbs on resources: from a Call to a Response. Two hops from the route to the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tiphys.apiserver import creating, deleting, listoptions, negotiate, options, reading, respond, updating, watching
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.patching import patch
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.selection import select
+from tiphys.apiserver.tables import form_for
+from tiphys.base.errors import MethodNotAllowed, NotFound
+from tiphys.base.http.types import Response
+from tiphys.store.types import Store
+
+DELETED_AT_ONCE = 16
+"""Objects of a collection that are deleted at the same time."""
+
+
+class Endpoints:
+    """One method a verb."""
+
+    def __init__(self, parts: Parts, store: Store) -> None:
+        self._parts, self._store = parts, store
+
+    async def get(self, call: Call) -> Response:
+        version = call.request.param("resourceVersion") if call.request.query_string else ""
+        return respond.entry(call, await reading.get(self._parts, call, call.info.name, version))
+
+    async def list(self, call: Call) -> Response:
+        wanted = listoptions.parse(call.request, watch=False)
+        selection = select(call, wanted.labels, wanted.fields)
+        listed = await reading.list_(self._parts, self._store, call, wanted, selection)
+        return respond.listed(call, listed.entries, listed.metadata)
+
+    async def watch(self, call: Call) -> Response:
+        wanted = listoptions.parse(call.request, watch=True)
+        form = call.resource.form
+        if not call.request.local:
+            form = form_for(call, negotiate.accepted(call.request))
+        start = await reading.watch(self._parts, call, wanted, select(call, wanted.labels, wanted.fields))
+        items = self._parts.watches.items(
+            call.resource.cache, start, bookmarks=wanted.bookmarks, timeout=float(wanted.timeout)
+        )
+        if call.request.local:
+            return Response(200, events=watching.objects(form, start, items))
+        return Response(200, {"Content-Type": negotiate.JSON}, stream=watching.lines(form, start, items))
+
+    async def create(self, call: Call) -> Response:
+        options.read_write_options(call)
+        return respond.entry(call, await creating.create(self._parts, call), 201)
+
+    async def update(self, call: Call) -> Response:
+        options.read_write_options(call)
+        entry, created = await updating.put(self._parts, call, call.info.name)
+        return respond.entry(call, entry, 201 if created else 200)
+
+    async def patch(self, call: Call) -> Response:
+        options.read_write_options(call)
+        entry, created = await patch(self._parts, call, call.info.name)
+        return respond.entry(call, entry, 201 if created else 200)
+
+    async def delete(self, call: Call) -> Response:
+        wanted = options.delete_options(call, self._parts.codec)
+        entry, gone = await deleting.delete(self._parts, call, call.info.name, wanted)
+        status = deleting.answer(call.resource, entry, gone=gone)
+        if status is not None:
+            return respond.plain(call.request, status)
+        return respond.entry(call, entry, 202 if not gone and wanted.get("orphanDependents") is False else 200)
+
+    async def deletecollection(self, call: Call) -> Response:
+        wanted = listoptions.parse(call.request, watch=False)
+        how = options.delete_options(call, self._parts.codec)
+        selection = select(call, wanted.labels, wanted.fields)
+        listed = await reading.list_(self._parts, self._store, call, wanted, selection)
+        await self._delete_all(call, listed.entries, how)
+        return respond.listed(call, listed.entries, listed.metadata)
+
+    async def _delete_all(self, call: Call, entries: Sequence[Entry], how: dict[str, object]) -> None:
+        limit = asyncio.Semaphore(DELETED_AT_ONCE)
+
+        async def one(entry: Entry) -> None:
+            # Each in its own namespace: a collection may span all of them.
+            info = replace(call.info, namespace=entry.namespace, name=entry.name)
+            own = Call(call.request, info, call.resource, call.user, call.now, call.dry_run, options=call.options)
+            async with limit:
+                try:
+                    await deleting.delete(self._parts, own, entry.name, how)
+                except NotFound:
+                    return  # somebody else was faster
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for entry in entries:
+                    group.create_task(one(entry))
+        except* Exception as problems:  # the first refusal is the answer
+            raise problems.exceptions[0] from None
+
+
+def not_allowed() -> MethodNotAllowed:
+    """405 in upstream's words."""
+    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})

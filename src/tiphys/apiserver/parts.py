@@ -1,0 +1,48 @@
+"""The collaborators of the endpoints, in one value: made once by `app.ApiServer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tiphys.api.decode.request import Codec
+from tiphys.apiserver.admit import Admission
+from tiphys.apiserver.feed import Caches
+from tiphys.apiserver.storage import Storage
+from tiphys.apiserver.timers import Timers
+from tiphys.apiserver.watching import Watches
+from tiphys.base.clock import Clock
+
+
+class Reserve(Protocol):
+    """What some kind's objects hold besides themselves (a Service its addresses and ports)."""
+
+    def reserving(
+        self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool
+    ) -> AbstractContextManager[None]:
+        """Fill in `new` and hold what it takes while it is being written. Raises Invalid."""
+        ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """See the module's docstring."""
+
+    caches: Caches
+    storage: Storage
+    codec: Codec
+    clock: Clock
+    admission: Admission
+    watches: Watches
+    timers: Timers
+    reserves: Mapping[tuple[str, str], Reserve] = field(default_factory=dict)
+    """By (group, plural)."""
+
+    def reserving(
+        self, group: str, plural: str, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool
+    ) -> AbstractContextManager[None]:
+        """Hold what `new` takes while it is being written; most kinds take nothing."""
+        reserve = self.reserves.get((group, plural))
+        return nullcontext() if reserve is None else reserve.reserving(new, old, dry_run=dry_run)

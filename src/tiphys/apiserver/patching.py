@@ -1,0 +1,85 @@
+"""PATCH: the change is applied to the object in the version of the request, then the result goes the way of a PUT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tiphys.api.catalog import split_group_version
+from tiphys.api.decode.body import media_type
+from tiphys.api.decode.request import Decoded, Expected
+from tiphys.api.patch import request as patches
+from tiphys.api.patch.gotext import go_text
+from tiphys.api.schema import Type
+from tiphys.apiserver import creating
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.updating import RETRIES, Change, update
+from tiphys.base.errors import BadRequest, UnsupportedMediaType
+
+Object = Mapping[str, Any]
+ACCEPTED = (patches.JSON, patches.MERGE, patches.STRATEGIC)
+
+
+async def patch(parts: Parts, call: Call, name: str) -> tuple[Entry, bool]:
+    """PATCH on an object or one of its views; (the entry, whether it was created)."""
+    media = check_media(call)
+    resource = call.resource
+
+    async def make(current: Object) -> dict[str, Any]:
+        shown = resource.form.show(current)
+        decoded = _decode(parts, call, shown, media, resource.expected)
+        new = creating.to_stored(resource, decoded.obj)
+        _check_identity(new, current)
+        call.request.attributes["warnings"] = [*kept, *decoded.warnings]
+        return new
+
+    kept = list(call.request.attributes.get("warnings", ()))
+    change = Change(make, call.info.subresource, retries=RETRIES)
+    return await update(parts, call, name, change), False
+
+
+async def patched(parts: Parts, call: Call, current: Object, type: Type | None) -> Object:
+    """A view of an object (its Scale) with the request's patch applied."""
+    group, version = split_group_version(current["apiVersion"])
+    expected = Expected(group, version, current["kind"], type)
+    decoded = _decode(parts, call, current, check_media(call), expected)
+    call.warn(*decoded.warnings)
+    return decoded.obj
+
+
+def check_media(call: Call) -> str:
+    """The kind of patch. Raises UnsupportedMediaType."""
+    media = media_type(call.request.headers.get("content-type", ""))
+    if media not in ACCEPTED:
+        accepted = ", ".join(ACCEPTED)
+        text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+        raise UnsupportedMediaType(text)
+    return media
+
+
+def _decode(parts: Parts, call: Call, current: Object, media: str, expected: Expected) -> Decoded:
+    request = call.request
+    if request.local and request.obj is not None:
+        change = request.obj
+        result = patches.apply(current, change, media, expected, parts.codec)
+        shown = go_text(change) if media == patches.STRATEGIC else orjson.dumps(result).decode()
+        return patches.finish(result, shown, [], expected, parts.codec, call.validation)
+    return patches.patch(current, request.body, media, expected, parts.codec, call.validation)
+
+
+def _check_identity(new: dict[str, Any], current: Object) -> None:
+    """A patch may not turn an object into another one. Raises BadRequest."""
+    metadata, found = new.setdefault("metadata", {}), current["metadata"]
+    if not metadata.get("name"):
+        metadata["name"] = found["name"]
+    if metadata["name"] != found["name"]:
+        text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({found['name']})"
+        raise BadRequest(text)
+    if metadata.get("namespace", "") != found.get("namespace", ""):
+        if metadata.get("namespace"):
+            raise BadRequest("the namespace of the object does not match the namespace on the request")
+        metadata["namespace"] = found["namespace"]

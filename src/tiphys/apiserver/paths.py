@@ -1,0 +1,92 @@
+"""Paths that are no resources: discovery, OpenAPI, version, health, metrics, token issuer metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tiphys.api.catalog import Catalog
+from tiphys.apiserver import respond
+from tiphys.apiserver.describe import Discovery
+from tiphys.apiserver.health import ENDPOINTS, Check, Health
+from tiphys.apiserver.metrics import Metrics
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.routes import Plain
+from tiphys.apiserver.tokens import TokenIssuer
+from tiphys.apiserver.version import version_info
+from tiphys.base.errors import ServiceUnavailable
+from tiphys.base.http.types import Request, Response
+from tiphys.store.types import Store
+
+
+def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
+    """Path -> endpoint; `/*` at the end stands for everything below."""
+    discovery = Discovery(catalog)
+    health = Health(checks(store, parts)).handle
+    found: dict[str, Plain] = {
+        "/api": discovery.core,
+        "/api/*": discovery.core_version,
+        "/apis": discovery.groups,
+        "/apis/*": discovery.group,
+        "/version": version,
+        "/metrics": metrics.page,
+        "/.well-known/openid-configuration": lambda request: configuration(request, issuer),
+        "/openid/v1/jwks": lambda request: keys(request, issuer),
+    }
+    for endpoint in ENDPOINTS:
+        found[f"/{endpoint}"] = found[f"/{endpoint}/*"] = health
+    shown = sorted([path for path in found if not path.endswith("*")] + api_paths(catalog))
+
+    async def root(request: Request) -> Response:
+        return respond.plain(request, {"paths": shown})
+
+    found["/"] = root
+    return found
+
+
+def api_paths(catalog: Catalog) -> list[str]:
+    """The discovery paths of all groups and versions."""
+    out = []
+    for group in catalog.groups():
+        base = f"/apis/{group}" if group else "/api"
+        out += [base] if group else []
+        out += [f"{base}/{version}" for version in catalog.versions(group)]
+    return out
+
+
+def checks(store: Store, parts: Parts) -> dict[str, dict[str, Check]]:
+    """What each health endpoint looks at."""
+
+    async def ping() -> str:
+        return ""
+
+    async def reachable() -> str:
+        await store.revision()
+        return ""
+
+    async def synced() -> str:
+        revision = await store.revision()
+        if not await parts.caches.wait(revision, 1.0):
+            raise ServiceUnavailable(f"the watch cache is at {parts.caches.current}, the store at {revision}")
+        return ""
+
+    live: dict[str, Check] = {"ping": ping, "log": ping, "etcd": reachable}
+    ready: dict[str, Check] = {**live, "etcd-readiness": reachable, "informer-sync": synced}
+    return {"healthz": live, "livez": live, "readyz": ready}
+
+
+async def version(request: Request) -> Response:
+    """/version"""
+    return respond.plain(request, version_info())
+
+
+async def configuration(request: Request, issuer: TokenIssuer) -> Response:
+    """OpenID provider metadata of service account tokens (OpenID Connect Discovery 1.0)."""
+    host = request.headers.get("host", "localhost")
+    return respond.plain(request, issuer.discovery(f"https://{host}/openid/v1/jwks"))
+
+
+async def keys(request: Request, issuer: TokenIssuer) -> Response:
+    """The public keys that service account tokens are verified by (RFC 7517)."""
+    response = respond.plain(request, issuer.jwks())
+    response.headers["Content-Type"] = "application/jwk-set+json"
+    return response

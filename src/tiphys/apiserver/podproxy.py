@@ -1,0 +1,185 @@
+"""Which URL on which kubelet (or pod, or service endpoint) a subresource request means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from tiphys.api import errors
+from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.resource import Call
+from tiphys.base.errors import BadRequest, InternalError, ServiceUnavailable
+from tiphys.base.http.types import Request, Response
+
+Object = Mapping[str, Any]
+LOG_OPTIONS = ("follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
+STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+"""Query parameters of exec and attach: the API's name and the kubelet's."""
+
+
+class Proxies:
+    """The proxied subresources: log, exec, attach, portforward and proxy."""
+
+    def __init__(self, parts: Parts, kubelets: Kubelets) -> None:
+        self._parts, self._kubelets = parts, kubelets
+
+    async def log(self, call: Call) -> Response:
+        """pods/log: text, streamed while the kubelet sends."""
+        pod = self._pod(call)
+        container = self._container(call, pod)
+        if not (pod.get("spec") or {}).get("nodeName"):
+            return Response(200, {"Content-Type": "text/plain"})
+        query = {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
+        response = await self._to_kubelet(call, pod, "containerLogs", container, query)
+        response.headers.pop("content-type", None)
+        response.headers["Content-Type"] = "text/plain"
+        return response
+
+    async def session(self, call: Call) -> Response:
+        """pods/exec and pods/attach."""
+        pod = self._pod(call)
+        container = self._container(call, pod)
+        self._check_host(pod)
+        request = call.request
+        given = [(theirs, "1") for ours, theirs in STREAMS.items() if request.param(ours) in ("true", "1")]
+        if not any(name != "tty" for name, _ in given):
+            raise BadRequest("you must specify at least one of stdin, stdout, stderr")
+        if call.info.subresource == "exec":
+            given += [("command", word) for word in request.query.get("command", [])]
+        return await self._to_kubelet(call, pod, call.info.subresource, container, given)
+
+    async def port_forward(self, call: Call) -> Response:
+        """pods/portforward."""
+        pod = self._pod(call)
+        self._check_host(pod)
+        ports = [("port", port) for port in call.request.query.get("ports", [])]
+        ports += [("port", port) for port in call.request.query.get("port", [])]
+        return await self._to_kubelet(call, pod, "portForward", "", ports)
+
+    async def node(self, call: Call) -> Response:
+        """nodes/proxy: any path of the kubelet's API."""
+        _, name, _ = split_name(call.info.name)
+        node = self._parts.caches.get("", "nodes", "", name)
+        if node is None:
+            raise errors.not_found("", "nodes", name)
+        target = self._kubelets.target(node, _rest(call), _query(call.request))
+        return await forward(call.request, target)
+
+    async def pod(self, call: Call) -> Response:
+        """pods/proxy: a port of a pod, by its IP address."""
+        scheme, name, port = split_name(call.info.name)
+        pod = self._parts.caches.get("", "pods", call.namespace, name)
+        if pod is None:
+            raise errors.not_found("", "pods", name)
+        host = (pod.get("status") or {}).get("podIP")
+        if not host:
+            raise BadRequest("address not allowed: the pod has no IP address yet")
+        number = port or _first_port(pod)
+        return await forward(call.request, Target(_origin(scheme, host, number), _rest(call), _text(call.request)))
+
+    async def service(self, call: Call) -> Response:
+        """services/proxy: one of the endpoints of a service's port."""
+        scheme, name, port = split_name(call.info.name)
+        service = self._parts.caches.get("", "services", call.namespace, name)
+        if service is None:
+            raise errors.not_found("", "services", name)
+        host, number = self._endpoint(call, service, port)
+        return await forward(call.request, Target(_origin(scheme, host, number), _rest(call), _text(call.request)))
+
+    def _endpoint(self, call: Call, service: Object, wanted: str) -> tuple[str, str]:
+        """A ready address and port behind a service's port (by name or number)."""
+        name = service["metadata"]["name"]
+        ports = (service.get("spec") or {}).get("ports") or ()
+        chosen = [p for p in ports if not wanted or wanted in (p.get("name"), str(p.get("port")))]
+        if not chosen or (len(chosen) > 1 and not wanted):
+            raise ServiceUnavailable(f'no service port "{wanted}" found for service "{name}"')
+        for piece in self._parts.caches.list("discovery.k8s.io", "endpointslices", call.namespace):
+            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
+                continue
+            number = [p.get("port") for p in piece.get("ports") or () if p.get("name") == chosen[0].get("name", "")]
+            for endpoint in piece.get("endpoints") or ():
+                ready = (endpoint.get("conditions") or {}).get("ready", True)
+                if number and ready is not False and endpoint.get("addresses"):
+                    return endpoint["addresses"][0], str(number[0])
+        raise ServiceUnavailable(f'no endpoints available for service "{name}"')
+
+    def _pod(self, call: Call) -> Object:
+        pod = self._parts.caches.get("", "pods", call.namespace, call.info.name)
+        if pod is None:
+            raise errors.not_found("", "pods", call.info.name)
+        return pod
+
+    def _container(self, call: Call, pod: Object) -> str:
+        """The container that is meant; a pod with one needs no name. Raises BadRequest."""
+        wanted = call.request.param("container")
+        spec, name = pod.get("spec") or {}, pod["metadata"]["name"]
+        names = [c["name"] for c in spec.get("containers") or ()]
+        inits = [c["name"] for c in spec.get("initContainers") or ()]
+        others = [c["name"] for c in spec.get("ephemeralContainers") or ()]
+        if wanted:
+            if wanted in (*names, *inits, *others):
+                return wanted
+            raise BadRequest(f"container {wanted} is not valid for pod {name}")
+        if len(names) == 1:
+            return str(names[0])
+        text = f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
+        if inits:
+            text += f" or one of the init containers: [{' '.join(inits)}]"
+        raise BadRequest(text)
+
+    def _check_host(self, pod: Object) -> None:
+        if not (pod.get("spec") or {}).get("nodeName"):
+            raise BadRequest(f"pod {pod['metadata']['name']} does not have a host assigned")
+
+    async def _to_kubelet(
+        self, call: Call, pod: Object, what: str, container: str, query: Mapping[str, str] | list[tuple[str, str]]
+    ) -> Response:
+        name = pod["spec"]["nodeName"]
+        node = self._parts.caches.get("", "nodes", "", name)
+        if node is None:
+            raise InternalError(f'Internal error occurred: nodes "{name}" not found')
+        pieces = [what, call.namespace, pod["metadata"]["name"], *([container] if container else [])]
+        path = "/" + "/".join(quote(piece, safe="") for piece in pieces)
+        return await forward(call.request, self._kubelets.target(node, path, query))
+
+
+def split_name(text: str) -> tuple[str, str, str]:
+    """(scheme, name, port) of `[scheme:]name[:port]`, as the proxy subresources take it."""
+    pieces = text.split(":")
+    if len(pieces) == 3:
+        return pieces[0] or "http", pieces[1], pieces[2]
+    return ("http", pieces[0], pieces[1]) if len(pieces) == 2 else ("http", text, "")
+
+
+def _origin(scheme: str, host: str, port: str) -> str:
+    if scheme not in ("http", "https"):
+        raise BadRequest(f"invalid scheme {scheme!r}: http or https")
+    return f"{scheme}://{bracketed(host)}:{port or ('443' if scheme == 'https' else '80')}"
+
+
+def _first_port(pod: Object) -> str:
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        for port in container.get("ports") or ():
+            return str(port["containerPort"])
+    return ""
+
+
+def _rest(call: Call) -> str:
+    """What follows /proxy in the path, percent-encoded as it came."""
+    raw = (call.request.raw_path or call.request.path).partition("?")[0]
+    _, found, rest = raw.partition("/proxy/")
+    if found:
+        return "/" + rest
+    return "/" + quote(call.info.rest)
+
+
+def _text(request: Request) -> str:
+    return request.query_string
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name, values in request.query.items() for value in values]
+
+

@@ -1,0 +1,143 @@
+"""GET, LIST and the start of WATCH: which entries, as of which revision (API reference, "Resource versions").
+
+The watch cache holds every acknowledged write, so the most recent state is read from memory without asking the store.
+The store is only read for the past: an exact revision, or the next page of a list begun earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.apiserver import listoptions
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.listoptions import EXACT, ListOptions
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.selection import Selection
+from tiphys.apiserver.watcher import Watcher
+from tiphys.apiserver.watching import Start
+from tiphys.base.errors import ApiError, Gone, Timeout
+from tiphys.store.types import Compacted, Store
+
+WAIT_SECONDS = 3.0
+"""How long a read waits for a revision that has not been written yet."""
+LIST_TOO_OLD = "The resourceVersion for the provided list is too old."
+TOKEN_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+    "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+    "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+    "modified, or deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Entries and the list's metadata."""
+
+    entries: Sequence[Entry]
+    metadata: dict[str, Any]
+
+
+async def get(parts: Parts, call: Call, name: str, version: str = "") -> Entry:
+    """One object. Raises NotFound; Timeout when `version` is in the future."""
+    if version and version != "0":
+        await wait(parts, ListOptions(version=version).revision)
+    entry = call.resource.cache.get(call.namespace, name)
+    if entry is None:
+        raise errors.not_found(call.resource.group, call.resource.plural, name)
+    return entry
+
+
+async def wait(parts: Parts, revision: int) -> None:
+    """Until the cache shows `revision`. Raises Timeout, as upstream for "too large" versions."""
+    if not await parts.caches.wait(revision, WAIT_SECONDS):
+        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+        text = f"Timeout: Too large resource version: {revision}, current: {parts.caches.current}"
+        raise Timeout(text, details={"causes": [cause]}, retry_after=1)
+
+
+async def list_(parts: Parts, store: Store, call: Call, options: ListOptions, selection: Selection) -> Listed:
+    """A list or a page of one. Raises Gone, Timeout, BadRequest."""
+    cache = call.resource.cache
+    revision, after = options.revision, ""
+    if options.token:
+        after, revision = listoptions.read_token(options.token, cache.stored.prefix)
+        if revision > 0:
+            return await _past(parts, store, call, options, selection, revision, after)
+        revision = 0
+    elif options.match == EXACT or (options.limit and not options.match and revision):
+        return await _past(parts, store, call, options, selection, revision, "")
+    if revision:
+        await wait(parts, revision)
+    return _page(cache, selection, selection.entries(cache, after), parts.caches.current, options.limit)
+
+
+def _page(cache: ResourceCache, selection: Selection, entries: Sequence[Entry], revision: int, limit: int) -> Listed:
+    """The first `limit` of the selected entries, and how to go on."""
+    metadata: dict[str, Any] = {"resourceVersion": str(revision)}
+    if limit and len(entries) > limit:
+        shown = entries[:limit]
+        metadata["continue"] = listoptions.token(shown[-1].key, cache.stored.prefix, revision)
+        if not selection.filters:
+            metadata["remainingItemCount"] = len(entries) - limit
+        return Listed(shown, metadata)
+    return Listed(entries, metadata)
+
+
+async def _past(
+    parts: Parts, store: Store, call: Call, options: ListOptions, selection: Selection, revision: int, after: str
+) -> Listed:
+    """As of an exact revision: from the cache if nothing has changed since, else from the store."""
+    cache = call.resource.cache
+    await wait(parts, revision)
+    if cache.last_revision <= revision:
+        return _page(cache, selection, selection.entries(cache, after), revision, options.limit)
+    prefix = cache.stored.prefix + (f"{call.namespace}/" if call.namespace else "")
+    narrow = bool(selection.filters or selection.name)
+    try:
+        page = await store.list(prefix, revision=revision, after=after, limit=0 if narrow else options.limit)
+    except Compacted:
+        raise _too_old(options, after, cache.stored.prefix) from None
+    entries = [cache.entry_of(row) for row in page.rows]
+    if narrow:
+        return _page(cache, selection, [entry for entry in entries if selection.matches(entry)], revision, options.limit)
+    listed = Listed(entries, {"resourceVersion": str(revision)})
+    if page.remaining:
+        listed.metadata["continue"] = listoptions.token(entries[-1].key, cache.stored.prefix, revision)
+        listed.metadata["remainingItemCount"] = page.remaining
+    return listed
+
+
+def _too_old(options: ListOptions, after: str, prefix: str) -> ApiError:
+    if not options.token:
+        return Gone(LIST_TOO_OLD)
+    error = Gone(TOKEN_TOO_OLD)
+    error.metadata = {"continue": listoptions.token(after, prefix, -1)}
+    return error
+
+
+async def watch(parts: Parts, call: Call, options: ListOptions, selection: Selection) -> Start:
+    """Where a watch begins. Raises Timeout, BadRequest."""
+    cache, revision = call.resource.cache, options.revision
+    watcher = Watcher(
+        0,
+        namespace=call.namespace,
+        name=selection.name,
+        trigger=selection.trigger,
+        match=selection.matches if selection.filters else None,
+    )
+    initial = options.initial_events
+    if initial:
+        if revision:
+            await wait(parts, revision)
+        entries = selection.entries(cache)
+        return parts.watches.from_now(cache, watcher, entries, mark=options.bookmarks)
+    if revision == 0 and initial is None:
+        return parts.watches.from_now(cache, watcher, selection.entries(cache), mark=False)
+    if revision == 0:
+        return parts.watches.from_now(cache, watcher, (), mark=False)
+    return parts.watches.after(cache, watcher, revision)

@@ -1,0 +1,51 @@
+"""Answers: entries, lists and plain objects in the form that the client accepts, or decoded for a local one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiphys.apiserver import negotiate
+from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.forms import Form
+from tiphys.apiserver.negotiate import Media
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.tables import form_for
+from tiphys.base.http.types import Request, Response
+
+
+def entry(call: Call, found: Entry, status: int = 200, *, form: Form | None = None) -> Response:
+    """One object."""
+    if call.request.local:
+        return Response(status, obj=(form or call.resource.form).obj(found))
+    media = negotiate.accepted(call.request)
+    if media.plain:
+        body = (form or call.resource.form).body(found)
+        return Response(status, {"Content-Type": negotiate.JSON}, body)
+    shown = form or form_for(call, media)
+    return _encoded(call.request, shown.obj(found), media, status)
+
+
+def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) -> Response:
+    """A list."""
+    if call.request.local:
+        return Response(200, obj=call.resource.form.list_obj(entries, metadata))
+    media = negotiate.accepted(call.request)
+    if media.type == negotiate.JSON:
+        body = form_for(call, media).list_body(entries, metadata)
+        return negotiate.compress(call.request, Response(200, {"Content-Type": negotiate.JSON}, body))
+    shown = form_for(call, media).list_obj(entries, metadata)
+    return _encoded(call.request, shown, media, 200)
+
+
+def plain(request: Request, obj: Any, status: int = 200) -> Response:
+    """An object that no cache holds: a Status, a Scale, a review, discovery."""
+    if request.local:
+        return Response(status, obj=obj)
+    media = negotiate.accepted(request)
+    return _encoded(request, obj, media, status)
+
+
+def _encoded(request: Request, obj: Any, media: Media, status: int) -> Response:
+    response = Response(status, {"Content-Type": media.type}, negotiate.dump(obj, media))
+    return negotiate.compress(request, response)

@@ -1,0 +1,126 @@
+"""The last link of the chain: which endpoint answers. One table for verbs, one for subresources, one for paths."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from tiphys.api.catalog import Catalog, ResourceInfo, SubresourceInfo
+from tiphys.apiserver.endpoints import Endpoints, not_allowed
+from tiphys.apiserver.resource import Call, Key, Resource
+from tiphys.apiserver.types import RequestInfo
+from tiphys.base.clock import Clock
+from tiphys.base.errors import NotFound
+from tiphys.base.http.types import Request, Response
+from tiphys.base.identity import ANONYMOUS
+
+Endpoint = Callable[[Call], Awaitable[Response]]
+Plain = Callable[[Request], Awaitable[Response]]
+UNKNOWN = "the server could not find the requested resource"
+TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+COLLECTION_VERBS = {"list", "watch", "create", "deletecollection"}
+ANY = "*"
+
+
+class Router:
+    """Routes requests that are authenticated and authorized."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        served: Mapping[Key, Resource],
+        endpoints: Endpoints,
+        clock: Clock,
+        *,
+        subresources: Mapping[tuple[str, str], Endpoint],
+        unstored: Mapping[tuple[str, str, str], Callable[[Request, RequestInfo, ResourceInfo], Awaitable[Response]]],
+        paths: Mapping[str, Plain],
+    ) -> None:
+        self._catalog, self._served, self._clock = catalog, served, clock
+        self._subresources, self._unstored = subresources, unstored
+        self._paths = paths
+        self._verbs: dict[str, Endpoint] = {
+            "get": endpoints.get,
+            "list": endpoints.list,
+            "watch": endpoints.watch,
+            "create": endpoints.create,
+            "update": endpoints.update,
+            "patch": endpoints.patch,
+            "delete": endpoints.delete,
+            "deletecollection": endpoints.deletecollection,
+        }
+
+    async def handle(self, request: Request) -> Response:
+        """The Handler at the end of the chain."""
+        info: RequestInfo = request.attributes["info"]
+        if not info.resource_request:
+            return await self._path(request)
+        resource = self._served.get((info.group, info.version, info.resource))
+        if resource is None:
+            return await self._not_stored(request, info)
+        if resource.info.deprecated:
+            request.attributes.setdefault("warnings", []).append(resource.info.deprecated)
+        call = Call(request, info, resource, request.user or ANONYMOUS, self._clock.time())
+        if info.subresource:
+            return await self._subresource(call)
+        if info.verb not in resource.info.verbs:
+            raise not_allowed()
+        if bool(info.namespace) is not resource.namespaced:
+            # All namespaces can be listed and watched at once, nothing else; a cluster's object has none.
+            if info.namespace and not (info.resource == "namespaces" and info.namespace == info.name):
+                return not_found(request)
+            if resource.namespaced and (info.verb not in ("list", "watch") or _named(info, request)):
+                raise not_allowed()
+        return await self._verbs[info.verb](call)
+
+    async def _subresource(self, call: Call) -> Response:
+        info, subresource = call.info, call.resource.info.subresources.get(call.info.subresource)
+        if subresource is None or not info.name:
+            return not_found(call.request)
+        if info.verb not in subresource.verbs:
+            raise not_allowed()
+        endpoint = self._find(info, subresource)
+        if endpoint is None:
+            endpoint = self._verbs[info.verb]
+        return await endpoint(call)
+
+    def _find(self, info: RequestInfo, subresource: SubresourceInfo) -> Endpoint | None:
+        what = f"{info.resource}/{subresource.name}"
+        for name in (what, f"{ANY}/{subresource.name}"):
+            for verb in (info.verb, ANY):
+                found = self._subresources.get((name, verb))
+                if found is not None:
+                    return found
+        return None
+
+    async def _not_stored(self, request: Request, info: RequestInfo) -> Response:
+        """Reviews, bindings and component statuses: resources without objects."""
+        resource = self._catalog.get(info.group, info.version, info.resource)
+        if resource is None:
+            return await self._path(request)
+        endpoint = self._unstored.get((info.group, info.resource, info.verb))
+        if endpoint is None or info.verb not in resource.verbs:
+            raise not_allowed()
+        if resource.deprecated:
+            request.attributes.setdefault("warnings", []).append(resource.deprecated)
+        return await endpoint(request, info, resource)
+
+    async def _path(self, request: Request) -> Response:
+        """A path that is no resource: the longest registered prefix answers."""
+        path = request.path.rstrip("/") or "/"
+        found = self._paths.get(path)
+        while found is None and path.rfind("/") > 0:
+            path = path[: path.rfind("/")]
+            found = self._paths.get(path + "/*")
+        return await found(request) if found is not None else not_found(request)
+
+
+def _named(info: RequestInfo, request: Request) -> bool:
+    """Whether the path itself names an object (a field selector does not)."""
+    return bool(info.name) and request.path.rstrip("/").endswith("/" + info.name)
+
+
+def not_found(request: Request) -> Response:
+    """404 for a path that is not served: plain text, as upstream; an error for local clients."""
+    if request.local:
+        raise NotFound(UNKNOWN, details={})
+    return Response(404, dict(TEXT), b"404 page not found\n")

@@ -1,0 +1,158 @@
+"""The API server alone in a process: its flags (upstream's names), its files, its HTTPS socket.
+
+With nothing but --data-dir it makes a certificate authority, its own certificate, a key for service account tokens
+and an administrator's kubeconfig there, and keeps objects in SQLite beside them. `add_flags` and `run` are what the
+command line calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tiphys.apiserver.app import ApiServer
+from tiphys.apiserver.authn import Authenticator, Certificates, TokenAuthenticator, TokenFile
+from tiphys.apiserver.config import ApiServerConfig
+from tiphys.apiserver.credentials import Credentials, advertised, prepare, write_kubeconfig
+from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.errors import Permanent
+from tiphys.base.http.server import serve
+from tiphys.base.tls import client_context, server_context
+from tiphys.store.types import Store
+
+log = logging.getLogger(__name__)
+
+MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Upstream's flags, as far as they have a meaning here."""
+    add = parser.add_argument
+    add("--data-dir", type=Path, required=True, help="directory for the store, certificates and keys")
+    add("--secure-port", type=int, default=6443, help="port for HTTPS; 0 picks a free one")
+    add("--bind-address", default="0.0.0.0", help="IP address to listen on")  # noqa: S104 - upstream's default
+    add("--advertise-address", default="", help="IP address at which others reach this server")
+    add("--token-auth-file", type=Path, help="CSV file of bearer tokens: token,user,uid[,groups]")
+    add("--client-ca-file", type=Path, help="PEM file of the CA that signs client certificates")
+    add("--tls-cert-file", type=Path, help="PEM file of the server's certificate")
+    add("--tls-private-key-file", type=Path, help="PEM file of its key")
+    add("--etcd-servers", default="", help="not supported yet: objects are kept in --data-dir")
+    add("--authorization-mode", default="Node,RBAC", help=f"ordered list of {', '.join(MODES)}")
+    add(
+        "--anonymous-auth",
+        type=_flag,
+        default=True,
+        metavar="BOOL",
+        help="whether requests without credentials are system:anonymous",
+    )
+    add("--service-cluster-ip-range", default="10.96.0.0/16", help="CIDR of service cluster IPs")
+    add("--service-node-port-range", default="30000-32767", help="first and last node port")
+    add(
+        "--service-account-issuer",
+        default="https://kubernetes.default.svc.cluster.local",
+        help="issuer of service account tokens",
+    )
+    add("--service-account-signing-key-file", type=Path, help="PEM file of the key that signs service account tokens")
+    add("--api-audiences", default="", help="audiences of tokens for this server; the issuer by default")
+    add("--kubelet-client-certificate", type=Path, help="PEM file of the certificate shown to kubelets")
+    add("--kubelet-client-key", type=Path, help="PEM file of its key")
+    add("--kubelet-certificate-authority", type=Path, help="PEM file of the CA that signs kubelets' certificates")
+    add("--disable-admission-plugins", default="", help="names of admission plugins to leave out")
+    add("--max-requests-inflight", type=int, default=400, help="reads under way at once; 0: no limit")
+    add("--max-mutating-requests-inflight", type=int, default=200, help="writes under way at once; 0: no limit")
+    add("--request-timeout", type=float, default=60.0, help="seconds that a write may take")
+    add("--event-ttl", type=float, default=3600.0, help="seconds that Events are kept")
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("true", "1", "t"):
+        return True
+    if text.lower() in ("false", "0", "f"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Serve until cancelled. Raises Permanent for options that cannot be honoured."""
+    async with serving(options, SystemClock()):
+        await asyncio.get_running_loop().create_future()
+
+
+@contextlib.asynccontextmanager
+async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tuple[ApiServer, int]]:
+    """The server as `options` say, and its port."""
+    check(options)
+    data: Path = options.data_dir
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    credentials = prepare(options, clock)
+    config = configuration(options, credentials)
+    store = open_store(data)
+    try:
+        tls = server_context(credentials.server, credentials.client_ca)
+        async with (
+            ApiServer(config, store, clock) as server,
+            serve(server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock) as listening,
+        ):
+            write_kubeconfig(data, listening.port, clock)
+            log.info("serving on https://%s:%d", options.bind_address, listening.port)
+            gc.collect()
+            gc.freeze()
+            yield server, listening.port
+    finally:
+        await store.close()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse aloud what is not there."""
+    if options.etcd_servers:
+        raise Permanent("--etcd-servers: this version keeps objects in SQLite under --data-dir; leave the flag out")
+    for mode in _list(options.authorization_mode):
+        if mode not in MODES:
+            raise Permanent(f"--authorization-mode: {mode} is not one of {', '.join(MODES)}")
+    if bool(options.tls_cert_file) is not bool(options.tls_private_key_file):
+        raise Permanent("--tls-cert-file and --tls-private-key-file belong together")
+
+
+def open_store(data: Path) -> Store:
+    """The store in a data directory."""
+    from tiphys.store.sqlite import SqliteStore
+
+    return SqliteStore.open(data / "state.db")
+
+
+def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiServerConfig:
+    """The configuration that the flags stand for."""
+    authenticators: list[Authenticator] = [Certificates()]
+    tokens: list[TokenAuthenticator] = []
+    if options.token_auth_file:
+        tokens.append(TokenFile.load(options.token_auth_file))
+    first, _, last = options.service_node_port_range.partition("-")
+    return ApiServerConfig(
+        authenticators=tuple(authenticators),
+        token_authenticators=tuple(tokens),
+        anonymous=options.anonymous_auth,
+        authorization_modes=tuple(_list(options.authorization_mode)),
+        service_account_key=credentials.account_key,
+        service_account_issuer=options.service_account_issuer,
+        api_audiences=tuple(_list(options.api_audiences)),
+        client_ca=credentials.client_ca,
+        kubelet_tls=client_context(credentials.kubelet_ca, credentials.kubelet_client),
+        service_cidr=options.service_cluster_ip_range,
+        node_ports=(int(first), int(last)),
+        advertise_address=advertised(options),
+        secure_port=options.secure_port,
+        max_reads=options.max_requests_inflight,
+        max_writes=options.max_mutating_requests_inflight,
+        request_timeout=options.request_timeout,
+        disabled_admission=frozenset(_list(options.disable_admission_plugins)),
+        event_seconds=options.event_ttl,
+    )
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

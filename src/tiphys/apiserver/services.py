@@ -1,0 +1,209 @@
+"""Cluster IPs and node ports: given out once, held as long as their Service has them.
+
+What is taken is read from the Services themselves, so there is nothing that could get lost or be left over: the
+watch cache's changes are followed, and what is being written right now is held in memory until the cache shows it.
+Addresses that nobody asked for by name come from the upper band of their range (KEP-3070, KEP-3668), so that the
+lower one stays free for those who do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.kinds.base import FieldError, invalid
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.base.errors import InternalError
+
+Spec = dict[str, Any]
+Taken = set[str | int]
+EXTERNAL, NONE = "ExternalName", "None"
+WITH_PORTS = ("NodePort", "LoadBalancer")
+
+
+class ServiceAddresses:
+    """Addresses of one range (IPv4) and ports of another. `reserved` addresses are never given out."""
+
+    def __init__(self, cache: ResourceCache, cidr: str, ports: range, reserved: set[str]) -> None:
+        self._cache, self._network, self._ports = cache, ipaddress.ip_network(cidr), ports
+        self._reserved = reserved
+        self._by_service: dict[str, Taken] = {}
+        self._taken: Counter[str | int] = Counter()
+        self._seen = -1
+        self._pending: Counter[str | int] = Counter()
+        self._random = random.Random()  # noqa: S311 - spreads addresses, nothing secret
+
+    @contextmanager
+    def reserving(self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Iterator[None]:
+        """Fill in the addresses and ports of `new`; they are held until the body ends. Raises Invalid."""
+        self._follow()
+        spec: Spec = dict(new.get("spec") or {})
+        new["spec"] = spec
+        before = _held(old.get("spec") or {}) if old is not None else set()
+        held: Taken = set()
+        try:
+            self._families(spec, (old or {}).get("spec") or {})
+            self._cluster_ip(new, spec, before, held)
+            self._node_ports(new, spec, before, held)
+            yield
+        finally:
+            # The cache shows the write by now, or there was none.
+            self._pending.subtract(held)
+            self._pending += Counter()
+
+    def _follow(self) -> None:
+        """Bring what is taken up to date with the cache."""
+        cache = self._cache
+        if self._seen < cache.floor:
+            self._by_service.clear()
+            self._taken.clear()
+            for entry in cache.range():
+                self._note(entry.key, _held(cache.obj(entry).get("spec") or {}))
+        else:
+            for change in cache.history(self._seen):
+                gone = change.type == "DELETED"
+                self._note(change.entry.key, set() if gone else _held(cache.obj(change.entry).get("spec") or {}))
+        self._seen = cache.last_revision
+
+    def _note(self, key: str, held: Taken) -> None:
+        self._taken.subtract(self._by_service.pop(key, set()))
+        self._taken.update(held)
+        self._taken += Counter()
+        if held:
+            self._by_service[key] = held
+
+    def _free(self, what: str | int) -> bool:
+        return what not in self._taken and what not in self._pending
+
+    def _hold(self, what: str | int, held: Taken) -> None:
+        held.add(what)
+        self._pending[what] += 1
+
+    def _families(self, spec: Spec, old: Mapping[str, Any]) -> None:
+        """ipFamilies and ipFamilyPolicy of a single-stack cluster."""
+        if spec.get("type") == EXTERNAL:
+            return
+        if not spec.get("ipFamilyPolicy"):
+            headless = spec.get("clusterIP") == NONE and not spec.get("selector")
+            spec["ipFamilyPolicy"] = old.get("ipFamilyPolicy") or ("RequireDualStack" if headless else "SingleStack")
+        if not spec.get("ipFamilies"):
+            spec["ipFamilies"] = list(old.get("ipFamilies") or ["IPv4"])
+            if spec["ipFamilyPolicy"] == "RequireDualStack" and spec.get("clusterIP") == NONE:
+                spec["ipFamilies"] = ["IPv4", "IPv6"]
+
+    def _cluster_ip(self, service: Mapping[str, Any], spec: Spec, before: Taken, held: Taken) -> None:
+        if spec.get("type") == EXTERNAL or spec.get("clusterIP") == NONE:
+            return
+        wanted = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+        if not wanted:
+            wanted = self._next_address(service)
+        elif wanted not in before:
+            self._check_address(service, spec, wanted)
+        if wanted not in before:
+            self._hold(wanted, held)
+        spec["clusterIP"] = wanted
+        spec["clusterIPs"] = spec.get("clusterIPs") or [wanted]
+
+    def _check_address(self, service: Mapping[str, Any], spec: Spec, wanted: str) -> None:
+        problem = ""
+        try:
+            address = ipaddress.ip_address(wanted)
+        except ValueError:
+            return  # validation says so, in its own words
+        if address not in self._network:
+            problem = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
+        elif not self._free(wanted) or (wanted in self._reserved and not _is_apiserver(service)):
+            problem = "provided IP is already allocated"
+        if problem:
+            shown = list(spec.get("clusterIPs") or [wanted])
+            text = f"failed to allocate IP {wanted}: {problem}"
+            raise _refusal(service, invalid("spec.clusterIPs", shown, text))
+
+    def _next_address(self, service: Mapping[str, Any]) -> str:
+        size = self._network.num_addresses - 2
+        offset = min(max(16, size // 16), 256) if size > 16 else 0
+        for low, high in ((offset, size), (0, offset)):
+            for number in self._spread(low, high):
+                address = str(self._network.network_address + 1 + number)
+                if address not in self._reserved and self._free(address):
+                    return address
+        name = service["metadata"].get("name", "")
+        raise InternalError(f'failed to allocate a serviceIP for Service "{name}": range is full')
+
+    def _node_ports(self, service: Mapping[str, Any], spec: Spec, before: Taken, held: Taken) -> None:
+        if spec.get("type") not in WITH_PORTS:
+            return
+        spec["ports"] = [dict(port) for port in spec.get("ports") or ()]
+        wanted = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
+        given = {port["port"]: port["nodePort"] for port in spec["ports"] if port.get("nodePort")}
+        for index, port in enumerate(spec["ports"]):
+            if not port.get("nodePort"):
+                if not wanted:
+                    continue
+                # One number serves a port's protocols.
+                port["nodePort"] = given.get(port["port"]) or self._next_port()
+                given[port["port"]] = port["nodePort"]
+            number = port["nodePort"]
+            if number not in before and number not in held:
+                self._check_port(service, f"spec.ports[{index}].nodePort", number)
+                self._hold(number, held)
+        self._health_port(spec, before, held)
+
+    def _health_port(self, spec: Spec, before: Taken, held: Taken) -> None:
+        if spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
+            return
+        number = spec.get("healthCheckNodePort")
+        if not number:
+            number = spec["healthCheckNodePort"] = self._next_port()
+        elif number not in before and not self._free(number):
+            problem = "provided port is already allocated"
+            raise InternalError(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
+        if number not in before:
+            self._hold(number, held)
+
+    def _check_port(self, service: Mapping[str, Any], field: str, number: int) -> None:
+        if number not in self._ports:
+            valid = f"{self._ports.start}-{self._ports.stop - 1}"
+            text = f"provided port is not in the valid range. The range of valid ports is {valid}"
+            raise _refusal(service, invalid(field, number, text))
+        if not self._free(number):
+            raise _refusal(service, invalid(field, number, "provided port is already allocated"))
+
+    def _next_port(self) -> int:
+        size = len(self._ports)
+        offset = min(max(16, size // 32), 128) if size > 16 else 0
+        for low, high in ((offset, size), (0, offset)):
+            for number in self._spread(low, high):
+                if self._free(self._ports[number]):
+                    return self._ports[number]
+        raise InternalError("failed to allocate a nodePort: range is full")
+
+    def _spread(self, low: int, high: int) -> Iterator[int]:
+        """All numbers of a range once, from a random start."""
+        size = high - low
+        start = self._random.randrange(size) if size > 0 else 0
+        for step in range(size):
+            yield low + (start + step) % size
+
+
+def _held(spec: Mapping[str, Any]) -> Taken:
+    """The addresses and node ports that a Service has."""
+    held: Taken = {ip for ip in (spec.get("clusterIPs") or [spec.get("clusterIP")]) if ip and ip != NONE}
+    held |= {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
+    if spec.get("healthCheckNodePort"):
+        held.add(spec["healthCheckNodePort"])
+    return held
+
+
+def _is_apiserver(service: Mapping[str, Any]) -> bool:
+    metadata = service["metadata"]
+    return (metadata.get("namespace"), metadata.get("name")) == ("default", "kubernetes")
+
+
+def _refusal(service: Mapping[str, Any], problem: FieldError) -> Exception:
+    return errors.invalid("", "Service", service["metadata"].get("name", ""), [problem])

@@ -1,0 +1,110 @@
+"""scale: the number of replicas of any kind that has them, as autoscaling/v1 Scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.api import errors
+from tiphys.api.kinds.base import ScalePaths, invalid
+from tiphys.api.selectors import from_labels, from_object
+from tiphys.apiserver import options, patching, reading, respond
+from tiphys.apiserver.metadata import match_name
+from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.subresources.bodies import decode
+from tiphys.apiserver.updating import RETRIES, Change, update
+from tiphys.base.http.types import Response
+
+Object = Mapping[str, Any]
+GROUP, VERSION, KIND = "autoscaling", "v1", "Scale"
+
+
+async def get(parts: Parts, call: Call) -> Response:
+    """GET scale."""
+    entry = await reading.get(parts, call, call.info.name)
+    return respond.plain(call.request, scale_of(call.resource.cache.obj(entry), _paths(call)))
+
+
+async def put(parts: Parts, call: Call) -> Response:
+    """PUT scale."""
+    options.read_write_options(call)
+    wanted = decode(parts, call, GROUP, VERSION, KIND)
+    match_name(wanted.setdefault("metadata", {}), call.info.name)
+
+    async def scale(_: Object) -> Object:
+        return wanted
+
+    return await _write(parts, call, scale, conditional=bool(wanted["metadata"].get("resourceVersion")))
+
+
+async def patch(parts: Parts, call: Call) -> Response:
+    """PATCH scale: the patch applies to the Scale, not to the object behind it."""
+    options.read_write_options(call)
+    type = parts.codec.definitions.of(GROUP, VERSION, KIND)
+    paths = _paths(call)
+
+    async def scale(current: Object) -> Object:
+        return await patching.patched(parts, call, scale_of(current, paths), type)
+
+    return await _write(parts, call, scale, conditional=False)
+
+
+async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> Response:
+    paths = _paths(call)
+
+    async def make(current: Object) -> dict[str, Any]:
+        wanted = await scale(current)
+        replicas = (wanted.get("spec") or {}).get("replicas") or 0
+        if replicas < 0:
+            problem = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+            raise errors.invalid(GROUP, KIND, call.info.name, [problem])
+        metadata = dict(current["metadata"])
+        for field in ("uid", "resourceVersion"):
+            metadata[field] = wanted["metadata"].get(field) or metadata[field]
+        return {**put_at(current, paths.replicas.split("."), replicas), "metadata": metadata}
+
+    change = Change(make, retries=0 if conditional else RETRIES)
+    entry = await update(parts, call, call.info.name, change)
+    return respond.plain(call.request, scale_of(call.resource.cache.obj(entry), paths))
+
+
+def scale_of(obj: Object, paths: ScalePaths) -> dict[str, Any]:
+    """The Scale of an object."""
+    metadata = obj["metadata"]
+    shown = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    status: dict[str, Any] = {"replicas": get_at(obj, paths.status_replicas.split(".")) or 0}
+    selector = _selector(get_at(obj, paths.selector.split(".")))
+    if selector:
+        status["selector"] = selector
+    return {
+        "kind": KIND,
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "metadata": {field: metadata[field] for field in shown if field in metadata},
+        "spec": {"replicas": get_at(obj, paths.replicas.split(".")) or 0},
+        "status": status,
+    }
+
+
+def get_at(obj: Any, path: list[str]) -> Any:
+    """What stands at a path, None if nothing does."""
+    for key in path:
+        obj = (obj or {}).get(key)
+    return obj
+
+
+def put_at(obj: Object, path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of the path with another value at its end; the rest is shared."""
+    key, *rest = path
+    return {**obj, key: put_at(obj.get(key) or {}, rest, value) if rest else value}
+
+
+def _selector(value: Any) -> str:
+    if isinstance(value, str) or not value:
+        return value or ""
+    labelled = "matchLabels" in value or "matchExpressions" in value
+    return str(from_object(value) if labelled else from_labels(value))
+
+
+def _paths(call: Call) -> ScalePaths:
+    return call.resource.kind.scale or ScalePaths()

@@ -1,0 +1,37 @@
+"""Which Form a client's Accept header asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from tiphys.api.catalog import ResourceInfo
+from tiphys.apiserver.forms import Form, PartialForm, TableForm
+from tiphys.apiserver.negotiate import Media
+from tiphys.apiserver.resource import Call
+
+
+def form_for(call: Call, media: Media) -> Form:
+    """The resource's own form, or the one that it is to be shown as."""
+    resource = call.resource
+    if not media.shown_as:
+        return resource.form
+    if media.shown_as != "Table":
+        return PartialForm(resource.form, media.version)
+    from tiphys.api import table
+
+    info, now = resource.info, call.now
+
+    def cells(obj: Mapping[str, Any]) -> list[Any]:
+        return table.cells(info, obj, now)
+
+    include = call.request.param("includeObject")
+    return TableForm(resource.form, media.version, _definitions(info), cells, include)
+
+
+@lru_cache(maxsize=256)
+def _definitions(info: ResourceInfo) -> list[dict[str, Any]]:
+    from tiphys.api import table
+
+    return table.definitions(info)
