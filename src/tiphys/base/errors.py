@@ -55,6 +55,8 @@ class ApiError(TiphysError):
         self.message = message
         self.details: dict[str, Any] = dict(details or {})
         self.retry_after = retry_after
+        self.metadata: dict[str, Any] = {}
+        """ListMeta of the Status: a list that expired tells here how to go on (`continue`)."""
 
     def __init_subclass__(cls) -> None:
         ApiError._classes[cls.code, cls.reason] = cls
@@ -64,7 +66,7 @@ class ApiError(TiphysError):
         out: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": dict(self.metadata),
             "status": "Failure",
             "message": self.message,
         }
