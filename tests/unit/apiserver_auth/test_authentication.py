@@ -26,10 +26,9 @@ from tiphys.apiserver.authn import (
     authenticate_token,
 )
 from tiphys.apiserver.authn.token_file import parse
-from tiphys.apiserver.authn.token_request import request_token
 from tiphys.apiserver.authz.reviews import self_subject_review, token_review
 from tiphys.apiserver.tokens import Binding, TokenIssuer, new_key
-from tiphys.base.errors import BadRequest, Invalid, Unauthorized
+from tiphys.base.errors import BadRequest, Unauthorized
 from tiphys.base.http.types import Peer, Request, Response
 from tiphys.base.identity import ANONYMOUS, User
 
@@ -273,23 +272,6 @@ def test_a_bootstrap_token_is_its_secrets(reader: Any, clock: FixedClock) -> Non
     clock.now = 2e9
     with pytest.raises(Unauthorized):
         who(bearer("abcdef.0123456789abcdef"), tokens=tokens)
-
-
-def test_a_token_request_is_bound_to_the_pod_and_checked(
-    reader: Any, issuer: TokenIssuer, clock: FixedClock, account: dict[str, Any]
-) -> None:
-    pod = {"metadata": {"name": "p", "namespace": "shop", "uid": "p1"}, "spec": {"serviceAccountName": "web"}}
-    reader.add("", "pods", pod)
-    reference = {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "p1"}
-    answer = request_token({"spec": {"boundObjectRef": reference}}, account, issuer, reader, clock.now)
-    assert answer["spec"]["expirationSeconds"] == 3600
-    assert answer["metadata"]["name"] == "web"
-    assert issuer.verify(answer["status"]["token"])["kubernetes.io"]["pod"] == {"name": "p", "uid": "p1"}
-    with pytest.raises(Invalid, match="less than 10 minutes"):
-        request_token({"spec": {"expirationSeconds": 5}}, account, issuer, reader, clock.now)
-    pod["spec"]["serviceAccountName"] = "other"
-    with pytest.raises(BadRequest, match="different serviceaccount name"):
-        request_token({"spec": {"boundObjectRef": reference}}, account, issuer, reader, clock.now)
 
 
 def test_a_token_review_answers_as_upstream() -> None:

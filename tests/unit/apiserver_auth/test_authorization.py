@@ -264,6 +264,8 @@ def test_a_self_review_is_about_oneself_and_a_local_one_about_its_namespace(read
     local = {"metadata": {"namespace": "other"}, "spec": {"user": "jane", **spec}}
     with pytest.raises(Invalid, match=r"must match metadata\.namespace"):
         asyncio.run(local_subject_access_review(local, "other", union))
+    with pytest.raises(BadRequest, match="does not match the namespace sent on the request"):
+        asyncio.run(local_subject_access_review(local, "shop", union))
 
 
 def test_a_rules_review_lists_what_roles_give(booted: Any) -> None:

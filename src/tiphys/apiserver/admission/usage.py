@@ -71,16 +71,15 @@ def in_scope(quota: Object, pod: Object | None) -> bool:
 
 
 def _matches(requirement: Mapping[str, Any], pod: Object) -> bool:
-    scope, spec = requirement.get("scopeName"), pod["spec"]
+    scope, spec = str(requirement.get("scopeName")), pod["spec"]
     if scope in ("Terminating", "NotTerminating"):
-        ends = spec.get("activeDeadlineSeconds") is not None
-        return ends == (scope == "Terminating")
+        return (spec.get("activeDeadlineSeconds") is not None) is (scope == "Terminating")
     if scope in ("BestEffort", "NotBestEffort"):
         asks = any((pod_resources.requests(pod) | pod_resources.limits(pod)).values())
-        return asks == (scope == "NotBestEffort")
+        return asks is (scope == "NotBestEffort")
     if scope == "PriorityClass":
         return _matches_class(requirement, spec.get("priorityClassName", ""))
-    return bool(scope == "CrossNamespacePodAffinity") and _crosses_namespaces(spec)
+    return scope == "CrossNamespacePodAffinity" and _crosses_namespaces(spec)
 
 
 def _matches_class(requirement: Mapping[str, Any], name: str) -> bool:

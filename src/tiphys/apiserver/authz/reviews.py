@@ -54,12 +54,12 @@ async def local_subject_access_review(obj: Review, namespace: str, authorizer: A
     """LocalSubjectAccessReview in `namespace`, that of the request. Raises Invalid, BadRequest."""
     spec = obj.get("spec") or {}
     obj = {**obj, "metadata": {"namespace": namespace, **(obj.get("metadata") or {})}}
+    if obj["metadata"]["namespace"] != namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     problems = _check_spec(spec, subject=True)
     if _metadata(obj).keys() - {"namespace"}:
         problems.append(invalid("metadata", obj["metadata"], "must be empty except for namespace"))
-    problems += _check_namespace(spec, obj["metadata"]["namespace"])
-    if not problems and obj["metadata"]["namespace"] != namespace:
-        raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
+    problems += _check_namespace(spec, namespace)
     return await _answer(obj, spec, _subject(spec), authorizer, problems)
 
 
