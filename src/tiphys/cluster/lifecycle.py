@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
-from tiphys.cluster import kubeconfig, paths, processes
+from tiphys.cluster import kubeconfig, paths, processes, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 
 CONTROL_PLANE = "control-plane"
@@ -55,7 +55,9 @@ def up(options: UpOptions, progress: Progress) -> UpResult:
         try:
             load_images(options.images, progress)
         finally:
-            processes.wait_ready(children, READY_WITHIN, lambda component: progress(f"{component} is ready"))
+            processes.wait_ready(
+                children, CONTROL_PLANE, READY_WITHIN, lambda component: progress(f"{component} is ready")
+            )
         changed = merge_kubeconfig(config, options.kubeconfig, not options.keep_context)
         progress(f"context {config.context} in {changed}")
         return UpResult(config, changed, tuple(child.component for child in children))
@@ -184,6 +186,7 @@ def changing(name: str) -> Iterator[None]:
 
 
 def _configure(options: UpOptions) -> ClusterConfig:
+    stores.check(options.store)
     config = configs.load(options.name)
     if config is None:
         config = configs.create(options.name, options.port, options.data_dir, options.store)

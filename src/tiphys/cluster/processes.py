@@ -7,6 +7,8 @@ pipe; nobody polls.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fcntl
 import os
 import select
@@ -22,6 +24,7 @@ from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
 
 READY_FD = "TIPHYS_READY_FD"
+GO_FD = "TIPHYS_GO_FD"
 LOG_TAIL = 4000
 FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -33,18 +36,20 @@ class AlreadyRunning(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process being started: `ready` is the read end of its pipe."""
+    """A process being started: `ready` is the read end of its pipe, `go` the write end of the one it waits on."""
 
     component: str
     process: subprocess.Popen[bytes]
     ready: int
+    go: int
     log: Path
 
 
 def start(component: str, arguments: list[str], lock: Path, log: Path) -> Child:
     """Run `tiphys ARGUMENTS` in a session of its own, its output appended to `log`."""
     read_end, write_end = os.pipe()
-    environment = {**os.environ, READY_FD: str(write_end), "PYTHONUNBUFFERED": "1"}
+    go_read, go_write = os.pipe()
+    environment = {**os.environ, READY_FD: str(write_end), GO_FD: str(go_read), "PYTHONUNBUFFERED": "1"}
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(log, "ab", opener=_private) as output:
@@ -55,19 +60,25 @@ def start(component: str, arguments: list[str], lock: Path, log: Path) -> Child:
             stderr=output,
             env=environment,
             cwd="/",
-            pass_fds=(write_end,),
+            pass_fds=(write_end, go_read),
             start_new_session=True,
         )
     os.close(write_end)
-    return Child(component, process, read_end, log)
+    os.close(go_read)
+    return Child(component, process, read_end, go_write, log)
 
 
-def wait_ready(children: list[Child], seconds: float, progress: Callable[[str], None]) -> None:
-    """Return when every child has said that it is ready; raises Permanent with the log's end if one did not."""
+def wait_ready(children: list[Child], first: str, seconds: float, progress: Callable[[str], None]) -> None:
+    """Return when every child has said that it is ready; raises Permanent with the log's end if one did not.
+
+    All start at once, but those that `await_go` go on when the child called `first` is ready (at once, when it is
+    not among them)."""
     clock = SystemClock()
     end = clock.monotonic() + seconds
     waiting = {child.ready: child for child in children}
     try:
+        if all(child.component != first for child in children):
+            _let_go(children)
         while waiting:
             readable, _, _ = select.select(list(waiting), [], [], max(0, end - clock.monotonic()))
             if not readable:
@@ -80,9 +91,12 @@ def wait_ready(children: list[Child], seconds: float, progress: Callable[[str], 
                     code = child.process.wait()
                     raise Permanent(f"{child.component} stopped with exit code {code}:\n{_tail(child.log)}")
                 progress(child.component)
+                if child.component == first:
+                    _let_go(children)
     finally:
         for child in children:
             os.close(child.ready)
+            os.close(child.go)
 
 
 def announce_ready() -> None:
@@ -90,6 +104,23 @@ def announce_ready() -> None:
     descriptor = os.environ.pop(READY_FD, "")
     if descriptor:
         os.write(int(descriptor), b"ready\n")
+        os.close(int(descriptor))
+
+
+async def await_go() -> None:
+    """Called by a child that needs another one first; returns at once when nobody started it so.
+
+    Its starter going away counts as "go": whoever is left must not wait for ever."""
+    descriptor = os.environ.pop(GO_FD, "")
+    if not descriptor:
+        return
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(int(descriptor), told.set)
+    try:
+        await told.wait()
+    finally:
+        loop.remove_reader(int(descriptor))
         os.close(int(descriptor))
 
 
@@ -142,6 +173,12 @@ def stop(lock: Path, grace: float) -> bool:
     finally:
         os.close(handle)
     raise Permanent(f"process {pid} ({lock.stem}) does not end, not even by SIGKILL")
+
+
+def _let_go(children: list[Child]) -> None:
+    for child in children:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(child.go, b"go\n")
 
 
 def _private(path: str, flags: int) -> int:

@@ -50,4 +50,4 @@ def test_stop_kills_what_ignores_being_asked(tmp_path: Path) -> None:
 def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_log(tmp_path: Path) -> None:
     child = processes.start("odd", ["no-such-verb"], tmp_path / "odd.lock", tmp_path / "odd.log")
     with pytest.raises(Permanent, match="odd stopped with exit code 2"):
-        processes.wait_ready([child], 30, lambda name: None)
+        processes.wait_ready([child], "other", 30, lambda name: None)

@@ -183,6 +183,22 @@ async def serve(
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    async with serve_on(handler, listener, tls=tls, max_body=max_body, clock=clock, grace=grace) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def serve_on(
+    handler: Handler,
+    listener: socket.socket,
+    *,
+    tls: ssl.SSLContext | None = None,
+    max_body: int = MAX_BODY,
+    clock: Clock | None = None,
+    grace: float = 5.0,
+) -> AsyncIterator[Server]:
+    """`serve` on a listening socket that somebody else made (in another network namespace, say); it is closed at
+    the end."""
     listener.setblocking(False)
     async with _serving(handler, listener, tls, max_body, clock or SystemClock(), grace) as server:
         yield server

@@ -1,0 +1,106 @@
+"""The control plane of a cluster in one process: API server over the store, controllers and scheduler beside it.
+
+The controllers and the scheduler are clients like anybody else, each with its own identity, but over the local
+transport: no sockets and no encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tiphys.apiserver.app import ApiServer
+from tiphys.apiserver.authn import Certificates
+from tiphys.apiserver.config import ApiServerConfig
+from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.http.server import serve
+from tiphys.base.identity import User
+from tiphys.base.tls import KeyPair, client_context, server_context
+from tiphys.client.local import LocalClient
+from tiphys.cluster import network, processes, stores
+from tiphys.cluster.config import ClusterConfig
+from tiphys.cluster.signals import until_told_to_stop
+from tiphys.controllers import manager
+from tiphys.scheduler.app import Scheduler
+
+log = logging.getLogger(__name__)
+
+MANAGER = User("system:kube-controller-manager", groups=("system:authenticated",))
+SCHEDULER = User("system:kube-scheduler", groups=("system:authenticated",))
+
+
+async def run(config: ClusterConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    clock = SystemClock()
+    network.setup_host(config)
+    async with (
+        stores.opened(config.store, config.paths.store) as store,
+        ApiServer(api_config(config), store, clock) as server,
+        serving(config, server, clock),
+        asyncio.TaskGroup() as tasks,
+    ):
+        work = [
+            tasks.create_task(run_controllers(config, server, clock), name="controllers"),
+            tasks.create_task(run_scheduler(server, clock), name="scheduler"),
+        ]
+        gc.collect()
+        gc.freeze()
+        processes.announce_ready()
+        await until_told_to_stop()
+        for task in work:
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> AsyncIterator[None]:
+    """HTTPS for the user of this machine, and for the pods at the nodes' gateway."""
+    pki = config.paths.pki
+    tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes())
+    async with contextlib.AsyncExitStack() as stack:
+        for address in ("127.0.0.1", str(config.gateway)):
+            await stack.enter_async_context(serve(server.handler, address, config.port, tls=tls, clock=clock))
+            log.info("serving on https://%s:%d", address, config.port)
+        yield
+
+
+async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock) -> None:
+    settings = {
+        "cluster-cidr": str(config.pod_network),
+        "root-ca": (config.paths.pki / "ca.crt").read_text(),
+    }
+
+    def connect(user: User) -> LocalClient:
+        return LocalClient(server.handler, user, agent=user.name.rpartition(":")[2])
+
+    await manager.run(
+        LocalClient(server.handler, MANAGER, agent="kube-controller-manager"),
+        clock,
+        config=manager.ManagerConfig(connect=connect, settings=settings),
+    )
+
+
+async def run_scheduler(server: ApiServer, clock: Clock) -> None:
+    await Scheduler(LocalClient(server.handler, SCHEDULER, agent="kube-scheduler"), clock).run()
+
+
+def api_config(config: ClusterConfig) -> ApiServerConfig:
+    pki = config.paths.pki
+    ca = (pki / "ca.crt").read_bytes()
+    return ApiServerConfig(
+        authenticators=(Certificates(),),
+        service_account_key=(pki / "sa.key").read_bytes(),
+        client_ca=ca,
+        cluster_ca=ca,
+        kubelet_tls=client_context(ca, key_pair(pki, "apiserver-kubelet-client")),
+        service_cidr=str(config.service_network),
+        advertise_address=str(config.gateway),
+        secure_port=config.port,
+    )
+
+
+def key_pair(pki: Path, name: str) -> KeyPair:
+    return KeyPair.load(pki / f"{name}.crt", pki / f"{name}.key")

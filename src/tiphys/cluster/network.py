@@ -1,0 +1,25 @@
+"""A cluster's addresses put onto the machine: the host's bridge, a namespace a node."""
+
+from __future__ import annotations
+
+import logging
+
+from tiphys.cluster import paths
+from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network
+
+log = logging.getLogger(__name__)
+
+
+def of_cluster(config: ClusterConfig) -> ClusterNetwork:
+    return ClusterNetwork(config.bridge, str(config.node_network), str(config.pod_network), paths.run_root())
+
+
+def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
+    return NodeNetwork(of_cluster(config), node.name, str(config.node_address(node)), str(config.pod_cidr(node)))
+
+
+def setup_host(config: ClusterConfig) -> None:
+    """The host's side; what the machine lacks for it is logged, `tiphys doctor` says how to get it."""
+    for missing in setup_cluster_network(of_cluster(config)):
+        log.warning("%s", missing)

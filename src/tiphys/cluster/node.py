@@ -1,0 +1,129 @@
+"""A node of a cluster in one process: a kubelet over the runtime, in a network namespace of its own.
+
+The process itself stays in the host's namespaces, so that it reaches registries and the API server as the host
+does; its pods live in the node's. It speaks to the API server over TLS with its own certificate, like any node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+from pathlib import Path
+
+from tiphys.base.clock import Clock, SystemClock
+from tiphys.client.config import ClientConfig
+from tiphys.client.https import HttpsClient
+from tiphys.client.informer import Informer
+from tiphys.client.resources import NODES
+from tiphys.client.types import Client, Object
+from tiphys.cluster import images, network, processes
+from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.signals import until_told_to_stop
+from tiphys.kubelet.app import Kubelet
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.runtime.linux import LinuxRuntime
+from tiphys.runtime.node import NodeNetwork
+
+log = logging.getLogger(__name__)
+
+PODS = "pods"
+
+
+async def run(config: ClusterConfig, node: NodeConfig) -> None:
+    """Be the node until SIGTERM or SIGINT; containers go on."""
+    clock = SystemClock()
+    network.setup_host(config)
+    namespace = network.of_node(config, node)
+    namespace.setup()
+    runtime = open_runtime(config, node, namespace, clock)
+    client = HttpsClient(client_config(config, node), clock=clock, agent="kubelet")
+    kubelet = Kubelet(kubelet_config(config, node, namespace), client, runtime, clock)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        stack.push_async_callback(runtime.close)
+        await processes.await_go()
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        work = tasks.create_task(kubelet.run(), name="kubelet")
+        await until_ready(client, clock, node.name)
+        gc.collect()
+        gc.freeze()
+        processes.announce_ready()
+        await until_told_to_stop()
+        work.cancel()
+
+
+async def until_ready(client: Client, clock: Clock, name: str) -> None:
+    """Return when the API says that the node is Ready."""
+    ready = asyncio.Event()
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        conditions = ((new or {}).get("status") or {}).get("conditions") or ()
+        if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            ready.set()
+
+    informer = Informer(client, NODES, clock, fields=f"metadata.name={name}")
+    informer.subscribe(changed)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(informer.run(), name="own node, until it is Ready")
+        await ready.wait()
+        watching.cancel()
+
+
+def open_runtime(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork, clock: Clock) -> LinuxRuntime:
+    """The runtime of a node over the machine's images; its network must be set up."""
+    directory = config.paths.node(node.name)
+    pods = namespace.pod_network(directory / "addresses")
+    return LinuxRuntime(directory / "runtime", images.store(), {PODS: pods}, clock)
+
+
+def client_config(config: ClusterConfig, node: NodeConfig) -> ClientConfig:
+    """How the node reaches the API server: as system:node:NAME."""
+    pki = config.paths.pki
+    return ClientConfig(
+        server=config.server,
+        ca=(pki / "ca.crt").read_bytes(),
+        certificate=(pki / f"{node.name}-client.crt").read_bytes(),
+        key=(pki / f"{node.name}-client.key").read_bytes(),
+    )
+
+
+def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> KubeletConfig:
+    pki = config.paths.pki
+    directory = config.paths.node(node.name)
+    return KubeletConfig(
+        node_name=node.name,
+        root_dir=directory / "kubelet",
+        node_ip=namespace.address,
+        address=namespace.address,
+        tls_cert=pki / f"{node.name}-server.crt",
+        tls_key=pki / f"{node.name}-server.key",
+        client_ca=pki / "ca.crt",
+        cgroup_root=cgroup_root(config, node),
+        network=PODS,
+        capacity=share(len(config.nodes)),
+    )
+
+
+def cgroup_root(config: ClusterConfig, node: NodeConfig) -> str:
+    """The node's cgroup, relative to each controller's mount."""
+    return f"tiphys/{config.name}/{node.name}"
+
+
+def share(nodes: int) -> dict[str, str]:
+    """What one of `nodes` nodes says it has of this machine's memory: together they must not promise it twice.
+
+    CPU time is divided by the kernel, so every node shows all cores, as kind's and minikube's nodes do.
+    """
+    if nodes < 2:
+        return {}
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"memory": f"{total // nodes // 1024}Ki"}
+
+
+def log_directories() -> tuple[Path, Path]:
+    """Where pods' logs are on every node: real files, and the links that log shippers follow."""
+    defaults = KubeletConfig(node_name="", root_dir=Path())
+    return defaults.log_dir, defaults.container_log_dir or Path("/var/log/containers")
