@@ -58,7 +58,7 @@ PRIMITIVES = {
     ("boolean", ""): "b",
 }
 
-FIELD_MARKS = re.compile(r'([\w$-]+)=([\d.]+)([*!~]*)(".*"|#\d+)?')
+FIELD_MARKS = re.compile(r'([\w$-]+)=([\d.]+)([*!~]*)(".*"|#\w+)?')
 
 
 class CustomBuildHook(Hook):
@@ -148,7 +148,7 @@ def _field(prop: dict[str, Any], known: tuple[str, str, Any] | None) -> dict[str
         "g": prop.get("x-kubernetes-patch-merge-key"),
         "p": prop.get("x-kubernetes-patch-strategy"),
     }
-    return {key: value for key, value in record.items() if value}
+    return {key: value for key, value in record.items() if value or (key == "d" and value is not None)}
 
 
 def _shape(prop: dict[str, Any]) -> str:

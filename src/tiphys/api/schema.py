@@ -98,7 +98,7 @@ class Type:
 
     name: str
     fields: Mapping[str, Field]
-    required: frozenset[str] = frozenset()
+    required: tuple[str, ...] = ()
     atomic: bool = False
     """Server-side apply replaces it whole."""
     unions: tuple[Any, ...] = ()
@@ -214,7 +214,7 @@ def _read_type(name: str, record: Mapping[str, Any]) -> Type:
     return Type(
         name=name,
         fields={field: _read_field(field, entry) for field, entry in record["f"].items()} if "f" in record else {},
-        required=frozenset(record.get("r", ())),
+        required=tuple(record.get("r", ())),
         atomic=record.get("m") == "atomic",
         unions=tuple(record.get("u", ())),
         kinds=tuple((group, version, kind) for group, version, kind in record.get("g", ())),
