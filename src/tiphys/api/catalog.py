@@ -63,6 +63,8 @@ class ResourceInfo:
     legacy: bool = False
     """Whether upstream 1.36 does not serve this version any more."""
     list_kind: str = ""
+    returns_deleted: bool = False
+    """Whether DELETE answers with the object that went, not with a Status."""
 
     @property
     def api_version(self) -> str:
@@ -274,6 +276,7 @@ def _resource(
         deprecated=_warning(head, group, version, kind),
         legacy="removed" in head.options,
         list_kind=kind + "List",
+        returns_deleted=head.options.get("deleted") == "object",
     )
 
 
