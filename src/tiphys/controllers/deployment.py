@@ -239,10 +239,15 @@ class DeploymentController(Controller):
             self.recorder.event(deployment, NORMAL, "ScalingReplicaSet", message)
         for replica_set in decision.delete:
             await self._delete(replica_set)
+        if decision.status is not None or decision.revision:
+            await self._report(deployment, decision)
+
+    async def _report(self, deployment: Object, decision: Decision) -> None:
+        """Status and revision in one write: /status takes annotations too, and counts no generation for them."""
         if decision.revision:
-            deployment = await self.client.update(DEPLOYMENTS, annotated(deployment, {REVISION: decision.revision}))
-        if decision.status is not None:
-            await self.update_status(DEPLOYMENTS, deployment, decision.status)
+            deployment = annotated(deployment, {REVISION: decision.revision})
+        new = decision.status if decision.status is not None else status(deployment)
+        await self.update_status(DEPLOYMENTS, deployment, new)
 
     async def _create(self, deployment: Object, replica_set: Object) -> None:
         try:

@@ -8,11 +8,13 @@ until every informer has its first list, because what is not known must not be t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from functools import partial
 
 from tiphys.base.errors import ApiError, Conflict, NotFound, Retry
+from tiphys.client.backoff import Backoff
 from tiphys.client.discovery import ApiResource, preferred_resources
 from tiphys.client.informer import Changed, Informer
 from tiphys.client.reconcile import Result, run_workers
@@ -61,7 +63,7 @@ class GarbageController(Controller):
         self._definitions_changed = asyncio.Event()
 
     async def run(self) -> None:
-        await self._discover()
+        await self._discover_until_it_works()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.recorder.run(), name=f"{self.name} events")
             tasks.create_task(self._rediscover(), name=f"{self.name} discovery")
@@ -75,11 +77,18 @@ class GarbageController(Controller):
             await self._definitions_changed.wait()
             await self.clock.sleep(_SETTLE)
             self._definitions_changed.clear()
+            await self._discover_until_it_works()
+
+    async def _discover_until_it_works(self) -> None:
+        backoff = Backoff(base=1.0, limit=30.0)
+        for failures in itertools.count():
             try:
                 await self._discover()
-            except ApiError as error:
+            except (ApiError, OSError) as error:
                 log.warning("discovery failed, tried again later: %s", error)
-                self._definitions_changed.set()
+                await self.clock.sleep(backoff.delay(failures))
+            else:
+                return
 
     async def _discover(self) -> None:
         """Watch what can be collected, stop watching what is gone."""

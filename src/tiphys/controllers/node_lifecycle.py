@@ -114,7 +114,7 @@ class NodeLifecycleController(Controller):
             self._evicted[zone] = now
         if taints is not None:
             version = node["metadata"].get("resourceVersion")
-            await self._patch(node, {"metadata": {"resourceVersion": version}, "spec": _taint_patch(taints)})
+            await self._patch(node, {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})
         held_back = not evict and interval is not None and ready_status(node) in ("False", "Unknown")
         return max(wait, _AFTER) if held_back and not _evicting(taints or node["spec"].get("taints")) else None
 
@@ -187,8 +187,3 @@ class NodeLifecycleController(Controller):
 def _evicting(taints: Any) -> bool:
     keys = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
     return any(each.get("effect") == "NoExecute" and each["key"] in keys for each in taints or ())
-
-
-def _taint_patch(taints: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Taints merge by key alone, although two of one key may differ in effect: so the whole list is replaced."""
-    return {"taints": [*taints, {"$patch": "replace"}]}
