@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, Mapping
 
 from tiphys.base.clock import Clock
@@ -47,10 +48,17 @@ _RETRY = 2.0
 
 
 class Kubelet:
-    """See the module's docstring. `started` is set when it follows its pods."""
+    """See the module's docstring. `started` is set when it follows its pods. `listener`: see server.listen."""
 
     def __init__(
-        self, config: KubeletConfig, client: Client, runtime: Runtime, clock: Clock, *, prober: Asks | None = None
+        self,
+        config: KubeletConfig,
+        client: Client,
+        runtime: Runtime,
+        clock: Clock,
+        *,
+        prober: Asks | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.config = config
         self.client = client
@@ -62,6 +70,7 @@ class Kubelet:
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)
         self._node = Informer(client, NODES, clock, fields=f"metadata.name={config.node_name}")
+        self._listener = listener
         self._prober = prober or Prober(runtime)
         self.workers: dict[str, PodWorker] = {}
         self.started = asyncio.Event()
@@ -76,6 +85,8 @@ class Kubelet:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._set_up(group)
+            if self.config.serve_api:
+                await self._serve_api()
             for name, work in (
                 ("events", self.recorder.run()),
                 ("pods", self.pods.run()),
@@ -119,6 +130,22 @@ class Kubelet:
                 recorder=self.recorder,
             )
         )
+
+    async def _serve_api(self) -> None:
+        """Take connections before the node says that it is there."""
+        from tiphys.kubelet.server.api import NodeApi
+        from tiphys.kubelet.server.listen import listen
+
+        listening = asyncio.Event()
+
+        def ready(port: int) -> None:
+            self.agent.port = port
+            listening.set()
+
+        work = listen(self.config, NodeApi(self).handle, self.clock, ready, self._listener)
+        serving = self._group.create_task(work, name="node API")
+        serving.add_done_callback(lambda _: listening.set())
+        await listening.wait()
 
     async def _run_node(self) -> None:
         await self.agent.register()

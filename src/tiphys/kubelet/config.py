@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
     """Everything that differs from node to node. Times in seconds, sizes in bytes."""
@@ -21,6 +22,8 @@ class KubeletConfig:
     address: str = "0.0.0.0"  # noqa: S104 - upstream's default: the API server comes from anywhere
     port: int = 10250
     """Of the node API; 0 picks one."""
+    serve_api: bool = True
+    """Whether to serve the node API at all."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     """The node API's certificate; None: a self-signed one is made in cert_dir."""

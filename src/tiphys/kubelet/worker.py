@@ -81,6 +81,8 @@ class PodWorker:
         self.uid = uid_of(state.pod)
         self.pull_backoffs: dict[str, Any] = {}
         self.volume_failures = 0
+        self.listeners: set[Callable[[], None]] = set()
+        """Called after each event: whoever follows a log waits for its container's end."""
         self._hands = hands
         self._clock = clock
         self._finished = finished
@@ -117,6 +119,8 @@ class PodWorker:
             return
         for instruction in wanted:
             self._carry_out(instruction)
+        for listener in tuple(self.listeners):
+            listener()
 
     def stop(self) -> None:
         """Let go of the pod: tasks end, containers go on."""

@@ -1,0 +1,194 @@
+"""The kubelet as a component that runs alone: upstream's flags and configuration file.
+
+`add_flags` puts the flags on a parser; `run` carries them out with a runtime from whoever may make one (the
+composition root: this package does not choose the runtime's parts).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.errors import Permanent
+from tiphys.client.config import load
+from tiphys.client.https import HttpsClient
+from tiphys.kubelet.app import Kubelet
+from tiphys.kubelet.config import KubeletConfig
+from tiphys.runtime.types import Runtime
+
+log = logging.getLogger(__name__)
+
+RuntimeFactory = Callable[[KubeletConfig, Clock], Awaitable[Runtime]]
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|ns|s)")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Upstream's names; defaults are upstream's, or what the configuration file says."""
+    flag = parser.add_argument
+    flag("--kubeconfig", metavar="FILE", help="how to reach the API server, and as whom")
+    flag("--config", metavar="FILE", help="KubeletConfiguration (YAML or JSON)")
+    flag("--node-name", "--hostname-override", dest="node_name", default="", help="default: the host's name")
+    flag("--root-dir", metavar="DIR", default="/var/lib/kubelet", help="pods' volumes and files (%(default)s)")
+    flag("--node-ip", metavar="IP", default="", help="the node's address; default: that of the way to the API server")
+    flag("--address", metavar="IP", help="where the node API listens (0.0.0.0)")
+    flag("--port", type=int, help="of the node API (10250)")
+    flag("--cert-dir", metavar="DIR", help="where a self-made certificate is kept (ROOT_DIR/pki)")
+    flag("--tls-cert-file", metavar="FILE", help="certificate of the node API")
+    flag("--tls-private-key-file", metavar="FILE", help="its key")
+    flag("--client-ca-file", metavar="FILE", help="who may use the node API by certificate")
+    flag("--register-node", type=_boolean, nargs="?", const=True, help="make the Node object (true)")
+    flag("--node-labels", default="", metavar="KEY=VALUE,...", help="of the node when it registers")
+    flag("--register-with-taints", default="", metavar="KEY=VALUE:EFFECT,...", help="of the node when it registers")
+    flag("--max-pods", type=int, help="that the node takes (110)")
+    flag("--pod-max-pids", type=int, help="processes in one pod; -1: no limit")
+    flag("--cluster-dns", metavar="IP,...", help="name servers of pods")
+    flag("--cluster-domain", metavar="DOMAIN", help="search domain of pods (cluster.local)")
+    flag("--resolv-conf", metavar="FILE", help="the node's own name servers (/etc/resolv.conf)")
+    flag("--cgroup-root", metavar="PATH", help="parent of kubepods")
+    flag("--pod-log-dir", metavar="DIR", help="container logs (/var/log/pods)")
+
+
+async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: Clock | None = None) -> None:
+    """Until cancelled. Raises Permanent for flags that make no sense, OSError for files that cannot be read."""
+    clock = clock or SystemClock()
+    if not options.kubeconfig:
+        raise Permanent("--kubeconfig is needed: a kubelet without an API server is not supported")
+    access = load(options.kubeconfig)
+    config = make_config(options, access.server)
+    client = HttpsClient(access, clock=clock, agent="kubelet/tiphys")
+    try:
+        runtime = await make_runtime(config, clock)
+        try:
+            await Kubelet(config, client, runtime, clock).run()
+        finally:
+            await runtime.close()
+    finally:
+        await client.close()
+
+
+def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
+    """Flags over the file over defaults; `server` is the API server's URL. Raises Permanent."""
+    config = KubeletConfig(
+        node_name=(options.node_name or socket.gethostname()).lower(), root_dir=Path(options.root_dir)
+    )
+    if options.config:
+        config = replace(config, **read_config(Path(options.config)))
+    same = ("address", "port", "register_node", "max_pods", "cluster_domain", "cgroup_root")
+    given: dict[str, Any] = {name: getattr(options, name) for name in same}
+    given |= {
+        "cert_dir": _path(options.cert_dir),
+        "tls_cert": _path(options.tls_cert_file),
+        "tls_key": _path(options.tls_private_key_file),
+        "client_ca": _path(options.client_ca_file),
+        "resolv_conf": _path(options.resolv_conf),
+        "log_dir": _path(options.pod_log_dir),
+        "pod_pids_limit": max(0, options.pod_max_pids) if options.pod_max_pids is not None else None,
+        "cluster_dns": tuple(options.cluster_dns.split(",")) if options.cluster_dns else None,
+        "node_labels": _labels(options.node_labels) or None,
+        "register_with_taints": _taints(options.register_with_taints) or None,
+        "node_ip": options.node_ip or own_address(server),
+    }
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _labels(text: str) -> dict[str, str]:
+    return {key: value for key, _, value in (part.partition("=") for part in text.split(",")) if key}
+
+
+def _taints(text: str) -> tuple[Mapping[str, str], ...]:
+    taints = []
+    for part in filter(None, text.split(",")):
+        pair, colon, effect = part.rpartition(":")
+        if not colon or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            raise Permanent(f"--register-with-taints: {part!r} is not KEY=VALUE:EFFECT")
+        key, _, value = pair.partition("=")
+        taints.append({"key": key, "effect": effect} | ({"value": value} if value else {}))
+    return tuple(taints)
+
+
+def own_address(server: str) -> str:
+    """This machine's address on the way to `server` (a URL); no packet is sent."""
+    from urllib.parse import urlsplit
+
+    host = urlsplit(server).hostname or "127.0.0.1"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+_FIELDS = {
+    "address": "address",
+    "port": "port",
+    "clusterDomain": "cluster_domain",
+    "maxPods": "max_pods",
+    "registerNode": "register_node",
+    "systemReserved": "system_reserved",
+    "kubeReserved": "kube_reserved",
+    "evictionHard": "eviction_hard",
+    "cgroupRoot": "cgroup_root",
+    "nodeLeaseDurationSeconds": "lease_duration",
+    "maxParallelImagePulls": "max_parallel_pulls",
+}
+_PATHS = {
+    "tlsCertFile": "tls_cert",
+    "tlsPrivateKeyFile": "tls_key",
+    "resolvConf": "resolv_conf",
+    "podLogsDir": "log_dir",
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Fields of a KubeletConfiguration, as KubeletConfig names them. What is not known is kept in `extra` and said."""
+    import yaml
+
+    document = yaml.safe_load(path.read_text()) or {}
+    if document.pop("kind", "KubeletConfiguration") != "KubeletConfiguration":
+        raise Permanent(f"{path} is not a KubeletConfiguration")
+    document.pop("apiVersion", None)
+    found: dict[str, Any] = {_FIELDS[name]: document.pop(name) for name in list(document) if name in _FIELDS}
+    found |= {_PATHS[name]: Path(document.pop(name)) for name in list(document) if name in _PATHS}
+    if "clusterDNS" in document:
+        found["cluster_dns"] = tuple(document.pop("clusterDNS") or ())
+    if "podPidsLimit" in document:
+        found["pod_pids_limit"] = max(0, int(document.pop("podPidsLimit")))
+    if "registerWithTaints" in document:
+        found["register_with_taints"] = tuple(document.pop("registerWithTaints") or ())
+    if "nodeStatusReportFrequency" in document:
+        found["status_report_frequency"] = parse_duration(document.pop("nodeStatusReportFrequency"))
+    if ca := ((document.get("authentication") or {}).get("x509") or {}).get("clientCAFile"):
+        found["client_ca"] = Path(ca)
+    unknown = sorted(set(document) - {"authentication"})
+    if unknown:
+        log.warning("%s: these fields have no effect: %s", path, ", ".join(unknown))
+    return found | {"extra": document}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration: 1m30s, 300ms. Raises Permanent."""
+    parts = _DURATION.findall(str(text))
+    if "".join(number + unit for number, unit in parts) != str(text) or not parts:
+        raise Permanent(f"{text!r} is not a duration such as 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
