@@ -42,9 +42,9 @@ def run_loop(main: Coroutine[Any, Any, None]) -> int:
 
     try:
         uvloop.run(main)
-    except* Exception as group:  # the boundary: a component ends, and says why
+    except Exception as error:  # noqa: BLE001 - the boundary: a component ends, and says why
         logging.getLogger("tiphys").exception("stopped by an error")
-        print(f"tiphys: {_first(group)}", file=sys.stderr)
+        print(f"tiphys: {_first(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,9 +11,11 @@ import contextlib
 import gc
 import logging
 import os
+import socket
 from pathlib import Path
 
 from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.http.server import BACKLOG
 from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
@@ -24,12 +26,14 @@ from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.signals import until_told_to_stop
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.runtime import netns
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import NodeNetwork
 
 log = logging.getLogger(__name__)
 
 PODS = "pods"
+NODE_API_PORT = 10250
 
 
 async def run(config: ClusterConfig, node: NodeConfig) -> None:
@@ -40,7 +44,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
     namespace.setup()
     runtime = open_runtime(config, node, namespace, clock)
     client = HttpsClient(client_config(config, node), clock=clock, agent="kubelet")
-    kubelet = Kubelet(kubelet_config(config, node, namespace), client, runtime, clock)
+    kubelet = Kubelet(kubelet_config(config, node, namespace), client, runtime, clock, listener=listener(namespace))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
         stack.push_async_callback(runtime.close)
@@ -77,6 +81,15 @@ def open_runtime(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork
     directory = config.paths.node(node.name)
     pods = namespace.pod_network(directory / "addresses")
     return LinuxRuntime(directory / "runtime", images.store(), {PODS: pods}, clock)
+
+
+def listener(namespace: NodeNetwork) -> socket.socket:
+    """Where the node API listens: the kubelet's port, in the node's own network namespace."""
+    opened = netns.socket_in(namespace.namespace)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.bind((namespace.address, NODE_API_PORT))
+    opened.listen(BACKLOG)
+    return opened
 
 
 def client_config(config: ClusterConfig, node: NodeConfig) -> ClientConfig:

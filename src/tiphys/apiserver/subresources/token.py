@@ -37,11 +37,12 @@ class TokenRequests:
             raise errors.not_found("", "serviceaccounts", call.info.name)
         metadata = self._metadata(call, request, account)
         spec = dict(request.get("spec") or {})
+        attributes = self._parts.admission.attributes(call, "CREATE", {**request, "spec": spec}, None, KIND)
+        # before the default audience is filled in: nodes are judged by what they asked for
+        await self._parts.admission.admit(call, attributes)
         spec["audiences"] = spec.get("audiences") or list(self._issuer.audiences)
         seconds = spec["expirationSeconds"] = spec.get("expirationSeconds") or USUAL
         _check(seconds)
-        attributes = self._parts.admission.attributes(call, "CREATE", {**request, "spec": spec}, None, KIND)
-        await self._parts.admission.admit(call, attributes)
         await self._parts.admission.validate(call, attributes)
         binding = self._binding(call, spec.get("boundObjectRef"))
         token = self._issuer.issue(account, audiences=spec["audiences"], seconds=seconds, binding=binding)
