@@ -59,7 +59,7 @@ class LinuxRuntime:
         self._clock = clock or SystemClock()
         self._layout = cgroups.detect()
         self._unseen: list[ContainerEvent] = []
-        self._opened = False
+        self._opened = self._recovering = False
         self._sandboxes = Sandboxes(
             self._root / "sandboxes", self._launcher, networks or {}, self._layout, self._clock, self._sandbox_ended
         )
@@ -76,10 +76,11 @@ class LinuxRuntime:
 
     def _open(self) -> None:
         if not self._opened:
-            self._opened = True
+            self._opened = self._recovering = True
             self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
             self._sandboxes.recover()
             self._containers.recover()
+            self._recovering = False
 
     # sandboxes
 
@@ -177,13 +178,13 @@ class LinuxRuntime:
         self._tell(ContainerEvent(record.spec.id, "", State.EXITED))
 
     def _tell(self, event: ContainerEvent) -> None:
-        if not self._subscribers:
+        if self._recovering:
             self._unseen.append(event)
         for queue in self._subscribers:
             queue.put_nowait(event)
 
     def events(self) -> AsyncIterator[ContainerEvent]:
-        """Changes from now on, also those that happened while no process watched (ends may be told twice)."""
+        """Changes from now on, also those that happened while no process watched (an end may be told twice)."""
         self._open()
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         for event in self._unseen:

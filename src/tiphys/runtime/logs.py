@@ -53,12 +53,15 @@ class LogWriter:
                 written += os.write(self._handle, entries[written:])
         except OSError as error:
             self.error = os.strerror(error.errno or 0)
-            self.dropped += len(entries)
+            whole = entries.rfind(b"\n", 0, written) + 1
+            self.dropped += len(entries) - whole
+            self._size += whole
             self._cut_back()
             return
         self._size += written
 
     def _cut_back(self) -> None:
+        """Leave whole entries only."""
         try:
             os.ftruncate(self._handle, self._size)
         except OSError as error:

@@ -93,6 +93,10 @@ def _control_groups(root: int, bundle: dict[str, Any]) -> None:
     _mount(root, "/sys/fs/cgroup", "tmpfs", flags & ~MS_RDONLY, "mode=755")
     for name in controllers:
         _mount(root, f"/sys/fs/cgroup/{name}", "cgroup", flags, name)
+    if flags & MS_RDONLY:
+        handle = syscalls.openat2(root, "/sys/fs/cgroup", os.O_PATH)
+        syscalls.mount_setattr(handle, recursive=False, attributes=syscalls.MOUNT_ATTR_RDONLY)
+        os.close(handle)
 
 
 def _nodes(root: int, bundle: dict[str, Any]) -> None:
@@ -182,7 +186,9 @@ def _make_directory(root: int, path: str, mode: int = 0o755) -> int:
     try:
         os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
-        pass
+        # A symlink to what is not there: make that, within the root.
+        goal = os.readlink(name, dir_fd=parent)
+        os.close(_make_directory(root, os.path.join(parent_path, goal), mode))
     finally:
         os.close(parent)
     return syscalls.openat2(root, path, os.O_PATH | os.O_DIRECTORY)
