@@ -104,9 +104,10 @@ class PathWriter:
         yield from self._reads_and_writes(info, info.verbs, info.type_name, info.kind, "")
         if "delete" in info.verbs:
             delete = self._operation(info, "delete", f"delete {_article(info.kind)}", query=parameters.DELETE)
+            answer = info.type_name if info.returns_deleted else META + "Status"
             yield (
                 "delete",
-                delete | self._delete_body() | {"responses": self._answers(META + "Status", MEDIA, "200", "202")},
+                delete | self._delete_body() | {"responses": self._answers(answer, MEDIA, "200", "202")},
             )
 
     def _reads_and_writes(
