@@ -364,6 +364,8 @@ class ServerConnection:
             self._task.cancel()
         elif not self._busy:
             self._wire.close()
+        if self._wire.closing and not self._wire.buffered:
+            self._wire.abort()
 
 
 async def _close_stream(stream: AsyncIterator[bytes] | None) -> None:

@@ -65,9 +65,11 @@ class WebSocket:
         elif isinstance(event, events.Ping):
             await self._send(event.response())
         elif isinstance(event, events.CloseConnection):
+            self.close_code = event.code
             if self._frames.state is ConnectionState.REMOTE_CLOSING:
                 await self._send(event.response())
-            self.close_code = event.code
+            elif self._frames.state is ConnectionState.OPEN:  # wsproto's way to say that a frame was malformed
+                await self.close(event.code, event.reason or "")
 
     async def _part(self, event: events.Message[Any]) -> None:
         self._size += len(event.data)
