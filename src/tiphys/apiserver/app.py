@@ -79,13 +79,14 @@ class ApiServer:
     async def _start(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._timers = Timers(self._clock, self._group)
-        self.catalog = builtin(plumbing.kinds())
+        kinds = plumbing.kinds()
+        self.catalog = builtin(kinds)
         caches = Caches(self._store, stored_resources(self.catalog))
         self.reader = caches
         await caches.load()
         self._tasks.append(self._group.create_task(caches.run()))
         self.issuer = self._issuer()
-        served = served_resources(self.catalog, caches)
+        served = served_resources(self.catalog, kinds, caches)
         rbac = RbacAuthorizer(caches)
         authorizer = self._authorizer(caches, rbac)
         parts = self._parts(caches, authorizer, rbac)

@@ -7,6 +7,8 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.decode.body import Parsed
+from tiphys.api.kinds.base import Context, FieldError
+from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata
 from tiphys.apiserver import codec, metadata
 from tiphys.apiserver.entries import Entry
@@ -44,10 +46,10 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any]) -> Entry:
     await parts.admission.admit(call, attributes)
     if resource.kind.counts_generation:
         meta["generation"] = 1
-    else:
-        meta.pop("generation", None)
+    context = call.context()
+    resource.kind.prepare_create(obj, context)
     with parts.reserving(resource.group, resource.plural, obj, None, dry_run=call.dry_run):
-        prepare(call, obj)
+        check(call, obj, context)
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
@@ -57,14 +59,15 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any]) -> Entry:
         return transient(resource, key, obj, 0)
 
 
-def prepare(call: Call, obj: dict[str, Any]) -> None:
+def check(call: Call, obj: dict[str, Any], context: Context) -> None:
     """What the kind says about a new object. Raises Invalid."""
-    kind, context = call.resource.kind, call.context()
-    kind.prepare_create(obj, context)
-    problems = [*kind.validate(obj, context)]
-    problems = [*validate_metadata(obj, kind.name_check, call.resource.namespaced), *problems]
+    kind = call.resource.kind
+    problems: list[FieldError] = [
+        *validate_metadata(obj, kind.name_check, call.resource.namespaced, finalizers=kind.qualified_finalizers),
+        *kind.validate(obj, context),
+    ]
     if problems:
-        raise errors.invalid(call.resource.group, call.resource.kind_name, obj["metadata"].get("name", ""), problems)
+        raise refusal(kind, obj["metadata"].get("name", ""), problems)
     call.warn(*kind.warnings(obj, None, context))
 
 
@@ -82,10 +85,10 @@ def body(parts: Parts, call: Call) -> dict[str, Any]:
 
 def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
     """Default an object of the served version and turn it into the stored one."""
-    resource.kind.default(obj, resource.shape)
+    resource.kind.default(obj, resource.version)
     if resource.foreign:
         stored = resource.cache.stored
-        obj = resource.kind.convert(obj, resource.shape, resource.info.stored_version)
+        obj = resource.kind.convert(obj, resource.version, resource.kind.stored_version)
         obj["kind"], obj["apiVersion"] = stored.kind, stored.api_version
     return obj
 

@@ -52,5 +52,5 @@ class DefaultsWriter:
     def _canonical(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
         out = self._parts.codec.normalize(obj, resource.info.type)
         out["kind"], out["apiVersion"] = resource.kind_name, resource.expected.api_version
-        resource.kind.default(out, resource.shape)
+        resource.kind.default(out, resource.version)
         return out

@@ -16,7 +16,7 @@ from tiphys.base.errors import Conflict
 
 Object = Mapping[str, Any]
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
-ORPHANS_BY_DEFAULT = {("", "replicationcontrollers")}
+ORPHANS_BY_DEFAULT = {("", "replicationcontrollers"), ("batch", "jobs")}
 """(group, plural) of kinds whose first API kept what they made, and still does."""
 UNTRACKED = {("", "events"), ("events.k8s.io", "events")}
 """Kinds that the garbage collector leaves alone."""
@@ -65,6 +65,7 @@ def check_preconditions(kind: Kind, old: Object, options: Object) -> None:
     """Compare uid and resourceVersion with what the caller expects. Raises Conflict."""
     preconditions = options.get("preconditions") or {}
     metadata = old["metadata"]
+    group = kind.group if kind.error_group is None else kind.error_group
     uid, version = preconditions.get("uid"), preconditions.get("resourceVersion")
     if uid is not None and uid != metadata["uid"]:
         raise conflict(
@@ -72,7 +73,7 @@ def check_preconditions(kind: Kind, old: Object, options: Object) -> None:
             "The object might have been deleted and then recreated",
             metadata["name"],
             kind.kind,
-            kind.group,
+            group,
         )
     if version is not None and version != metadata["resourceVersion"]:
         raise conflict(
@@ -80,7 +81,7 @@ def check_preconditions(kind: Kind, old: Object, options: Object) -> None:
             f"({metadata['resourceVersion']}). The object might have been modified",
             metadata["name"],
             kind.kind,
-            kind.group,
+            group,
         )
 
 

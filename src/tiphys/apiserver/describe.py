@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
 from tiphys.apiserver.routes import not_found
+from tiphys.apiserver.version import GIT_VERSION
 from tiphys.base.http.types import Request, Response
 
 
@@ -64,3 +67,41 @@ class Discovery:
         if request.headers.get("if-none-match") == tag:
             return Response(304, headers)
         return negotiate.compress(request, Response(200, headers, body))
+
+
+class OpenApi:
+    """/openapi/v2 and /openapi/v3. Documents take up to a second to make, in a thread, when first asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        from tiphys.api.openapi.documents import OpenApi as Documents
+
+        self._documents = Documents(catalog, catalog.resources[0].definitions, GIT_VERSION)
+
+    async def v2(self, request: Request) -> Response:
+        """/openapi/v2"""
+        return _document(request, await asyncio.to_thread(self._documents.v2))
+
+    async def v3(self, request: Request) -> Response:
+        """/openapi/v3 and what its index names."""
+        path = request.path.strip("/").removeprefix("openapi/v3").strip("/")
+        if not path:
+            return respond.plain(request, self._documents.index())
+        body = await asyncio.to_thread(self._documents.v3, path)
+        if body is None:
+            return not_found(request)
+        response = _document(request, body)
+        if request.param("hash") == self._documents.hash(path):
+            # The address holds the hash of its content, so it may be kept for good.
+            response.headers["Cache-Control"] = "public, immutable"
+            response.headers["Expires"] = "Fri, 31 Dec 9999 23:59:59 GMT"
+        return response
+
+
+def _document(request: Request, body: bytes) -> Response:
+    tag = discovery.etag(body)
+    headers = {"Content-Type": negotiate.JSON, "ETag": tag, "Vary": "Accept"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(304, headers)
+    if request.local:
+        return Response(200, headers, body)
+    return negotiate.compress(request, Response(200, headers, body))

@@ -43,7 +43,9 @@ def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:
 def match_namespace(metadata: dict[str, Any], namespace: str) -> None:
     """The namespace of the URL goes into the object. Raises BadRequest if the object names another."""
     found = metadata.get("namespace") or ""
-    if not found and namespace:
+    if not namespace:
+        metadata.pop("namespace", None)
+    elif not found:
         metadata["namespace"] = namespace
     elif found != namespace:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
@@ -53,6 +55,6 @@ def match_name(metadata: dict[str, Any], name: str) -> None:
     """The name of the URL and of the object must agree. Raises BadRequest."""
     found = metadata.get("name") or ""
     if not found:
-        raise BadRequest("name must be provided")
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
     if found != name:
         raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import respond
-from tiphys.apiserver.describe import Discovery
+from tiphys.apiserver.describe import Discovery, OpenApi
 from tiphys.apiserver.health import ENDPOINTS, Check, Health
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.parts import Parts
@@ -20,13 +20,16 @@ from tiphys.store.types import Store
 
 def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
     """Path -> endpoint; `/*` at the end stands for everything below."""
-    discovery = Discovery(catalog)
+    discovery, openapi = Discovery(catalog), OpenApi(catalog)
     health = Health(checks(store, parts)).handle
     found: dict[str, Plain] = {
         "/api": discovery.core,
         "/api/*": discovery.core_version,
         "/apis": discovery.groups,
         "/apis/*": discovery.group,
+        "/openapi/v2": openapi.v2,
+        "/openapi/v3": openapi.v3,
+        "/openapi/v3/*": openapi.v3,
         "/version": version,
         "/metrics": metrics.page,
         "/.well-known/openid-configuration": lambda request: configuration(request, issuer),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,6 @@ class Resource:
     cache: ResourceCache
     form: Form
     """How objects are shown unless the client asks for another form."""
-    shape: str
-    """What `Kind.default` and `Kind.convert` call this version: with its group, where another group stores it."""
 
     @property
     def foreign(self) -> bool:
@@ -99,13 +97,16 @@ def stored_resources(catalog: Catalog) -> list[Stored]:
     ]
 
 
-def served_resources(catalog: Catalog, caches: Caches) -> dict[Key, Resource]:
+def served_resources(catalog: Catalog, kinds: Sequence[Kind], caches: Caches) -> dict[Key, Resource]:
     """Every storable resource in every served version."""
     served: dict[Key, Resource] = {}
+    own = {(kind.group, kind.kind): kind for kind in kinds}
     for info in catalog.resources:
         if info.storable:
             cache = caches.of(info.stored_group, info.plural)
-            served[info.group, info.version, info.plural] = _resource(info, cache)
+            served[info.group, info.version, info.plural] = _resource(
+                info, own.get((info.group, info.kind), info.behaviour), cache
+            )
     return served
 
 
@@ -114,37 +115,31 @@ def expected(info: ResourceInfo) -> Expected:
     return Expected(info.group, info.version, info.kind, info.type)
 
 
-def _resource(info: ResourceInfo, cache: ResourceCache) -> Resource:
+def _resource(info: ResourceInfo, kind: Kind, cache: ResourceCache) -> Resource:
     return Resource(
         info=info,
         group=info.group,
         version=info.version,
         plural=info.plural,
         namespaced=info.namespaced,
-        kind=info.behaviour,
+        kind=kind,
         kind_name=info.kind,
         expected=expected(info),
         cache=cache,
-        form=_form(info, cache),
-        shape=_shape(info),
+        form=_form(info, kind, cache),
     )
 
 
-def _form(info: ResourceInfo, cache: ResourceCache) -> Form:
+def _form(info: ResourceInfo, kind: Kind, cache: ResourceCache) -> Form:
     if (info.group, info.version) == (info.stored_group, info.stored_version):
         return Form(cache, info.kind, info.api_version)
-    kind, source, shape = info.behaviour, info.stored_version, _shape(info)
     target = group_version(info.group, info.version)
 
     def convert(obj: Mapping[str, Any]) -> dict[str, Any]:
         # `convert` may change what it is handed; what readers share stays as it is.
-        return dict(kind.convert(_own(obj), source, shape))
+        return dict(kind.convert(_own(obj), kind.stored_version, info.version))
 
     return ConvertedForm(cache, info.kind, target, convert)
-
-
-def _shape(info: ResourceInfo) -> str:
-    return info.version if info.group == info.stored_group else group_version(info.group, info.version)
 
 
 def _own(value: Any) -> Any:

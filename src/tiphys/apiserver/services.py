@@ -47,7 +47,6 @@ class ServiceAddresses:
         before = _held(old.get("spec") or {}) if old is not None else set()
         held: Taken = set()
         try:
-            self._families(spec, (old or {}).get("spec") or {})
             self._cluster_ip(new, spec, before, held)
             self._node_ports(new, spec, before, held)
             yield
@@ -84,22 +83,12 @@ class ServiceAddresses:
         held.add(what)
         self._pending[what] += 1
 
-    def _families(self, spec: Spec, old: Mapping[str, Any]) -> None:
-        """ipFamilies and ipFamilyPolicy of a single-stack cluster."""
-        if spec.get("type") == EXTERNAL:
-            return
-        if not spec.get("ipFamilyPolicy"):
-            headless = spec.get("clusterIP") == NONE and not spec.get("selector")
-            spec["ipFamilyPolicy"] = old.get("ipFamilyPolicy") or ("RequireDualStack" if headless else "SingleStack")
-        if not spec.get("ipFamilies"):
-            spec["ipFamilies"] = list(old.get("ipFamilies") or ["IPv4"])
-            if spec["ipFamilyPolicy"] == "RequireDualStack" and spec.get("clusterIP") == NONE:
-                spec["ipFamilies"] = ["IPv4", "IPv6"]
-
     def _cluster_ip(self, service: Mapping[str, Any], spec: Spec, before: Taken, held: Taken) -> None:
         if spec.get("type") == EXTERNAL or spec.get("clusterIP") == NONE:
             return
-        wanted = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+        wanted = spec.get("clusterIP")
+        if not wanted and spec.get("clusterIPs"):
+            return  # validation says so, in its own words
         if not wanted:
             wanted = self._next_address(service)
         elif wanted not in before:
@@ -114,7 +103,7 @@ class ServiceAddresses:
         try:
             address = ipaddress.ip_address(wanted)
         except ValueError:
-            return  # validation says so, in its own words
+            return  # as above
         if address not in self._network:
             problem = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
         elif not self._free(wanted) or (wanted in self._reserved and not _is_apiserver(service)):

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, invalid
+from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata_update
 from tiphys.apiserver import creating, metadata
 from tiphys.apiserver.deletion import finished
@@ -26,6 +27,8 @@ Make = Callable[[Object], Awaitable[dict[str, Any]]]
 
 RETRIES = 5
 """Attempts of a conditional-free write against other writers, beyond the first; upstream's patch handler has five."""
+STATUS_LIKE = ("status", "approval")
+"""Subresources that write nothing but status and metadata."""
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
@@ -65,14 +68,15 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
     new = await change.make(current)
     check_version(call, new, current)
     _settle(new, current)
-    if change.subresource == "status":
+    if change.subresource in STATUS_LIKE:
         _only_status(new, current)
     attributes = parts.admission.attributes(call, "UPDATE", new, current)
     await parts.admission.admit(call, attributes)
-    group, plural = resource.group, resource.plural
-    with parts.reserving(group, plural, new, current, dry_run=call.dry_run):
+    if not change.raw:
+        prepare(call, new, current, change.subresource)
+    with parts.reserving(resource.group, resource.plural, new, current, dry_run=call.dry_run):
         if not change.raw:
-            prepare(call, new, current, change.subresource)
+            check(call, new, current, change.subresource)
         await parts.admission.validate(call, attributes)
         return await _store(parts, call, old, current, new)
 
@@ -90,22 +94,28 @@ async def _store(parts: Parts, call: Call, old: Entry, current: Object, new: dic
     return await parts.storage.replace(resource.cache, old, new, call.author)
 
 
-def prepare(call: Call, new: dict[str, Any], current: Object, subresource: str = "") -> None:
-    """What the kind says about a change. Raises Invalid."""
+def prepare(call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:
+    """Let the kind carry over what a change may not touch."""
     kind, context = call.resource.kind, call.context(subresource)
-    if subresource == "status":
+    if subresource in STATUS_LIKE:
         kind.prepare_status_update(new, current, context)
     else:
         kind.prepare_update(new, current, context)
-        if kind.counts_generation and _differs(new, current):
-            new["metadata"]["generation"] = (current["metadata"].get("generation") or 0) + 1
-    problems: list[FieldError] = [*validate_metadata_update(new, current)]
-    if subresource == "status":
+
+
+def check(call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:
+    """Count generations, then ask the kind about the change. Raises Invalid."""
+    kind, context = call.resource.kind, call.context(subresource)
+    problems: list[FieldError] = []
+    if subresource in STATUS_LIKE:
         problems += kind.validate_status_update(new, current, context)
     else:
+        if kind.counts_generation and _differs(new, current):
+            new["metadata"]["generation"] = (current["metadata"].get("generation") or 0) + 1
         problems += kind.validate_update(new, current, context)
+    problems = [*validate_metadata_update(new, current, finalizers=kind.qualified_finalizers), *problems]
     if problems:
-        raise errors.invalid(call.resource.group, call.resource.kind_name, new["metadata"].get("name", ""), problems)
+        raise refusal(kind, new["metadata"].get("name", ""), problems)
     if not subresource:
         call.warn(*kind.warnings(new, current, context))
 
