@@ -49,7 +49,7 @@ class Cluster:
         settings: dict[str, object] | None = None,
         config: ApiServerConfig | None = None,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._nodes = nodes
         self._controllers = controllers
         self._settings = settings or {"root-ca": "test certificate"}
@@ -62,9 +62,9 @@ class Cluster:
     async def __aenter__(self) -> Self:
         store = MemoryStore()
         self._stack.push_async_callback(store.close)
-        self.server = await self._stack.enter_async_context(ApiServer(self._config, store, self._clock))
+        self.server = await self._stack.enter_async_context(ApiServer(self._config, store, self.clock))
         self.client = self.connect(ADMIN)
-        self.nodes = FakeNodes(self.client, self._clock)
+        self.nodes = FakeNodes(self.client, self.clock)
         await self._stack.enter_async_context(_background(self.nodes.run))
         if self._controllers:
             await self._stack.enter_async_context(_background(self._manage))
@@ -131,7 +131,7 @@ class Cluster:
 
     async def _manage(self) -> None:
         config = manager.ManagerConfig(connect=self.connect, settings=self._settings)
-        await manager.run(self.connect(MANAGER), self._clock, self._controllers, config)
+        await manager.run(self.connect(MANAGER), self.clock, self._controllers, config)
 
 
 @asynccontextmanager
