@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import sys
-from collections.abc import Coroutine
-from typing import Any
 
+from tiphys.base import log
 from tiphys.cli.arguments import add_cluster_flag
+from tiphys.cli.foreground import run_loop
+
+GC_THRESHOLDS = (50_000, 20, 20)
+"""Most objects here live long: collecting the youngest less often costs less (docs/performance.md)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,38 +25,13 @@ def run(options: argparse.Namespace) -> int:
 
     found = config.existing(options.name)
     component = options.process if options.process == "control-plane" else found.node(options.node).name
-    gc.set_threshold(50_000, 20, 20)
-    lock = processes.hold(found.paths.lock(component))
-    log_to_stderr()
-    logging.getLogger("tiphys").info("%s of cluster %s, lock %d", component, found.name, lock)
+    gc.set_threshold(*GC_THRESHOLDS)
+    processes.hold(found.paths.lock(component))
+    log.configure(logging.INFO)
     if options.process == "control-plane":
         from tiphys.cluster import control_plane
 
-        return run_loop(control_plane.run(found))
+        return run_loop(control_plane.run(found), trace=True)
     from tiphys.cluster import node
 
-    return run_loop(node.run(found, found.node(options.node)))
-
-
-def run_loop(main: Coroutine[Any, Any, None]) -> int:
-    """Run on uvloop; an error that ends the process is one line for people, with its trace in the log."""
-    import uvloop
-
-    try:
-        uvloop.run(main)
-    except Exception as error:  # noqa: BLE001 - the boundary: a component ends, and says why
-        logging.getLogger("tiphys").exception("stopped by an error")
-        print(f"tiphys: {_first(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def log_to_stderr() -> None:
-    """One line a record: time, level, component, text."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
-    )
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+    return run_loop(node.run(found, found.node(options.node)), trace=True)

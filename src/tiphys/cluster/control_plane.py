@@ -23,7 +23,6 @@ from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
 from tiphys.cluster import network, processes, stores
 from tiphys.cluster.config import ClusterConfig
-from tiphys.cluster.signals import until_told_to_stop
 from tiphys.controllers import manager
 from tiphys.scheduler.app import Scheduler
 
@@ -34,7 +33,7 @@ SCHEDULER = User("system:kube-scheduler", groups=("system:authenticated",))
 
 
 async def run(config: ClusterConfig) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until cancelled."""
     clock = SystemClock()
     network.setup_host(config)
     async with (
@@ -50,9 +49,7 @@ async def run(config: ClusterConfig) -> None:
         gc.collect()
         gc.freeze()
         processes.announce_ready()
-        await until_told_to_stop()
-        for task in work:
-            task.cancel()
+        await asyncio.gather(*work)
 
 
 @contextlib.asynccontextmanager

@@ -23,7 +23,6 @@ from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
 from tiphys.cluster import images, network, processes
 from tiphys.cluster.config import ClusterConfig, NodeConfig
-from tiphys.cluster.signals import until_told_to_stop
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.runtime import netns
@@ -37,7 +36,7 @@ NODE_API_PORT = 10250
 
 
 async def run(config: ClusterConfig, node: NodeConfig) -> None:
-    """Be the node until SIGTERM or SIGINT; containers go on."""
+    """Be the node until cancelled; containers go on."""
     clock = SystemClock()
     network.setup_host(config)
     namespace = network.of_node(config, node)
@@ -55,8 +54,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         gc.collect()
         gc.freeze()
         processes.announce_ready()
-        await until_told_to_stop()
-        work.cancel()
+        await work
 
 
 async def until_ready(client: Client, clock: Clock, name: str) -> None:

@@ -1,0 +1,166 @@
+"""Components that run alone: upstream's flags, a kubeconfig, and nothing of a cluster of this machine.
+
+For clusters over several machines, for service managers, and for trying one component against another API server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.errors import Permanent
+
+if TYPE_CHECKING:
+    from tiphys.client.https import HttpsClient
+    from tiphys.kubelet.config import KubeletConfig
+    from tiphys.runtime.linux import LinuxRuntime
+
+POD_CIDR = "10.88.0.0/16"
+POD_BRIDGE = "tiphys-pods"
+
+
+def add_client_flags(parser: argparse.ArgumentParser) -> None:
+    """How to reach the API server, and whether to take part in an election."""
+    add = parser.add_argument
+    add("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, or the pod's service account")
+    add("--master", metavar="URL", default="", help="the API server, instead of the kubeconfig's")
+    add("--leader-elect", type=boolean, nargs="?", const=True, default=False, metavar="BOOL", help="(false)")
+    add("--leader-elect-resource-name", metavar="NAME", default="", help="the lease to hold in kube-system")
+
+
+def add_manager_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--controllers", default="*", help="'*' for all, 'NAME' for one, '-NAME' for not that one; by commas")
+    add("--cluster-cidr", default="10.244.0.0/16", help="range of which each node gets a part for its pods")
+    add("--node-cidr-mask-size", type=int, default=24, help="size of that part")
+    add("--allocate-node-cidrs", type=boolean, nargs="?", const=True, default=True, metavar="BOOL", help="(true)")
+    add("--root-ca-file", type=Path, metavar="FILE", help="published to every namespace as kube-root-ca.crt")
+
+
+def add_scheduler_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scheduler-name", default="default-scheduler", help="which pods are this scheduler's")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="KubeSchedulerConfiguration (YAML or JSON); it wins over flags"
+    )
+
+
+def add_kubelet_flags(parser: argparse.ArgumentParser) -> None:
+    from tiphys.kubelet.serve import add_flags
+
+    add_flags(parser)
+    parser.add_argument("--pod-cidr", default=POD_CIDR, help=f"addresses of this node's pods ({POD_CIDR})")
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+async def run_controller_manager(options: argparse.Namespace) -> None:
+    """Run the controllers until cancelled."""
+    from tiphys.controllers import manager
+
+    clock = SystemClock()
+    client = _client(options, clock, "kube-controller-manager")
+    settings: dict[str, Any] = {"node-cidr-mask-size": options.node_cidr_mask_size}
+    if options.allocate_node_cidrs:
+        settings["cluster-cidr"] = options.cluster_cidr
+    if options.root_ca_file:
+        settings["root-ca"] = options.root_ca_file.read_text()
+    config = manager.ManagerConfig(
+        leader_elect=options.leader_elect,
+        identity=_identity(),
+        lease=options.leader_elect_resource_name or "kube-controller-manager",
+        settings=settings,
+    )
+    try:
+        await manager.run(client, clock, options.controllers, config)
+    finally:
+        await client.close()
+
+
+async def run_scheduler(options: argparse.Namespace) -> None:
+    """Run the scheduler until cancelled, while it leads when there is an election."""
+    from tiphys.client.election import Election, ElectionConfig
+    from tiphys.scheduler.app import Scheduler
+
+    if options.config:
+        _read_scheduler_config(options)
+    clock = SystemClock()
+    client = _client(options, clock, "kube-scheduler")
+    scheduler = Scheduler(client, clock, options.scheduler_name)
+    try:
+        if options.leader_elect:
+            lease = options.leader_elect_resource_name or "kube-scheduler"
+            await Election(client, clock, ElectionConfig(lease, _identity())).lead(scheduler.run)
+        else:
+            await scheduler.run()
+    finally:
+        await client.close()
+
+
+async def run_kubelet(options: argparse.Namespace) -> None:
+    """Run a node until cancelled; its pods are on a bridge of this machine's own network."""
+    from tiphys.kubelet import serve
+
+    async def make_runtime(config: KubeletConfig, clock: Clock) -> LinuxRuntime:
+        return _runtime(config, options.pod_cidr, clock)
+
+    await serve.run(options, make_runtime)
+
+
+def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime:
+    import logging
+
+    from tiphys.cluster import images, paths
+    from tiphys.runtime.linux import LinuxRuntime
+    from tiphys.runtime.network import BridgeNetwork
+    from tiphys.runtime.node import ClusterNetwork, setup_cluster_network
+
+    network = ClusterNetwork(POD_BRIDGE, pod_cidr, pod_cidr, paths.run_root())
+    for missing in setup_cluster_network(network):
+        logging.getLogger(__name__).warning("%s", missing)
+    own = f"/proc/{os.getpid()}/ns/net"
+    pods = BridgeNetwork(own, POD_BRIDGE, pod_cidr, config.root_dir / "addresses")
+    return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock)
+
+
+def _client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:
+    from dataclasses import replace
+
+    from tiphys.client.config import load
+    from tiphys.client.https import HttpsClient
+
+    config = load(options.kubeconfig)
+    if options.master:
+        config = replace(config, server=options.master)
+    return HttpsClient(config, clock=clock, agent=agent)
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}_{os.urandom(4).hex()}"
+
+
+def _read_scheduler_config(options: argparse.Namespace) -> None:
+    """Take over what a KubeSchedulerConfiguration says. Raises Permanent for what is not supported."""
+    import yaml
+
+    document = yaml.safe_load(options.config.read_text()) or {}
+    if not isinstance(document, dict) or document.get("kind") != "KubeSchedulerConfiguration":
+        raise Permanent(f"--config {options.config}: not a KubeSchedulerConfiguration")
+    known = {"apiVersion", "kind", "clientConnection", "leaderElection", "profiles"}
+    profiles = document.get("profiles") or [{}]
+    unknown = sorted({*document} - known) + sorted({*profiles[0]} - {"schedulerName"})
+    if unknown or len(profiles) > 1:
+        what = ", ".join(unknown) or "more than one profile"
+        raise Permanent(f"--config {options.config}: not supported: {what}")
+    election = document.get("leaderElection") or {}
+    options.kubeconfig = (document.get("clientConnection") or {}).get("kubeconfig") or options.kubeconfig
+    options.leader_elect = election.get("leaderElect", True)
+    options.leader_elect_resource_name = election.get("resourceName") or options.leader_elect_resource_name
+    options.scheduler_name = profiles[0].get("schedulerName") or options.scheduler_name
