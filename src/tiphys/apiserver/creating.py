@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.api.decode.body import Parsed
 from tiphys.api.kinds.base import Context, FieldError
 from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata
-from tiphys.apiserver import codec, metadata
+from tiphys.apiserver import bodies, codec, metadata
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call, Resource
@@ -74,11 +73,7 @@ def check(call: Call, obj: dict[str, Any], context: Context) -> None:
 def body(parts: Parts, call: Call) -> dict[str, Any]:
     """The request's object: decoded, defaulted, in the stored version. Raises BadRequest."""
     request, resource = call.request, call.resource
-    if request.local and request.obj is not None:
-        decoded = parts.codec.accept(Parsed(request.obj), resource.expected, call.validation)
-    else:
-        content_type = request.headers.get("content-type", "")
-        decoded = parts.codec.decode(request.body, content_type, resource.expected, call.validation)
+    decoded = bodies.decode(parts.codec, request, resource.expected, call.validation)
     call.warn(*decoded.warnings)
     return to_stored(resource, decoded.obj)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.api.decode import body as bodies
+from tiphys.api.decode.body import require_object
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
 from tiphys.api.kinds.base import FieldError, invalid, not_supported, too_long
+from tiphys.apiserver import bodies
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import BadRequest
 from tiphys.base.http.types import Request
@@ -72,8 +73,7 @@ def delete_options(call: Call, codec: Codec) -> dict[str, Any]:
 
 def _from_body(request: Request, codec: Codec) -> dict[str, Any]:
     try:
-        parsed = bodies.parse(request.body, request.headers.get("content-type", ""))
-        value = bodies.require_object(parsed.value)
+        value = require_object(bodies.parsed(codec, request))
         options = codec.normalize(value, codec.definitions.of("", "v1", "DeleteOptions"))
     except DecodeError as error:
         raise BadRequest(f"DeleteOptions cannot be decoded: {error}") from error

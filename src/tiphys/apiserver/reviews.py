@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from tiphys.api.catalog import ResourceInfo
-from tiphys.api.decode.body import Parsed
-from tiphys.apiserver import respond
+from tiphys.apiserver import bodies, respond
 from tiphys.apiserver.authz import reviews
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import expected
@@ -34,11 +33,7 @@ class Reviews:
         """POST: decode the question, answer 201 with the completed object."""
         codec = self._parts.codec
         validation = (request.param("fieldValidation") if request.query_string else "") or "Warn"
-        if request.local and request.obj is not None:
-            decoded = codec.accept(Parsed(request.obj), expected(resource), validation)
-        else:
-            content_type = request.headers.get("content-type", "")
-            decoded = codec.decode(request.body, content_type, expected(resource), validation)
+        decoded = bodies.decode(codec, request, expected(resource), validation)
         request.attributes.setdefault("warnings", []).extend(decoded.warnings)
         answer = self._answers[info.group, info.resource]
         done = await answer(decoded.obj, request.user or ANONYMOUS, info.namespace)

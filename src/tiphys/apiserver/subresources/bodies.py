@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.api.decode.body import Parsed
 from tiphys.api.decode.request import Expected
+from tiphys.apiserver import bodies
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 
@@ -13,11 +13,7 @@ from tiphys.apiserver.resource import Call
 def decode(parts: Parts, call: Call, group: str, version: str, kind: str) -> dict[str, Any]:
     """The request's body as an object of this kind. Raises BadRequest."""
     expected = Expected(group, version, kind, parts.codec.definitions.of(group, version, kind))
-    request = call.request
-    if request.local and request.obj is not None:
-        decoded = parts.codec.accept(Parsed(request.obj), expected, call.validation)
-    else:
-        decoded = parts.codec.decode(request.body, request.headers.get("content-type", ""), expected, call.validation)
+    decoded = bodies.decode(parts.codec, call.request, expected, call.validation)
     call.warn(*decoded.warnings)
     return decoded.obj
 
