@@ -152,16 +152,18 @@ class ResourceCache:
             yield from group
 
     def _publish(self, change: Change) -> None:
-        everything = self._watchers.get("")
-        if everything:
-            for watcher in everything:
-                watcher.offer(change)
-        if self.stored.trigger is None:
-            return
-        values = {change.entry.trigger, change.old.trigger if change.old is not None else ""} - {""}
+        values = {""}
+        if self.stored.trigger is not None:
+            values |= {change.entry.trigger, change.old.trigger if change.old is not None else ""}
+        gone = []
         for value in values:
             for watcher in self._watchers.get(value, ()):
                 watcher.offer(change)
+                if watcher.closed:
+                    gone.append(watcher)
+        # Mostly they unsubscribe themselves; not those whose stream was never begun.
+        for watcher in gone:
+            self.unsubscribe(watcher)
 
     def _link(self, entry: Entry) -> None:
         if entry.trigger:

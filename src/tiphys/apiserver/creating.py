@@ -107,5 +107,3 @@ def _exists(call: Call, obj: dict[str, Any], *, generated: bool) -> ApiError:
     if generated:
         error.message += ", the server was not able to generate a unique name for the object"
     return error
-
-

@@ -1,4 +1,4 @@
-"""The files of a stand-alone API server: what the flags name is read, what they leave out is made in the data directory.
+"""The files of a stand-alone API server: what the flags name is read, what they leave out is made in --data-dir.
 
 pki/ca.*                        the cluster's certificate authority
 pki/apiserver.*                 the server's certificate

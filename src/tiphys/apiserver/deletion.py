@@ -92,9 +92,7 @@ def conflict(message: str, name: str, called: str, group: str) -> Conflict:
     return Conflict(f'Operation cannot be fulfilled on {resource} "{name}": {message}', details=details)
 
 
-def _grace(
-    kind: Kind, old: Object, metadata: dict[str, Any], wanted: int | None, now: float
-) -> tuple[bool, bool]:
+def _grace(kind: Kind, old: Object, metadata: dict[str, Any], wanted: int | None, now: float) -> tuple[bool, bool]:
     """(whether `metadata` was marked for graceful deletion, whether one goes on already and nothing changes)."""
     grace = kind.delete_grace(old, wanted)
     if grace is None:

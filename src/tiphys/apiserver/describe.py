@@ -12,7 +12,6 @@ from tiphys.apiserver.version import GIT_VERSION
 from tiphys.base.http.types import Request, Response
 
 
-
 class Discovery:
     """/api and /apis, plain and aggregated (KEP-3352), and what is below them."""
 

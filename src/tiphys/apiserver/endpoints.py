@@ -6,15 +6,27 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tiphys.apiserver import creating, deleting, listoptions, negotiate, options, reading, respond, updating, watching
+from tiphys.apiserver import (
+    creating,
+    deleting,
+    listoptions,
+    negotiate,
+    options,
+    reading,
+    respond,
+    updating,
+    watching,
+    watchsocket,
+)
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.patching import patch
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.selection import select
 from tiphys.apiserver.tables import form_for
-from tiphys.base.errors import MethodNotAllowed, NotFound
+from tiphys.base.errors import ApiError, MethodNotAllowed, NotFound
 from tiphys.base.http.types import Response
+from tiphys.base.http.websocket import is_websocket
 from tiphys.store.types import Store
 
 DELETED_AT_ONCE = 16
@@ -48,7 +60,10 @@ class Endpoints:
         )
         if call.request.local:
             return Response(200, events=watching.objects(form, start, items))
-        return Response(200, {"Content-Type": negotiate.JSON}, stream=watching.lines(form, start, items))
+        lines = watching.lines(form, start, items)
+        if is_websocket(call.request):
+            return watchsocket.serve(call.request, lines)
+        return Response(200, {"Content-Type": negotiate.JSON}, stream=lines)
 
     async def create(self, call: Call) -> Response:
         options.read_write_options(call)
@@ -97,7 +112,7 @@ class Endpoints:
             async with asyncio.TaskGroup() as group:
                 for entry in entries:
                     group.create_task(one(entry))
-        except* Exception as problems:  # the first refusal is the answer
+        except* ApiError as problems:  # the first refusal is the answer
             raise problems.exceptions[0] from None
 
 

@@ -101,4 +101,3 @@ def _common_headers(request: Request, response: Response) -> None:
     for text in request.attributes.get("warnings", ()):
         value = '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         headers["Warning"] = f"{headers['Warning']}, {value}" if "Warning" in headers else value
-

@@ -72,13 +72,13 @@ class Metrics:
             try:
                 response = await handler(request)
                 code = response.status
-                return response
             except Exception as error:
                 code = getattr(error, "code", 500)
                 raise
             finally:
                 self._inflight -= 1
                 self._record(request.attributes["info"], code, monotonic() - start)
+            return response
 
         return link
 

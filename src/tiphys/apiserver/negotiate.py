@@ -95,7 +95,7 @@ def body_type(request: Request) -> str:
     if type in (YAML, "application/x-yaml", "text/yaml"):
         return YAML
     raise UnsupportedMediaType(
-        "the body of the request was in an unknown format - accepted media types include: " f"{JSON}, {YAML}"
+        f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
     )
 
 

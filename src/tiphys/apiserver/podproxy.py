@@ -181,5 +181,3 @@ def _text(request: Request) -> str:
 
 def _query(request: Request) -> list[tuple[str, str]]:
     return [(name, value) for name, values in request.query.items() for value in values]
-
-

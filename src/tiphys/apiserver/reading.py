@@ -26,7 +26,7 @@ from tiphys.store.types import Compacted, Store
 WAIT_SECONDS = 3.0
 """How long a read waits for a revision that has not been written yet."""
 LIST_TOO_OLD = "The resourceVersion for the provided list is too old."
-TOKEN_TOO_OLD = (
+PAGE_TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list "
     "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
     "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
@@ -104,7 +104,8 @@ async def _past(
         raise _too_old(options, after, cache.stored.prefix) from None
     entries = [cache.entry_of(row) for row in page.rows]
     if narrow:
-        return _page(cache, selection, [entry for entry in entries if selection.matches(entry)], revision, options.limit)
+        found = [entry for entry in entries if selection.matches(entry)]
+        return _page(cache, selection, found, revision, options.limit)
     listed = Listed(entries, {"resourceVersion": str(revision)})
     if page.remaining:
         listed.metadata["continue"] = listoptions.token(entries[-1].key, cache.stored.prefix, revision)
@@ -115,7 +116,7 @@ async def _past(
 def _too_old(options: ListOptions, after: str, prefix: str) -> ApiError:
     if not options.token:
         return Gone(LIST_TOO_OLD)
-    error = Gone(TOKEN_TOO_OLD)
+    error = Gone(PAGE_TOO_OLD)
     error.metadata = {"continue": listoptions.token(after, prefix, -1)}
     return error
 

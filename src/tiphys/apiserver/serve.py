@@ -88,7 +88,6 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
     """The server as `options` say, and its port."""
     check(options)
     data: Path = options.data_dir
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
     credentials = prepare(options, clock)
     config = configuration(options, credentials)
     store = open_store(data)
@@ -108,12 +107,13 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse aloud what is not there."""
+    """Refuse aloud what is not there; make the data directory."""
     if options.etcd_servers:
         raise Permanent("--etcd-servers: this version keeps objects in SQLite under --data-dir; leave the flag out")
     for mode in _list(options.authorization_mode):
         if mode not in MODES:
             raise Permanent(f"--authorization-mode: {mode} is not one of {', '.join(MODES)}")
+    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if bool(options.tls_cert_file) is not bool(options.tls_private_key_file):
         raise Permanent("--tls-cert-file and --tls-private-key-file belong together")
 

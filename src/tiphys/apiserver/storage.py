@@ -57,9 +57,7 @@ class Storage:
         await self.caches.wait(row.revision)
         return cache.entry_of(Row(old.key, row.value, row.revision, old.created))
 
-    async def _put(
-        self, cache: ResourceCache, key: str, obj: Mapping[str, Any], expect: int, author: Author
-    ) -> Entry:
+    async def _put(self, cache: ResourceCache, key: str, obj: Mapping[str, Any], expect: int, author: Author) -> Entry:
         stored = cache.stored
         value = codec.encode(obj, stored.kind, stored.api_version)
         own = Obj(obj)

@@ -8,7 +8,8 @@ go out once a minute to those who allow them. All due events of a watch are sent
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ class Watches:
 
     async def items(
         self, cache: ResourceCache, start: Start, *, bookmarks: bool, timeout: float
-    ) -> AsyncIterator[list[Item]]:
+    ) -> AsyncGenerator[list[Item], None]:
         """Batches of events until the watch ends. Raises Gone when the log no longer reaches back."""
         watcher = start.watcher
         seconds = timeout or LONGEST_SECONDS * (1 + self._random.random())
@@ -131,30 +132,32 @@ class Watches:
         cache.subscribe(watcher)
 
 
-async def lines(form: Form, start: Start, items: AsyncIterator[list[Item]]) -> AsyncIterator[bytes]:
+async def lines(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[bytes]:
     """The watch as JSON lines; what goes wrong becomes an ERROR event, as the API reference has it."""
     try:
         for first in range(0, len(start.initial), AT_ONCE):
             yield b"".join([form.event("ADDED", entry) for entry in start.initial[first : first + AT_ONCE]])
         if start.mark:
             yield _line("BOOKMARK", form.bookmark(start.watcher.after, INITIAL_EVENTS_END))
-        async for batch in items:
-            yield b"".join([_render(form, item) for item in batch])
+        async with aclosing(items):
+            async for batch in items:
+                yield b"".join([_render(form, item) for item in batch])
     except ApiError as error:
         yield _line("ERROR", error.status())
 
 
-async def objects(form: Form, start: Start, items: AsyncIterator[list[Item]]) -> AsyncIterator[dict[str, Any]]:
+async def objects(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[dict[str, Any]]:
     """The watch for a local client: decoded, shared objects."""
     try:
         for entry in start.initial:
             yield {"type": "ADDED", "object": form.obj(entry)}
         if start.mark:
             yield {"type": "BOOKMARK", "object": form.bookmark(start.watcher.after, INITIAL_EVENTS_END)}
-        async for batch in items:
-            for type, what in batch:
-                shown = form.bookmark(what) if isinstance(what, int) else form.obj(what.subject(type))
-                yield {"type": type, "object": shown}
+        async with aclosing(items):
+            async for batch in items:
+                for type, what in batch:
+                    shown = form.bookmark(what) if isinstance(what, int) else form.obj(what.subject(type))
+                    yield {"type": type, "object": shown}
     except ApiError as error:
         yield {"type": "ERROR", "object": error.status()}
 

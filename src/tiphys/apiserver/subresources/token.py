@@ -67,8 +67,8 @@ class TokenRequests:
         metadata = dict(request.get("metadata") or {})
         uid = account["metadata"]["uid"]
         if metadata.get("uid") and metadata["uid"] != uid:
-            text = f"the UID in the token request ({metadata['uid']}) does not match the UID of the service account ({uid})"
-            raise errors.conflict(GROUP, KIND, call.info.name, text)
+            text = f"the UID in the token request ({metadata['uid']}) does not match the UID of the service account"
+            raise errors.conflict(GROUP, KIND, call.info.name, f"{text} ({uid})")
         owned = {"name": call.info.name, "namespace": call.namespace, "uid": uid}
         return {**metadata, **owned, "creationTimestamp": rfc3339(call.now)}
 
@@ -111,6 +111,7 @@ def _check(seconds: int) -> None:
     if seconds < SHORTEST:
         problems.append(invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
     if seconds > LONGEST:
-        problems.append(invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
+        text = "may not specify a duration larger than 2^32 seconds"
+        problems.append(invalid("spec.expirationSeconds", seconds, text))
     if problems:
         raise errors.invalid(GROUP, KIND, "", problems)
