@@ -6,6 +6,7 @@ from typing import Any
 
 from tiphys.api.decode.body import Parsed, media_type
 from tiphys.api.decode.request import Codec, Decoded, Expected
+from tiphys.base.errors import BadRequest
 from tiphys.base.http.types import Request
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -17,21 +18,25 @@ def decode(codec: Codec, request: Request, expected: Expected, validation: str) 
         return codec.accept(Parsed(request.obj), expected, validation)
     content_type = request.headers.get("content-type", "")
     if media_type(content_type) == PROTOBUF:
-        return codec.accept(Parsed(_protobuf(codec, request)), expected, validation)
+        return codec.accept(Parsed(_protobuf(request, expected.api_version, expected.kind)), expected, validation)
     return codec.decode(request.body, content_type, expected, validation)
 
 
-def parsed(codec: Codec, request: Request) -> Any:
+def parsed(request: Request) -> Any:
     """The plain value of a body that is checked by its reader (DeleteOptions). Raises ValueError, ApiError."""
     from tiphys.api.decode.body import parse
 
     content_type = request.headers.get("content-type", "")
     if media_type(content_type) == PROTOBUF:
-        return _protobuf(codec, request)
+        return _protobuf(request, "v1", "DeleteOptions")
     return parse(request.body, content_type).value
 
 
-def _protobuf(codec: Codec, request: Request) -> dict[str, Any]:
-    from tiphys.apiserver.protobuf import decode as read
+def _protobuf(request: Request, api_version: str, kind: str) -> dict[str, Any]:
+    from tiphys.api.protobuf.codec import UnknownKind, builtin
+    from tiphys.api.protobuf.wire import Malformed
 
-    return read(request.body, codec.definitions)
+    try:
+        return builtin().parse(request.body, api_version, kind)
+    except (Malformed, UnknownKind) as error:
+        raise BadRequest(str(error)) from error

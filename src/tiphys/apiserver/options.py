@@ -73,7 +73,7 @@ def delete_options(call: Call, codec: Codec) -> dict[str, Any]:
 
 def _from_body(request: Request, codec: Codec) -> dict[str, Any]:
     try:
-        value = require_object(bodies.parsed(codec, request))
+        value = require_object(bodies.parsed(request))
         options = codec.normalize(value, codec.definitions.of("", "v1", "DeleteOptions"))
     except DecodeError as error:
         raise BadRequest(f"DeleteOptions cannot be decoded: {error}") from error
