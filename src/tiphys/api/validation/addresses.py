@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from tiphys.api.kinds.base import quote
 from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.names import Messages
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -99,6 +100,13 @@ def canonical_ip(errors: Errors, path: str, value: str) -> None:
     """An address in the one form that newer fields take (RFC 5952)."""
     if legacy_ip(errors, path, value) and (address := parse(value)) is not None and value != shown(address):
         errors.invalid(path, value, f"must be in canonical form ({quote(shown(address))})")
+
+
+def ip_name(value: str) -> Messages:
+    """The name of an object that stands for the address."""
+    errors = Errors()
+    canonical_ip(errors, "", value)
+    return tuple(error.message.partition(f"{quote(value)}: ")[2] for error in errors)
 
 
 def canonical_cidr(errors: Errors, path: str, value: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.validation import names
+from tiphys.api.validation.addresses import ip_name
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import labels
 
@@ -14,6 +15,7 @@ Struct = Mapping[str, Any]
 ANNOTATIONS_LIMIT = 256 * 1024
 """Bytes of all annotations of one object, keys and values."""
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+_CHECKS = {**names.CHECKS, "ip_address": ip_name}
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
@@ -42,7 +44,7 @@ def validate_metadata(obj: Struct, name_check: str, namespaced: bool, *, finaliz
 
 
 def _names(errors: Errors, meta: Struct, name_check: str) -> None:
-    check = names.CHECKS[name_check]
+    check = _CHECKS[name_check]
     # Declarative validation looks at the name alone: by then it was generated.
     if (prefix := meta.get("generateName")) and not name_check.startswith("declared"):
         errors.each("metadata.generateName", prefix, check(names.as_prefix(prefix)))

@@ -10,7 +10,8 @@ from tiphys.api.kinds.batch.indexes import interval_count
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
 from tiphys.api.kinds.workload import non_negative
 from tiphys.api.validation.errors import Errors
-from tiphys.api.validation.names import HTTP_PATH_ERROR, dns_subdomain, http_path, qualified_name
+from tiphys.api.validation.names import qualified_name
+from tiphys.api.validation.paths import domain_path
 from tiphys.api.validation.pods import pod_template
 
 Struct = Mapping[str, Any]
@@ -90,19 +91,6 @@ def _manager(errors: Errors, path: str, name: str) -> None:
     domain_path(errors, path, name)
     if len(name) > 63:
         errors.too_long(path, 63)
-
-
-def domain_path(errors: Errors, path: str, value: str) -> None:
-    """A domain, a slash and a path: example.com/foo."""
-    if not errors.non_empty(path, value):
-        return
-    host, _, tail = value.partition("/")
-    if not host or not tail:
-        errors.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')
-        return
-    errors.each(path, host, dns_subdomain(host))
-    if not http_path(tail):
-        errors.invalid(path, tail, HTTP_PATH_ERROR)
 
 
 def _indexed(errors: Errors, path: str, spec: Struct) -> None:

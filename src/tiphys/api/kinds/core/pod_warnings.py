@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tiphys.api.kinds.deprecations import LABELS, requirement_warnings
 from tiphys.api.kinds.base import quote
 from tiphys.api.validation.addresses import ip_warnings
 from tiphys.api.validation.pod_annotations import APP_ARMOR
@@ -13,13 +14,6 @@ from tiphys.api.validation.security import containers_with_path
 
 Struct = Mapping[str, Any]
 
-_OLD_LABELS = {
-    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
-    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
-    "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
-    "failure-domain.beta.kubernetes.io/zone": 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead',
-    "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
-}
 _OLD_ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
@@ -68,16 +62,14 @@ def _terms(affinity: Struct, path: str) -> Iterator[tuple[Struct, str]]:
 
 def _scheduling(spec: Struct, path: str) -> Iterator[str]:
     for key in sorted(spec.get("nodeSelector") or ()):
-        if key in _OLD_LABELS:
-            yield f"{path}.nodeSelector[{key}]: {_OLD_LABELS[key]}"
+        if key in LABELS:
+            yield f"{path}.nodeSelector[{key}]: {LABELS[key]}"
     for term, where in _terms(spec.get("affinity") or {}, f"{path}.affinity"):
-        for i, expression in enumerate(term.get("matchExpressions") or ()):
-            if (key := expression.get("key")) in _OLD_LABELS:
-                yield f"{where}.matchExpressions[{i}].key: {key} is {_OLD_LABELS[key]}"
+        yield from requirement_warnings(term.get("matchExpressions"), f"{where}.matchExpressions")
     for i, constraint in enumerate(spec.get("topologySpreadConstraints") or ()):
         where = f"{path}.topologySpreadConstraints[{i}]"
-        if (key := constraint.get("topologyKey")) in _OLD_LABELS:
-            yield f"{where}.topologyKey: {key} is {_OLD_LABELS[key]}"
+        if (key := constraint.get("topologyKey")) in LABELS:
+            yield f"{where}.topologyKey: {key} is {LABELS[key]}"
         if constraint.get("labelSelector") is None:
             yield f"{where}.labelSelector: {_NULL_SELECTOR}"
 

@@ -322,6 +322,11 @@ def _ingress(errors: Errors, path: str, ingress: Struct, known: Sequence[str]) -
     else:
         errors.one_of(f"{path}.ipMode", mode, ("Proxy", "VIP"))
     if host:
-        errors.each(f"{path}.hostname", host, dns_subdomain(host))
-        if parse(host) is not None:
-            errors.invalid(f"{path}.hostname", host, "must be a DNS name, not an IP address")
+        balancer_host(errors, f"{path}.hostname", host)
+
+
+def balancer_host(errors: Errors, path: str, host: str) -> None:
+    """The name of a load balancer."""
+    errors.each(path, host, dns_subdomain(host))
+    if parse(host) is not None:
+        errors.invalid(path, host, "must be a DNS name, not an IP address")
