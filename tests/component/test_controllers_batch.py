@@ -22,7 +22,12 @@ def job_spec(**spec: Any) -> dict[str, Any]:
 
 
 def job(**spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": NS}, "spec": job_spec(**spec)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j", "namespace": NS},
+        "spec": job_spec(**spec),
+    }
 
 
 def cron_job(schedule: str = "*/1 * * * *", **spec: Any) -> dict[str, Any]:
@@ -185,7 +190,10 @@ def test_a_cron_job_makes_a_job_at_the_next_minute_and_keeps_three() -> None:
         await cluster.clock.sleep(2)
         (first,) = (await cluster.client.list(JOBS, NS)).items
         assert first["metadata"]["name"] == f"tick-{int(cluster.clock.time()) // 60}"
-        assert first["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] == "2026-01-01T00:01:00Z"
+        assert (
+            first["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"]
+            == "2026-01-01T00:01:00Z"
+        )
         await cluster.clock.sleep(3600)
         jobs = (await cluster.client.list(JOBS, NS)).items
         assert len(jobs) == 3
@@ -217,6 +225,8 @@ def test_missed_starts_are_made_up_for_once() -> None:
         await cluster.client.patch(CRON_JOBS, "tick", {"spec": {"suspend": False}}, NS, type=MERGE_PATCH)
         await cluster.clock.sleep(1)
         (made,) = (await cluster.client.list(JOBS, NS)).items
-        assert made["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] == "2026-01-01T00:55:00Z"
+        assert (
+            made["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] == "2026-01-01T00:55:00Z"
+        )
 
     play(scenario)

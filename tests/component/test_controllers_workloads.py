@@ -230,7 +230,7 @@ def test_a_daemon_set_rolls_node_by_node_and_keeps_its_revisions() -> None:
             if status["observedGeneration"] < 2:
                 return False
             fewest = min(fewest, status.get("numberAvailable", 0))
-            return status.get("updatedNumberScheduled", 0) == 3 and status.get("numberAvailable", 0) == 3
+            return bool(status.get("updatedNumberScheduled", 0) == 3 and status.get("numberAvailable", 0) == 3)
 
         await cluster.wait(DAEMON_SETS, NS, "web", done)
         assert fewest >= 2

@@ -98,15 +98,15 @@ def no_execute(node: Object) -> Taint | None:
     return {"key": key, "effect": "NoExecute"} if key is not None else None
 
 
-def with_taints(node: Object, evict: bool, now: float) -> list[Taint] | None:
-    """The taints that it should have; None if it has them. `evict` tells if a NoExecute taint may be put on.
+def with_taints(node: Object, now: float, *, add: bool, keep: bool) -> list[Taint] | None:
+    """The taints that it should have; None if it has them.
 
-    One that it has already stays while the node is not ready, whatever `evict` says."""
+    While the node is not ready, `add` tells if a NoExecute taint may be put on and `keep` if one that is there may
+    stay."""
     wanted = no_schedule(node)
     execute = no_execute(node)
     present = taints_of(node)
-    has_execute = any(each.get("effect") == "NoExecute" and each["key"] in (NOT_READY, UNREACHABLE) for each in present)
-    if execute is not None and (evict or has_execute):
+    if execute is not None and (add or (keep and evicting(present))):
         wanted.append(execute)
     keys = {(each["key"], each["effect"]) for each in wanted}
     kept = [each for each in present if not _managed(each) or (each["key"], each.get("effect")) in keys]
@@ -115,11 +115,9 @@ def with_taints(node: Object, evict: bool, now: float) -> list[Taint] | None:
     return None if not fresh and len(kept) == len(present) else [*kept, *fresh]
 
 
-def without_eviction(node: Object) -> list[Taint] | None:
-    """The taints without those that evict for not being ready; None if there is none."""
-    present = taints_of(node)
-    kept = [each for each in present if not (_managed(each) and each.get("effect") == "NoExecute")]
-    return None if len(kept) == len(present) else kept
+def evicting(taints: Iterable[Taint]) -> bool:
+    """Whether one of them evicts pods because the node is not ready."""
+    return any(_managed(each) and each.get("effect") == "NoExecute" for each in taints)
 
 
 def _managed(taint: Taint) -> bool:

@@ -21,13 +21,15 @@ from tiphys.controllers.node_health import (
     EvictionPolicy,
     Health,
     beta_labels,
+    evicting,
+    no_execute,
     pods_to_unready,
     ready_status,
     silent,
     with_taints,
-    without_eviction,
     zone_of,
 )
+from tiphys.controllers.nodes import taints_of
 from tiphys.controllers.objects import condition, name, namespace, status, uid
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -104,19 +106,17 @@ class NodeLifecycleController(Controller):
         interval = self._policy.interval(self._nodes.list(), zone)
         due = self._evicted.get(zone)
         wait = 0.0 if interval is None or due is None else due + interval - now
-        evict = interval is not None and wait <= 0
-        taints = with_taints(node, evict, self.clock.time())
-        if interval is None and ready_status(node) != "True":
-            taints = without_eviction({**node, "spec": {**node["spec"], "taints": taints}}) if taints else taints
-            taints = taints if taints is not None else without_eviction(node)
-        adds = _evicting(taints) and not _evicting(node.get("spec", {}).get("taints"))
-        if adds:
+        add = interval is not None and wait <= 0
+        before = taints_of(node)
+        taints = with_taints(node, self.clock.time(), add=add, keep=interval is not None)
+        after = before if taints is None else taints
+        if evicting(after) and not evicting(before):
             self._evicted[zone] = now
         if taints is not None:
             version = node["metadata"].get("resourceVersion")
             await self._patch(node, {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})
-        held_back = not evict and interval is not None and ready_status(node) in ("False", "Unknown")
-        return max(wait, _AFTER) if held_back and not _evicting(taints or node["spec"].get("taints")) else None
+        held_back = interval is not None and no_execute(node) is not None and not evicting(after)
+        return max(wait, _AFTER) if held_back else None
 
     async def _sync_pods(self, node: Object) -> None:
         """Pods of a node that is not ready are not ready either: Services stop sending to them."""
@@ -182,8 +182,3 @@ class NodeLifecycleController(Controller):
             and pods_to_unready([new])
         ):
             self.queue.add(name(node))
-
-
-def _evicting(taints: Any) -> bool:
-    keys = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-    return any(each.get("effect") == "NoExecute" and each["key"] in keys for each in taints or ())
