@@ -191,6 +191,8 @@ class HttpClient:
     async def _send(
         self, connection: ClientConnection, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> None:
+        if not path.isascii() or not path.isprintable() or " " in path:
+            raise ValueError(f"path {path!r} is not percent-encoded")
         merged = {**self.headers, **headers}
         if body or method in ("POST", "PUT", "PATCH"):
             merged["Content-Length"] = str(len(body))

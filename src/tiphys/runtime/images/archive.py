@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tiphys.runtime.images.content import MAX_CONFIG
-from tiphys.runtime.images.platform import choose
+from tiphys.runtime.images.platform import choose, fits
 from tiphys.runtime.images.reference import Reference, parse
 from tiphys.runtime.types import InvalidSpec
 
@@ -39,7 +40,7 @@ class Archive:
         try:
             self._tar = tarfile.open(path, "r:*")  # noqa: SIM115 - closed by __exit__
             self._members = {_plain(member.name): member for member in self._tar}
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InvalidSpec(f"{path}: not an image archive: {reason}") from error
 
@@ -51,10 +52,13 @@ class Archive:
 
     def images(self) -> list[Archived]:
         """Raises InvalidSpec for an archive of neither kind."""
-        if "manifest.json" in self._members:
-            return list(self._docker())
-        if "index.json" in self._members:
-            return list(self._oci())
+        try:
+            if "manifest.json" in self._members:
+                return list(self._docker())
+            if "index.json" in self._members:
+                return list(self._oci())
+        except (KeyError, TypeError, AttributeError, ValueError, tarfile.TarError, EOFError, zlib.error) as error:
+            raise InvalidSpec(f"{self._path}: malformed image archive: {error!r}") from error
         raise InvalidSpec(f"{self._path}: neither a docker-archive (manifest.json) nor an OCI layout (index.json)")
 
     def open(self, name: str) -> IO[bytes]:
@@ -75,14 +79,15 @@ class Archive:
 
     def _docker(self) -> Iterator[Archived]:
         for entry in self._json("manifest.json"):
-            try:
-                tags = tuple(parse(tag) for tag in entry.get("RepoTags") or ())
-                yield Archived(self._read(entry["Config"]), tuple(entry["Layers"]), tags)
-            except (KeyError, TypeError) as error:
-                raise InvalidSpec(f"{self._path}: manifest.json lacks {error}") from error
+            tags = tuple(parse(tag) for tag in entry.get("RepoTags") or ())
+            yield Archived(self._read(entry["Config"]), tuple(entry["Layers"]), tags)
 
     def _oci(self) -> Iterator[Archived]:
-        for descriptor in self._json("index.json").get("manifests") or ():
+        listed = self._json("index.json").get("manifests") or ()
+        usable = [descriptor for descriptor in listed if fits(descriptor)]
+        if not usable:
+            choose(listed)  # raises, and names what there is
+        for descriptor in usable:
             digest = descriptor["digest"]
             manifest = json.loads(self._read(_blob(digest)))
             while "manifests" in manifest:
@@ -92,10 +97,7 @@ class Archive:
             yield Archived(self._read(_blob(manifest["config"]["digest"])), layers, _names(descriptor), digest)
 
     def _json(self, name: str) -> Any:
-        try:
-            return json.loads(self._read(name))
-        except ValueError as error:
-            raise InvalidSpec(f"{self._path}: {name} is not JSON: {error}") from error
+        return json.loads(self._read(name))
 
     def _read(self, name: str) -> bytes:
         data = self.open(name).read(MAX_CONFIG + 1)

@@ -18,7 +18,9 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
+import subprocess
+import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,7 +98,13 @@ class Content:
         return value
 
     def add_config(self, data: bytes) -> str:
-        """Keep a configuration; returns the image ID that it makes."""
+        """Keep a configuration; returns the image ID that it makes. Raises InvalidSpec."""
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise InvalidSpec(f"the image's configuration is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise InvalidSpec("the image's configuration is not an object")
         image = f"sha256:{hashlib.sha256(data).hexdigest()}"
         write_atomic(self._config_file(image), data)
         return image
@@ -115,7 +123,8 @@ class Content:
         self._remove_leftovers()
         target = self.layer(diff_id)
         draft = target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}")
-        draft.mkdir(mode=0o755)
+        draft.mkdir()
+        draft.chmod(0o755)  # whatever the umask: it is the root directory of containers
         try:
             reader = Hashing(decompress(source))
             size = unpack.unpack(cast("IO[bytes]", reader), draft)  # only read() is used
@@ -129,7 +138,7 @@ class Content:
                 if not target.is_dir():
                     raise
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            _remove_tree(draft)
         return size
 
     def add_layer_file(self, diff_id: str, file: Path) -> int:
@@ -162,7 +171,7 @@ class Content:
             if not directory.name.startswith(".") and directory.name not in needed:
                 doomed = directory.with_name(f".{os.getpid()}-{directory.name}")
                 directory.rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+                _remove_tree(doomed)
                 names.sizes.pop(directory.name, None)
 
     def _config_file(self, image: str) -> Path:
@@ -172,18 +181,21 @@ class Content:
         for entry in (self._root / "layers").glob(".*"):
             pid = entry.name[1:].partition("-")[0]
             if not Path(f"/proc/{pid}").exists():
-                shutil.rmtree(entry, ignore_errors=True)
+                _remove_tree(entry)
 
 
 class Hashing:
-    """A reader that knows the sha256 of what was read."""
+    """A reader that knows the sha256 of what was read. Raises InvalidSpec for what cannot be uncompressed."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
+        try:
+            data = self._source.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+            raise InvalidSpec(f"a layer cannot be read: {error}") from error
         self._hash.update(data)
         return data
 
@@ -247,6 +259,12 @@ def _zstd() -> Callable[[Any], IO[bytes]]:
     except ImportError:
         raise InvalidSpec("the layer is compressed by zstd, which needs Python 3.14 or newer") from None
     return zstd.ZstdFile  # type: ignore[no-any-return, unused-ignore]
+
+
+def _remove_tree(directory: Path) -> None:
+    """By rm(1): a hostile layer can be deeper than Python's recursion goes."""
+    if directory.exists():
+        subprocess.run(["rm", "-rf", "--", directory], check=False)
 
 
 def _sync_filesystem(directory: Path) -> None:

@@ -40,6 +40,7 @@ STALL_TIMEOUT = 60.0
 REDIRECTS = 5
 ATTEMPTS = 3
 HOSTS = {DEFAULT_REGISTRY: "registry-1.docker.io"}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -68,6 +69,8 @@ class Registry:
             document: dict[str, Any] = json.loads(data)
         except ValueError as error:
             raise Permanent(f"{self.url}: the manifest of {self.repository}:{version} is not JSON") from error
+        if not isinstance(document, dict):
+            raise Permanent(f"{self.url}: the manifest of {self.repository}:{version} is not an object")
         if document.get("schemaVersion") != 2:
             raise Permanent(
                 f"{self.url}: {self.repository}:{version} has a manifest of schema 1, which is not supported"
@@ -117,6 +120,7 @@ class Registry:
     async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
         """GET with authorization and redirects; anything but success is raised."""
         url = urljoin(self.url, path)
+        renewed = False
         for _ in range(REDIRECTS):
             own = urlsplit(url).netloc == urlsplit(self.url).netloc
             extra = {"Authorization": self._authorization} if own and self._authorization else {}
@@ -124,7 +128,8 @@ class Registry:
                 if answer.status in (301, 302, 303, 307, 308):
                     url = _redirect(url, answer.headers.get("location", ""))
                     continue
-                if answer.status == 401 and own and not extra:
+                if answer.status == 401 and own and not renewed:  # the first time, or the token has expired
+                    renewed = True
                     self._authorization = await self._authorize(answer.headers.get("www-authenticate", ""))
                     continue
                 await self._check(answer, path)
@@ -168,6 +173,30 @@ class Registry:
         return f"Bearer {token.get('token') or token.get('access_token')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a manifest says about a blob."""
+
+    digest: str
+    size: int
+
+
+def contents(document: Mapping[str, Any], where: str) -> tuple[Blob, list[Blob]]:
+    """The configuration and the layers, lowest first, of a manifest. Raises Permanent for nonsense."""
+    try:
+        config, *layers = (_blob(entry) for entry in (document["config"], *document["layers"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Permanent(f"{where}: malformed manifest: {error!r}") from error
+    return config, layers
+
+
+def _blob(entry: Mapping[str, Any]) -> Blob:
+    digest = str(entry["digest"])
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{digest!r} is not a sha256 digest")
+    return Blob(digest, int(entry["size"]))
+
+
 def endpoints(registry: str, mirrors: Mapping[str, Sequence[str]]) -> list[str]:
     """URLs to try for `registry`, in order."""
     host = HOSTS.get(registry, registry)
@@ -203,6 +232,8 @@ async def _request(url: str, headers: Mapping[str, str]) -> AsyncIterator[Stream
             yield answer
     except ssl.SSLCertVerificationError as error:
         raise Permanent(f"{parts.netloc}: {error.verify_message}") from error
+    except ValueError as error:
+        raise Permanent(f"{parts.netloc}: malformed address: {error}") from error
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise Retry(f"{parts.netloc}: {reason}") from error

@@ -138,27 +138,28 @@ class LocalImages:
         top = digest
         while "manifests" in manifest:
             manifest, digest = await endpoint.manifest(choose(manifest["manifests"]))
-        data = await endpoint.blob(manifest["config"]["digest"])
+        wanted_config, blobs = registry.contents(manifest, endpoint.url)
+        data = await endpoint.blob(wanted_config.digest)
         image = await asyncio.to_thread(self._content.add_config, data)
         config = await asyncio.to_thread(self._config, image)
-        layers = _checked(diff_ids(config), manifest["layers"], endpoint.url)
+        layers = _checked(diff_ids(config), blobs, endpoint.url)
         sizes: dict[str, int] = {}
         try:
             async with asyncio.TaskGroup() as tasks:
-                for diff_id, layer in zip(layers, manifest["layers"], strict=True):
+                for diff_id, layer in zip(layers, blobs, strict=True):
                     tasks.create_task(self._fetch(endpoint, diff_id, layer, sizes))
         except* TiphysError as group:
             raise _first(group) from group
         return await asyncio.to_thread(self._record, wanted, image, {top, digest}, sizes)
 
     async def _fetch(
-        self, endpoint: registry.Registry, diff_id: str, layer: dict[str, Any], sizes: dict[str, int]
+        self, endpoint: registry.Registry, diff_id: str, layer: registry.Blob, sizes: dict[str, int]
     ) -> None:
         async with self._slots:
             if self._content.has_layer(diff_id):
                 return
             with tempfile.NamedTemporaryFile(dir=self._root, prefix=".download-") as file:
-                await endpoint.download(layer["digest"], layer["size"], Path(file.name))
+                await endpoint.download(layer.digest, layer.size, Path(file.name))
                 sizes[diff_id] = await asyncio.to_thread(self._content.add_layer_file, diff_id, Path(file.name))
 
     def _record(self, wanted: Reference, image: str, digests: set[str], sizes: dict[str, int]) -> Image:
@@ -188,7 +189,7 @@ class LocalImages:
             image = _find(names, reference)
             if image is None:
                 raise NoSuchImage(f"no image {reference!r}")
-            tag = "" if image.endswith(reference) or "@" in reference else str(parse(reference))
+            tag = _named_tag(names, reference)
             others = [name for name, found in names.tags.items() if found == image and name != tag]
             if tag and others:
                 _forget(names, lambda name: name == tag)
@@ -200,9 +201,11 @@ class LocalImages:
             self._content.collect(names)
 
     def _config(self, image: str) -> dict[str, Any]:
+        """An image's configuration, its types checked. Raises NoSuchImage, InvalidSpec."""
         config = self._content.config(image)
         if config is None:
             raise NoSuchImage(f"image {image} is not here")
+        _image_config(config.get("config") or {})
         return config
 
     def _image(self, image: str, names: Names) -> Image:
@@ -246,6 +249,14 @@ def _find(names: Names, reference: str) -> str | None:
     return names.tags.get(str(wanted))
 
 
+def _named_tag(names: Names, reference: str) -> str:
+    """The tag that `reference` is; "" when it is a digest or an ID, which mean the image with all its tags."""
+    if reference.startswith("sha256:") or "@" in reference:
+        return ""
+    tag = str(parse(reference))
+    return tag if tag in names.tags else ""
+
+
 def _forget(names: Names, gone: Callable[[str], bool]) -> None:
     doomed = {name for name in (*names.tags, *names.digests) if gone(name)}
     names.tags = {name: image for name, image in names.tags.items() if name not in doomed}
@@ -268,6 +279,14 @@ def _first(group: BaseExceptionGroup[TiphysError]) -> TiphysError:
 
 
 def _image_config(config: Mapping[str, Any]) -> ImageConfig:
+    """Raises InvalidSpec for values of the wrong type."""
+    try:
+        return _typed_config(config)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InvalidSpec(f"malformed image configuration: {error}") from error
+
+
+def _typed_config(config: Mapping[str, Any]) -> ImageConfig:
     env = tuple(tuple(item.split("=", 1)) if "=" in item else (item, "") for item in config.get("Env") or ())
     return ImageConfig(
         entrypoint=tuple(config.get("Entrypoint") or ()),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tiphys.runtime import syscalls
-from tiphys.runtime.types import InvalidSpec
+from tiphys.runtime.types import InvalidSpec, RuntimeFailure
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -26,13 +26,15 @@ XATTR = "SCHILY.xattr."
 KEPT_ATTRIBUTES = ("security.capability", "user.")
 CHUNK = 1 << 20
 MAX_NAME = 4096
+MAX_DEPTH = 256
 _PARENT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def unpack(stream: IO[bytes], directory: Path) -> int:
     """Unpack the uncompressed tar `stream` into the empty `directory`; returns bytes of file content.
 
-    Raises InvalidSpec for a path that leads out of it or a tar that cannot be read.
+    Raises InvalidSpec for a path that leads out of it or a tar that cannot be read, RuntimeFailure when the disk is
+    full or broken.
     """
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     total = 0
@@ -47,6 +49,10 @@ def unpack(stream: IO[bytes], directory: Path) -> int:
             _touch_directory(root, name, mtime)
     except (tarfile.TarError, EOFError) as error:
         raise InvalidSpec(f"a layer is not a tar file: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise InvalidSpec(f"a layer has an impossible entry: {error}") from error
+    except OSError as error:
+        raise RuntimeFailure(f"cannot unpack a layer: {error.strerror or error}") from error
     finally:
         os.close(root)
     return total
@@ -57,6 +63,8 @@ def clean(name: str) -> list[str]:
     if len(name) > MAX_NAME or "\0" in name:
         raise InvalidSpec(f"a layer contains an impossible path: {name[:80]!r}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
+    if len(parts) > MAX_DEPTH:
+        raise InvalidSpec(f"a layer contains a path of {len(parts)} directories: {name[:80]!r}")
     if ".." in parts:
         raise InvalidSpec(f"a layer contains a path that leads out of it: {name!r}")
     return parts
@@ -76,10 +84,24 @@ def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, root: int) ->
             hidden = name.removeprefix(WHITEOUT)
             if hidden in ("", ".", ".."):
                 raise InvalidSpec(f"a layer contains an impossible whiteout: {member.name!r}")
-            _remove(parent, hidden)
-            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
+            _hide(parent, hidden)
             return 0
         return _make(archive, member, root, parent, name)
+
+
+def _hide(parent: int, name: str) -> None:
+    """Hide what the layers below have there. What this layer made there itself stays: whiteouts never apply to it."""
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
+        return
+    if stat.S_ISDIR(found.st_mode):
+        _make_opaque(parent, name)
+
+
+def _make_opaque(parent: int, name: str) -> None:
+    os.setxattr(f"/proc/self/fd/{parent}/{name}", OPAQUE_ATTRIBUTE, b"y", follow_symlinks=False)
 
 
 def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, root: int, parent: int, name: str) -> int:
@@ -110,10 +132,8 @@ def _parent(root: int, parts: list[str]) -> Iterator[int]:
     """The directory `parts` below `root`, made if it is missing; symlinks stay inside the root."""
     try:
         handle = syscalls.openat2(root, "/".join(parts) or ".", _PARENT)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         handle = _make_parents(root, parts)
-    except NotADirectoryError as error:
-        raise InvalidSpec(f"a layer has a file where {'/'.join(parts)!r} must be a directory") from error
     except OSError as error:
         raise InvalidSpec(f"a layer's directory {'/'.join(parts)!r} cannot be opened: {error.strerror}") from error
     try:
@@ -124,8 +144,8 @@ def _parent(root: int, parts: list[str]) -> Iterator[int]:
 
 def _make_parents(root: int, parts: list[str]) -> int:
     for length in range(1, len(parts) + 1):
-        with _parent(root, parts[: length - 1]) as above, suppress(FileExistsError):
-            os.mkdir(parts[length - 1], 0o755, dir_fd=above)
+        with _parent(root, parts[: length - 1]) as above:
+            _imply_directory(above, parts[length - 1])
     try:
         return syscalls.openat2(root, "/".join(parts), _PARENT)
     except OSError as error:
@@ -152,13 +172,35 @@ def _remove_tree(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
+def _new_directory(parent: int, name: str) -> None:
+    os.mkdir(name, dir_fd=parent)
+    os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 - whatever the umask: containers' users must get through
+
+
 def _make_directory(parent: int, name: str) -> None:
     try:
-        os.mkdir(name, 0o755, dir_fd=parent)
+        _new_directory(parent, name)
     except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            _remove(parent, name)
-            os.mkdir(name, 0o755, dir_fd=parent)
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            return
+        _remove(parent, name)
+        _new_directory(parent, name)
+        if _is_whiteout(found):
+            _make_opaque(parent, name)  # else overlayfs would show the old directory's content in the new one
+
+
+def _imply_directory(parent: int, name: str) -> None:
+    """A directory that members are in but that has no member itself."""
+    try:
+        _new_directory(parent, name)
+    except FileExistsError:
+        if _is_whiteout(os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            _make_directory(parent, name)
+
+
+def _is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
 def _write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
