@@ -7,7 +7,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Commands
+
+from e2e.commands import Commands
 
 pytestmark = pytest.mark.e2e
 
@@ -181,7 +182,7 @@ def test_a_job_counts_down_and_completes(cluster: Commands) -> None:
 def test_maps_are_refused_as_upstream_refuses_them(cluster: Commands) -> None:
     answer = cluster.kubectl("apply", "-f", str(Path("examples/yaml-maps.yaml").resolve()), check=False)
     assert answer.returncode == 1
-    assert 'The Pod "ydzs-site" is invalid: spec.containers: Required value' in answer.stderr
+    assert 'Pod "ydzs-site" is invalid: spec.containers: Required value' in answer.stderr
 
 
 def test_a_failing_probe_restarts_the_container(cluster: Commands) -> None:

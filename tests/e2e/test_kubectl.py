@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, Commands
+
+from e2e.commands import EXAMPLES, Commands
 
 pytestmark = pytest.mark.e2e
 

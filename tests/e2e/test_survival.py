@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Commands
+
+from e2e.commands import Commands
 
 pytestmark = pytest.mark.e2e
 NAME = "tough"

@@ -85,7 +85,9 @@ def add_node(name: str, node: str, progress: Progress) -> NodeConfig:
         config = config.with_node(node)
         config.save()
         _make_certificates(config)
-        processes.wait_ready(start_missing(config), READY_WITHIN, lambda component: progress(f"{component} is ready"))
+        processes.wait_ready(
+            start_missing(config), CONTROL_PLANE, READY_WITHIN, lambda component: progress(f"{component} is ready")
+        )
         return config.nodes[-1]
 
 

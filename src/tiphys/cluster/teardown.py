@@ -10,6 +10,7 @@ from tiphys.base.clock import SystemClock
 from tiphys.cluster import config as configs
 from tiphys.cluster import images, network, node, paths, pki
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.kubelet.logdirs import remove_logs
 from tiphys.runtime.cleanup import purge
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import teardown_cluster_network
@@ -49,13 +50,13 @@ def remove_shared_if_last() -> None:
         return
     for directory in (paths.images_dir(), paths.home() / "clusters", paths.home() / "data"):
         shutil.rmtree(directory, ignore_errors=True)
-    for directory in (paths.run_root() / "netns", paths.run_root(), paths.home()):
-        _remove_if_empty(directory)
+    shutil.rmtree(paths.run_root(), ignore_errors=True)
+    _remove_if_empty(paths.home())
 
 
 def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     directory = config.paths.node(gone.name)
-    _remove_logs(directory / "kubelet" / "pods")
+    remove_logs(directory / "kubelet", *node.log_directories())
     left = purge(directory / "runtime", f"{config.name}/{gone.name}")
     left += network.of_node(config, gone).teardown()
     if not left:
@@ -63,19 +64,6 @@ def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
         if directory.exists():
             left.append(f"directory {directory}")
     return left
-
-
-def _remove_logs(pods: Path) -> None:
-    """Logs of the pods that the node had: directories NAMESPACE_NAME_UID, and the links that lead there."""
-    logs, links = node.log_directories()
-    for pod in pods.iterdir() if pods.is_dir() else ():
-        for directory in logs.glob(f"*_{pod.name}"):
-            shutil.rmtree(directory, ignore_errors=True)
-    for link in links.iterdir() if links.is_dir() else ():
-        if link.is_symlink() and not link.exists() and link.readlink().is_relative_to(logs):
-            link.unlink(missing_ok=True)
-    for directory in (links, logs):
-        _remove_if_empty(directory)
 
 
 def _remove_if_empty(directory: Path) -> None:

@@ -25,6 +25,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
+from tiphys.kubelet.logdirs import make_log_directory
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
@@ -110,7 +111,7 @@ class Actions(Hands):
     async def create_sandbox(self, worker: PodWorker, attempt: int) -> None:
         pod = worker.state.pod
         try:
-            self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid).mkdir(parents=True, exist_ok=True)
+            make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
             status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt))
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))

@@ -239,7 +239,8 @@ def test_mount_propagation(machine: Any, tmp_path: Path) -> None:
         assert seen == {"private": b"", "rslave": b"new\n"}
         await machine.start(
             runtime, "sh", "-c", "mount -t tmpfs x /vol/back; touch /vol/back/inner; sleep 1000",
-            id="mounter", mounts=(Mount("/vol", str(shared), propagation="rshared"),), security=Security(privileged=True),
+            id="mounter", mounts=(Mount("/vol", str(shared), propagation="rshared"),),
+            security=Security(privileged=True),
         )  # fmt: skip
         while not (shared / "back/inner").exists():
             await asyncio.sleep(0.01)  # noqa: TID251 - waits for a real process

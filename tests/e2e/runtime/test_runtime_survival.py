@@ -82,8 +82,7 @@ def test_an_exit_while_nobody_watched_is_told_with_its_code(machine: Any) -> Non
 def test_kill_9_of_the_asking_process_harms_nothing(machine: Any) -> None:
     program = textwrap.dedent(f"""
         import asyncio, os, signal
-        from collections.abc import Callable
-from pathlib import Path
+        from pathlib import Path
         from tiphys.runtime.linux import LinuxRuntime
         from tiphys.runtime.types import ContainerSpec, SandboxSpec
         from tiphys.testing.busybox import BusyboxImages

@@ -1,0 +1,41 @@
+"""Whose a pod's log directory is. All nodes of a machine write to /var/log/pods; an extended attribute tells which
+node made a directory, so that removing a node removes its logs and no others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from tiphys.kubelet.config import KubeletConfig
+
+OWNER = "trusted.tiphys.node"
+"""Its value is the kubelet's root directory."""
+
+
+def make_log_directory(config: KubeletConfig, directory: Path) -> None:
+    """A pod's log directory, marked as this node's. Raises OSError when it cannot be made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # a file system without attributes: the logs stay when the node goes
+        os.setxattr(directory, OWNER, os.fsencode(config.root_dir))
+
+
+def remove_logs(root_dir: Path, logs: Path, links: Path) -> None:
+    """All log directories below `logs` that the kubelet with `root_dir` made, and the links that led to them."""
+    for directory in logs.iterdir() if logs.is_dir() else ():
+        if _owner(directory) == os.fsencode(root_dir):
+            shutil.rmtree(directory, ignore_errors=True)
+    for link in links.iterdir() if links.is_dir() else ():
+        if link.is_symlink() and not link.exists() and link.readlink().is_relative_to(logs):
+            link.unlink(missing_ok=True)
+    for directory in (links, logs):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def _owner(directory: Path) -> bytes:
+    try:
+        return os.getxattr(directory, OWNER)
+    except OSError:
+        return b""
