@@ -18,12 +18,13 @@ from tiphys.api.decode.values import Mismatch
 from tiphys.api.schema import Definitions, Field, Shape, Type
 
 Convert = Callable[[Any, "Pass"], Any]
-Entry = tuple[Any, Convert | None, bool]
-"""Python type on the fast path (None: always convert), converter, whether empty values are kept."""
 
+_TEXT = {str}
 _MISSING = object()
 _STRUCTS = ("object", "time", "micro-time", "int-or-string", "quantity")
 """Shapes that are structs in Go: omitempty does not leave them out."""
+_OPEN = ("raw", "any")
+"""Shapes that hold JSON of any type: what is there stays, however empty."""
 _TYPES: dict[str, type] = {"string": str, "boolean": bool, "object": dict, "map": dict, "array": list}
 _ZERO: dict[str, Any] = {
     "string": "", "bytes": None, "int32": 0, "int64": 0, "number": 0, "boolean": False, "quantity": "0",
@@ -69,31 +70,26 @@ class Decoder:
         """The canonical form of `value`. Raises DecodeError."""
         if value.__class__ is not dict:
             raise DecodeError("", Mismatch(values.json_type(value), _go_name(type.name)))
-        out: dict[str, Any] = self._of(type.name, type)(value, state or Pass())
+        out: dict[str, Any] = self.of(type.name, type)(value, state or Pass())
         return out
 
     def empty(self, type: Type) -> dict[str, Any]:
         """An object of `type` in which nothing is set, as Go writes it."""
-        out: dict[str, Any] = self._of(type.name, type)({}, Pass())
+        out: dict[str, Any] = self.of(type.name, type)({}, Pass())
         return out
 
-    def _of(self, name: str, type: Type | None = None) -> Convert:
+    def of(self, name: str, type: Type | None = None) -> Convert:
+        """The function for the type called `name`; built on first use, its nested types when they are met."""
         found = self._built.get(name)
         if found is None:
             found = self._built[name] = _object(type or self._definitions.type(name), self)
         return found
 
-    def entry(self, field: Field) -> Entry:
-        shape = field.shape
-        # An empty list is stored as none (protobuf has no such difference): null where it is always written.
-        keep = field.pointer or shape.kind in _STRUCTS or (field.always and shape.kind not in ("array", "map"))
-        return _TYPES.get(shape.kind), self.converter(shape), keep
-
     def converter(self, shape: Shape) -> Convert | None:
         """None: a value of the right Python type is fine as it is."""
         kind = shape.kind
         if kind == "object":
-            return lambda value, state, name=shape.type: self._of(name)(value, state)  # type: ignore[misc]
+            return _nested(self, shape.type)
         if kind == "array":
             return _array(self, _item(shape))
         if kind == "map":
@@ -103,7 +99,7 @@ class Decoder:
     def zero(self, shape: Shape) -> Any:
         """What null stands for inside lists and maps, and in fields that are always written."""
         if shape.kind == "object":
-            return self._of(shape.type)({}, Pass())
+            return self.of(shape.type)({}, Pass())
         return _ZERO[shape.kind]
 
 
@@ -112,17 +108,47 @@ def _item(shape: Shape) -> Shape:
     return shape.items
 
 
-def _object(type: Type, decoder: Decoder) -> Convert:
-    """The function that decodes one type; nested types are built when they are first met."""
-    entries: dict[str, Entry] = {}
-    always: list[tuple[str, Shape, bool]] = []
-    omit_zero = [field.name for field in type.fields.values() if field.omit_zero]
+def _nested(decoder: Decoder, name: str) -> Convert:
+    """Decodes with a type that is built when the first value of it comes: types refer to each other in circles."""
+    built: Convert | None = None
+
+    def convert(value: Any, state: Pass) -> Any:
+        nonlocal built
+        if built is None:
+            built = decoder.of(name)
+        return built(value, state)
+
+    return convert
+
+
+def _kept(field: Field) -> bool:
+    """Whether an empty value of the field is written. An empty list never is: it is stored as none (protobuf has
+    no such difference), and shows as null where the field is always written."""
+    kind = field.shape.kind
+    return field.pointer or kind in (*_STRUCTS, *_OPEN) or (field.always and kind not in ("array", "map"))
+
+
+def _always(type: Type) -> tuple[tuple[str, Shape | None], ...]:
+    """Fields that are written even when nothing was set: (name, shape), or None for null."""
+    found: list[tuple[str, Shape | None]] = []
     for field in type.fields.values():
-        entries[field.name] = decoder.entry(field)
-        if not field.pointer and not field.omit_zero and _always_written(field):
-            always.append((field.name, field.shape, False))
-        elif field.pointer and field.always:
-            always.append((field.name, field.shape, True))
+        struct = field.shape.kind in _STRUCTS and field.number != ""
+        if field.pointer and field.always:
+            found.append((field.name, None))
+        elif not field.pointer and not field.omit_zero and (field.always or struct):
+            found.append((field.name, field.shape))
+    return tuple(found)
+
+
+def _object(type: Type, decoder: Decoder) -> Convert:
+    """The function that decodes one type."""
+    fields = type.fields
+    wanted = {name: _TYPES.get(field.shape.kind) for name, field in fields.items()}
+    change = {name: decoder.converter(field.shape) for name, field in fields.items()}
+    plain = {name: wanted[name] for name, converter in change.items() if converter is None}
+    kept = frozenset(name for name, field in fields.items() if _kept(field))
+    always = _always(type)
+    omit_zero = [field.name for field in fields.values() if field.omit_zero]
     struct = type.name.rpartition(".")[2]
 
     def convert(value: Any, state: Pass) -> dict[str, Any]:
@@ -131,38 +157,29 @@ def _object(type: Type, decoder: Decoder) -> Convert:
         key = ""
         try:
             for key, item in value.items():
-                entry = entries.get(key)
-                if entry is None:
+                if plain.get(key) is item.__class__:
+                    if item or key in kept:
+                        out[key] = item
+                elif key not in change:
                     state.unknown = True
-                    continue
-                if item is None:
-                    continue
-                wanted, change, keep = entry
-                if wanted is None:
-                    item = change(item, state)  # type: ignore[misc]
-                elif item.__class__ is not wanted:
-                    raise Mismatch(values.json_type(item), go_type(type.fields[key].shape))
-                elif change is not None:
-                    item = change(item, state)
-                if keep or item:
-                    out[key] = item
+                elif item is not None:
+                    converter = change[key]
+                    if converter is None or (wanted[key] is not None and item.__class__ is not wanted[key]):
+                        raise Mismatch(values.json_type(item), go_type(fields[key].shape))
+                    item = converter(item, state)
+                    if item or key in kept:
+                        out[key] = item
         except (Mismatch, ValueError) as error:
             raise _located(error, struct, key) from None
-        for key, shape, null in always:
+        for key, shape in always:
             if key not in out:
-                out[key] = None if null else decoder.zero(shape)
+                out[key] = None if shape is None else decoder.zero(shape)
         for key in omit_zero:
-            if out.get(key, _MISSING) in (None, {}):
+            if not out.get(key, _MISSING):
                 del out[key]
         return out
 
     return convert
-
-
-def _always_written(field: Field) -> bool:
-    if field.always:
-        return True
-    return field.shape.kind in _STRUCTS and field.number != ""
 
 
 def _located(error: Exception, struct: str, key: str) -> DecodeError:
@@ -175,41 +192,43 @@ def _located(error: Exception, struct: str, key: str) -> DecodeError:
     return located
 
 
-def _array(decoder: Decoder, shape: Shape) -> Convert:
+def _one(decoder: Decoder, shape: Shape) -> Convert:
+    """Decodes an item of a list or map whose type is yet to be looked at."""
     wanted, change = _TYPES.get(shape.kind), decoder.converter(shape)
+
+    def convert(item: Any, state: Pass) -> Any:
+        if item is None:
+            return decoder.zero(shape)
+        if wanted is not None and item.__class__ is not wanted:
+            raise Mismatch(values.json_type(item), go_type(shape))
+        return item if change is None else change(item, state)
+
+    return convert
+
+
+def _array(decoder: Decoder, shape: Shape) -> Convert:
+    one, text = _one(decoder, shape), shape.kind == "string"
 
     def convert(value: Any, state: Pass) -> list[Any]:
         if value.__class__ is not list:
             raise Mismatch(values.json_type(value), "[]" + go_type(shape))
-        out = []
-        for item in value:
-            if item is None:
-                out.append(decoder.zero(shape))
-            elif wanted is not None and item.__class__ is not wanted:
-                raise Mismatch(values.json_type(item), go_type(shape))
-            else:
-                out.append(item if change is None else change(item, state))
-        return out
+        if text and set(map(type, value)) <= _TEXT:
+            return list(value)
+        return [one(item, state) for item in value]
 
     return convert
 
 
 def _map(decoder: Decoder, shape: Shape) -> Convert:
-    wanted, change = _TYPES.get(shape.kind), decoder.converter(shape)
+    one, text = _one(decoder, shape), shape.kind == "string"
 
     def convert(value: Any, state: Pass) -> dict[str, Any]:
         if value.__class__ is not dict:
             raise Mismatch(values.json_type(value), "map[string]" + go_type(shape))
         state.keys += len(value)
-        out = {}
-        for key, item in value.items():
-            if item is None:
-                out[key] = decoder.zero(shape)
-            elif wanted is not None and item.__class__ is not wanted:
-                raise Mismatch(values.json_type(item), go_type(shape))
-            else:
-                out[key] = item if change is None else change(item, state)
-        return out
+        if text and set(map(type, value.values())) <= _TEXT:
+            return dict(value)
+        return {key: one(item, state) for key, item in value.items()}
 
     return convert
 
@@ -226,10 +245,16 @@ def count_keys(value: Any) -> int:
     return sum(map(count_keys, value)) if value.__class__ is list else 0
 
 
+def _int32(value: Any, _: Pass) -> Any:
+    if value.__class__ is int and -0x80000000 <= value <= 0x7FFFFFFF:
+        return value
+    return values.integer(value, "int32")
+
+
 _SCALARS: dict[str, Convert | None] = {
     "string": None,
     "boolean": None,
-    "int32": lambda value, _: values.integer(value, "int32"),
+    "int32": _int32,
     "int64": lambda value, _: values.integer(value, "int64"),
     "number": lambda value, _: values.number(value),
     "bytes": lambda value, _: values.octets(value),
