@@ -76,10 +76,10 @@ def _has_controllers(root: str) -> bool:
 
 
 def prepare(plan: dict[str, Any]) -> None:
-    """Make a cgroup as `resources.plan` wrote it down: its directories, then each file's value."""
+    """Make a cgroup as `resources.plan` wrote it down: its directories, then each file's values."""
     create(Layout(plan["v1"], plan["v2"]), plan["path"], plan["extra"])
-    for file, value in plan["writes"]:
-        processes.write(file, value)
+    for file, values in plan["writes"]:
+        processes.write(file, *values)
 
 
 def create(layout: Layout, path: str, extra: Iterable[str] = ()) -> None:

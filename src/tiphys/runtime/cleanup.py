@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiphys.runtime import cgroups, processes, spec, syscalls
+from tiphys.runtime.sandboxes import own_cgroup
 
 
 def purge(root: Path, name: str) -> list[str]:
@@ -21,7 +22,7 @@ def purge(root: Path, name: str) -> list[str]:
     root = Path(root).absolute()
     layout = cgroups.detect()
     left = _end_processes(set(_processes(root)))
-    for path in {f"tiphys/{name}", f"tiphys/{root.name}", *_cgroup_parents(root)}:
+    for path in {f"tiphys/{name}", own_cgroup(root), *_cgroup_parents(root)}:
         left += [f"cgroup {item}" for item in cgroups.remove(layout.directories(path, ["cpuset"]))]
     _remove_empty(layout)
     left += _unmount(root)

@@ -224,6 +224,12 @@ class Containers:
                 channel.close()
 
 
+def images_in_use(root: Path) -> set[str]:
+    """The IDs of the images that containers of the runtime at `root` were made from, whatever process made them."""
+    found = (spec.load(path) for path in root.glob("containers/*/prepared.json"))
+    return {content["image"] for content in found if content is not None}
+
+
 def signal_number(name: str) -> int:
     """The number of SIGTERM, TERM, 15, SIGRTMIN+3 ... Raises InvalidSpec."""
     text = name.upper().removeprefix("SIG")

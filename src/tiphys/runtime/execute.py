@@ -34,7 +34,7 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
     syscalls.set_name("tiphys-exec")
     bundle = shim.load_bundle(request["directory"])
     try:
-        _enter(bundle, request)
+        cgroups = _enter(bundle, request)
     except OSError as error:
         protocol.send(connection, {"error": processes.describe(error), "code": 128})
         return
@@ -43,7 +43,7 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
     pid = os.fork()
     if pid == 0:
         here.close()
-        init.become(there, lambda: init.joined(there, bundle, request["argv"], request["tty"], theirs))
+        init.become(there, lambda: _run(there, bundle, request, theirs, cgroups))
     there.close()
     for descriptor in {*theirs} - {-1}:
         os.close(descriptor)
@@ -59,16 +59,25 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
     _watch(connection, pid)
 
 
-def _enter(bundle: dict[str, Any], request: dict[str, Any]) -> None:
-    """Into the container's cgroups and namespaces; the pid namespace takes effect with the next fork."""
+def _run(
+    report: socket.socket, bundle: dict[str, Any], request: dict[str, Any], streams: list[int], cgroups: list[int]
+) -> None:
+    for handle in cgroups:
+        os.write(handle, b"0")
+    init.joined(report, bundle, request["argv"], request["tty"], streams)
+
+
+def _enter(bundle: dict[str, Any], request: dict[str, Any]) -> list[int]:
+    """Into the container's namespaces; that of pids takes effect with the next fork. Returns the container's
+    membership files, opened while they could be seen, for the program alone to join."""
     container = os.pidfd_open(request["pid"])
     if processes.start_time(request["pid"]) != request["start_time"]:
         raise OSError(3, "container is not running")
-    for directory in bundle["cgroup"]["directories"]:
-        processes.join_cgroup(directory)
-    processes.set_oom_score("self", bundle["oom_score_adj"])
+    files = [processes.membership(directory) for directory in bundle["cgroup"]["directories"]]
+    handles = [os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in files]
     syscalls.setns(container, SPACES)
     os.close(container)
+    return handles
 
 
 def _pipes(request: dict[str, Any]) -> tuple[list[int], list[int]]:

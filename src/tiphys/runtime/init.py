@@ -58,6 +58,7 @@ def container(report: socket.socket, bundle: dict[str, Any], streams: list[int],
 def joined(report: socket.socket, bundle: dict[str, Any], argv: list[str], tty: bool, streams: list[int]) -> None:
     """Run `argv` in a container whose namespaces the calling process is already in."""
     os.setsid()
+    processes.set_oom_score("self", bundle["oom_score_adj"])
     if tty:
         open_terminal(report, console=False)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -117,7 +118,7 @@ class Sandboxes:
 
     def cgroup_parent(self, wanted: SandboxSpec) -> str:
         """The cgroup that its containers' cgroups are in."""
-        return wanted.cgroup_parent.strip("/") or f"tiphys/{self._directory.parent.name}/{wanted.id}"
+        return wanted.cgroup_parent.strip("/") or f"{own_cgroup(self._directory.parent)}/{wanted.id}"
 
     def pause_cgroup(self, wanted: SandboxSpec) -> str:
         """Where the pause process is: on v2 only leaves may hold processes."""
@@ -186,6 +187,11 @@ class Sandboxes:
         """Stop watching; they go on."""
         for record in self.records.values():
             self._unwatch(record)
+
+
+def own_cgroup(root: Path) -> str:
+    """Where sandboxes go that name no cgroup: one path for each runtime directory of the machine."""
+    return f"tiphys/runtime-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
 
 
 def _check(wanted: SandboxSpec, networks: Mapping[str, Network]) -> None:

@@ -40,12 +40,13 @@ def load_bundle(directory: str) -> dict[str, Any]:
 
 
 def write_state(directory: str, state: dict[str, Any]) -> None:
-    """Replace the state file; on disk when this returns."""
+    """Replace the state file. An end is on disk when this returns; a start need not survive the machine's crash."""
     path = os.path.join(directory, STATE)
     handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(handle, json.dumps(state).encode())
-        os.fsync(handle)
+        if state["state"] == "exited":
+            os.fsync(handle)
     finally:
         os.close(handle)
     os.replace(path + ".new", path)
