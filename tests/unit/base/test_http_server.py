@@ -340,7 +340,7 @@ def test_draining_finishes_requests_and_ends_streams(raw: Connect) -> None:
             return await watcher.read(), await getter.read()
 
     watched, got = asyncio.run(run())
-    assert watched == b""
+    assert watched == b"0\r\n\r\n"
     assert got.endswith(b"done")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,36 @@ def test_what_a_killed_process_left_is_cleaned(kit: Any, hello: Any, tmp_path: P
     deep.mkdir(parents=True)
     load(store, saved(kit.docker_archive(hello, "hello:1")))
     assert not left.exists()
+
+
+OVERLAY = """
+mkdir "$1/up" "$1/work" "$1/merged"
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/up,workdir=$1/work" "$1/merged"
+cd "$1/merged" && find . -type f | sort
+"""
+
+
+def test_overlayfs_shows_what_the_layers_say(kit: Any, tmp_path: Path, saved: Save) -> None:
+    entry, tar = kit.entry, kit.tar
+    lower = tar(*(entry(name, b"old") for name in ("gone", "kept", "d/old", "opaque/old", "again/old", "file/x")))
+    upper = tar(
+        entry(".wh.gone"),
+        entry("opaque/.wh..wh..opq"),
+        entry("opaque/new"),
+        entry("d/new"),
+        entry("again/new"),
+        entry(".wh.again"),
+        entry("file", b"now a file"),
+    )
+    store = LocalImages(tmp_path / "images")
+    (image,) = load(store, saved(kit.docker_archive(kit.image([lower, upper]), "x")))
+    stack = ":".join(map(str, store.layers(image.id)))
+    (tmp_path / "mount").mkdir()
+    command = ["unshare", "-m", "sh", "-e", "-c", OVERLAY, "sh", str(tmp_path / "mount"), stack]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "mount" in shown.stderr or "unshare" in shown.stderr:
+        pytest.skip(f"no overlayfs here: {shown.stderr}")
+    assert shown.stdout.split() == ["./again/new", "./d/new", "./d/old", "./file", "./kept", "./opaque/new"]
 
 
 def test_very_deep_layers_are_refused_and_cleaned(kit: Any, tmp_path: Path, saved: Save) -> None:

@@ -156,14 +156,17 @@ class ServerConnection:
         """Start the handler; False when the task has to go on with it."""
         request = exchange.request
         request.connection_lost = self._is_lost
-        call: Coroutine[Any, Any, Response] = self._handler(request)  # type: ignore[assignment]
         _enter_task(self._loop, self._task)
         try:
+            call: Coroutine[Any, Any, Response] = self._handler(request)  # type: ignore[assignment]
             pending = self._context.run(call.send, None)
         except StopIteration as done:
             response: Response = done.value
         except Exception as error:  # noqa: BLE001 - the boundary: logged there
             response = self._failed(request, error)
+        except asyncio.CancelledError:
+            self._wire.abort()
+            return True
         else:
             self._hand_over(_Job(exchange, call, pending))
             return False
@@ -308,6 +311,11 @@ class ServerConnection:
                         await wire.drain()
                 if chunked:
                     wire.write(encode.LAST_CHUNK)
+        except asyncio.CancelledError:
+            if self._draining and chunked:  # an orderly end: a watcher asks again elsewhere, without an error
+                wire.write(encode.LAST_CHUNK)
+                wire.close()
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary: the head is out, only cutting tells the client
             if not wire.closed:
                 _log.error("stream of %s broke off", exchange.request.path, exc_info=error)

@@ -122,7 +122,7 @@ class Content:
         """
         self._remove_leftovers()
         target = self.layer(diff_id)
-        draft = target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}")
+        draft = self._draft()
         draft.mkdir()
         draft.chmod(0o755)  # whatever the umask: it is the root directory of containers
         try:
@@ -145,6 +145,18 @@ class Content:
         """`add_layer` from a downloaded file."""
         with open(file, "rb") as source:
             return self.add_layer(diff_id, source)
+
+    @contextmanager
+    def download_file(self) -> Iterator[Path]:
+        """A new file for a download, gone afterwards, or when the next process comes after this one was killed."""
+        file = self._draft()
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _draft(self) -> Path:
+        return self._root / "layers" / f".{os.getpid()}-{os.urandom(4).hex()}"
 
     def collect(self, names: Names) -> None:
         """Remove configurations and layers that no name leads to. Only while `changing`.

@@ -8,7 +8,6 @@ network.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,6 @@ class LocalImages:
         in_use: Callable[[str], bool] = lambda image: False,
     ) -> None:
         self._content = Content(root)
-        self._root = root
         self._mirrors = dict(mirrors or {})
         self._clock = clock or SystemClock()
         self._in_use = in_use
@@ -158,9 +156,9 @@ class LocalImages:
         async with self._slots:
             if self._content.has_layer(diff_id):
                 return
-            with tempfile.NamedTemporaryFile(dir=self._root, prefix=".download-") as file:
-                await endpoint.download(layer.digest, layer.size, Path(file.name))
-                sizes[diff_id] = await asyncio.to_thread(self._content.add_layer_file, diff_id, Path(file.name))
+            with self._content.download_file() as file:
+                await endpoint.download(layer.digest, layer.size, file)
+                sizes[diff_id] = await asyncio.to_thread(self._content.add_layer_file, diff_id, file)
 
     def _record(self, wanted: Reference, image: str, digests: set[str], sizes: dict[str, int]) -> Image:
         with self._content.changing() as names:
