@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -54,7 +54,7 @@ def evolve_at(out: dict[str, Any], steps: Sequence[str], value: Any) -> None:
     if value is REMOVE:
         out.pop(last, None)
     else:
-        out[last] = value(out.get(last)) if isinstance(value, Callable) else value  # type: ignore[arg-type]
+        out[last] = value(out.get(last)) if callable(value) else value
 
 
 def dig(obj: Any, *steps: str | int, default: Any = None) -> Any:
