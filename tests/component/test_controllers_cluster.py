@@ -18,6 +18,7 @@ from tiphys.client.resources import (
     SERVICE_ACCOUNTS,
 )
 from tiphys.client.types import MERGE_PATCH, Object
+from tiphys.controllers.clusterrole_aggregation import CLUSTER_ROLES
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
 
@@ -305,3 +306,22 @@ def test_each_node_gets_its_own_range_of_pod_addresses() -> None:
         assert ranges == {"10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"}
 
     play(scenario, nodes=3, settings={"cluster-cidr": "10.244.0.0/16", "root-ca": "x"})
+
+
+def test_an_aggregated_role_has_the_rules_of_all_that_match() -> None:
+    def role(name: str, labels: dict[str, str], verbs: list[str], **fields: Any) -> dict[str, Any]:
+        rules = [{"apiGroups": ["example.com"], "resources": ["things"], "verbs": verbs}] if verbs else None
+        kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
+        return {**kind, "metadata": {"name": name, "labels": labels}, "rules": rules, **fields}
+
+    async def scenario(cluster: Cluster) -> None:
+        selector = {"matchLabels": {"part": "of-all"}}
+        whole = role("all-things", {}, [], aggregationRule={"clusterRoleSelectors": [selector]})
+        await cluster.client.create(CLUSTER_ROLES, whole)
+        await cluster.client.create(CLUSTER_ROLES, role("things-read", {"part": "of-all"}, ["get"]))
+        await cluster.client.create(CLUSTER_ROLES, role("things-write", {"part": "of-all"}, ["update"]))
+        await cluster.wait(CLUSTER_ROLES, "", "all-things", lambda obj: len(obj.get("rules") or ()) == 2, timeout=10)
+        admin = await cluster.client.get(CLUSTER_ROLES, "admin")
+        assert any("deployments" in rule["resources"] for rule in admin["rules"])
+
+    play(scenario)

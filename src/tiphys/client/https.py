@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +17,7 @@ import orjson
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import ApiError, TooManyRequests
 from tiphys.base.http.client import HttpClient
+from tiphys.base.tls import KeyPair, client_context
 from tiphys.client.calls import Call, CallingClient
 from tiphys.client.config import ClientConfig
 from tiphys.client.streams import closing, lines
@@ -44,7 +43,7 @@ class HttpsClient(CallingClient):
         self._agent = agent
         self._timeout = timeout
         self._token = (0.0, "")
-        self._http = HttpClient(config.server, tls=tls_context(config))
+        self._http = HttpClient(config.server, tls=tls_context(config), server_name=config.server_name)
 
     async def exchange(self, call: Call) -> Any:
         for attempt in range(_RETRIES + 1):
@@ -103,26 +102,11 @@ class HttpsClient(CallingClient):
 
 
 def tls_context(config: ClientConfig) -> ssl.SSLContext | None:
-    """How to speak TLS to the server of `config`; None for http."""
+    """How to speak TLS to the server of `config`; None for http. Raises ssl.SSLError for a key that does not fit."""
     if not config.server.startswith("https:"):
         return None
-    context = ssl.create_default_context(cadata=config.ca.decode() if config.ca else None)
-    if config.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if config.certificate:
-        _load_pair(context, config.certificate, config.key or config.certificate)
-    return context
-
-
-def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """ssl reads certificates from files only; these exist for the moment of the call, readable by us alone."""
-    with TemporaryDirectory(prefix="tiphys-") as directory:
-        names = (Path(directory, "certificate.pem"), Path(directory, "key.pem"))
-        for path, pem in zip(names, (certificate, key), strict=True):
-            path.touch(mode=0o600)
-            path.write_bytes(pem)
-        context.load_cert_chain(*names)
+    pair = KeyPair(config.certificate, config.key) if config.certificate else None
+    return client_context(config.ca or None, pair, verify=not config.insecure)
 
 
 def _target(call: Call) -> str:

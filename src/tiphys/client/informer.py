@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Self
 
 from tiphys.base.clock import Clock
@@ -22,6 +23,11 @@ from tiphys.client.streams import closing
 from tiphys.client.types import Client, Object, Resource, WatchEvent
 
 log = logging.getLogger(__name__)
+
+_WATCH = 300.0
+"""Seconds, and up to twice that, that the server is asked to keep a watch; then it is opened anew."""
+_GRACE = 30.0
+"""Seconds after which a server that has not ended a watch as asked is taken for gone."""
 
 Changed = Callable[[Object | None, Object | None], None]
 """Called with (old, new): (None, new) was added, (old, None) was deleted. Must not block and must not raise."""
@@ -142,6 +148,7 @@ class Informer(ObjectCache):
         self._synced = asyncio.Event()
         self._revision = ""
         self._failures = 0
+        self._patience = Backoff(base=_WATCH, limit=_WATCH, jitter=1.0, seed=resource.plural)
         self._backoff = Backoff(base=0.8, limit=30.0, jitter=1.0, seed=resource.plural)
 
     @property
@@ -199,6 +206,7 @@ class Informer(ObjectCache):
     async def _follow(self) -> None:
         """Watch until the server ends it. A watch that ends at once without an event backs off like an error."""
         started = self._clock.monotonic()
+        seconds = self._patience.delay(0)
         seen = False
         watch = self._client.watch(
             self.resource,
@@ -206,8 +214,9 @@ class Informer(ObjectCache):
             labels=self._labels,
             fields=self._fields,
             resource_version=self._revision,
+            timeout=seconds,
         )
-        async with closing(watch) as events:
+        async with asyncio.timeout(seconds + _GRACE), closing(watch) as events:
             async for event in events:
                 seen, self._failures = True, 0
                 self._apply(event)
@@ -271,11 +280,13 @@ class InformerFactory:
             self._start(informer)
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for task in self._running.values():
             task.cancel()
         self._tasks = None
-        await self._stack.aclose()
+        await self._stack.__aexit__(kind, error, trace)
 
     def __iter__(self) -> Iterator[Informer]:
         return iter(tuple(self._informers.values()))

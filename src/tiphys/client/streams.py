@@ -21,7 +21,9 @@ async def closing(source: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Chunks of a stream, cut at line ends; empty lines are left out."""
+    """Chunks of a stream, cut at line ends; empty lines are left out.
+
+    Raises ConnectionError when the stream ends within a line: the peer was cut off."""
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -29,4 +31,4 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             if line.strip():
                 yield line
     if rest.strip():
-        yield rest
+        raise ConnectionError("the stream ended within a line")

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 ALL = "*"
 
 ALIASES = {
+    "clusterrole-aggregation": "clusterrole-aggregation-controller",
     "cronjob": "cronjob-controller",
     "daemonset": "daemonset-controller",
     "deployment": "deployment-controller",
@@ -41,7 +42,6 @@ ELSEWHERE = frozenset(
         "certificatesigningrequest-approving-controller",
         "certificatesigningrequest-cleaner-controller",
         "certificatesigningrequest-signing-controller",
-        "clusterrole-aggregation-controller",
         "disruption-controller",
         "endpoints-controller",
         "endpointslice-controller",
@@ -86,6 +86,7 @@ class ManagerConfig:
 def registry() -> dict[str, type[Controller]]:
     """Every controller by its name. The garbage collector is last: it then shares the informers of the others."""
     from tiphys.controllers import (
+        clusterrole_aggregation,
         cronjob,
         daemonset,
         deployment,
@@ -116,6 +117,7 @@ def registry() -> dict[str, type[Controller]]:
         node_lifecycle.NodeLifecycleController,
         taint_eviction.TaintEvictionController,
         pod_garbage.PodGarbageController,
+        clusterrole_aggregation.ClusterRoleAggregationController,
         garbage.GarbageController,
     )
     return {each.name: each for each in classes}

@@ -178,10 +178,10 @@ def test_policies_for_failures_and_success() -> None:
     assert ended.status is not None
     message = ended.status["conditions"][0]["message"]
     assert message == "Container c for pod default/a failed with exit code 42 matching FailJob rule at index 0"
-    rules = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+    ignoring = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
     disrupted = pod("a", "Failed")
     disrupted["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
-    ignored = run(job(podFailurePolicy={"rules": rules}, backoffLimit=0), disrupted)
+    ignored = run(job(podFailurePolicy={"rules": ignoring}, backoffLimit=0), disrupted)
     assert ignored.status is not None
     assert ignored.status["uncountedTerminatedPods"] == {}
     early = run(

@@ -69,7 +69,7 @@ def owned(name: str, uid: str = "o", **meta: Any) -> dict[str, Any]:
 
 
 def test_claims_keep_adopt_release_and_leave_alone() -> None:
-    fits = {"labels": {"app": "web"}}
+    fits: dict[str, Any] = {"labels": {"app": "web"}}
     objects = [
         owned("mine", **fits),
         owned("strayed"),
