@@ -30,12 +30,12 @@ def timed(*words: str) -> float:
 
 
 def processes(marker: str) -> list[Path]:
-    """Processes with TIPHYS_HOME=`marker` in their environment, but for this one."""
+    """Processes with `marker` in their arguments or environment, but for this one."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if f"TIPHYS_HOME={marker}".encode() in (entry / "environ").read_bytes():
+                if marker.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
                     found.append(entry)
             except OSError:
                 continue

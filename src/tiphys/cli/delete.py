@@ -1,4 +1,4 @@
-"""Remove clusters: processes, containers, mounts, cgroups, network, files and kubeconfig entries.
+"""Remove clusters (the default one, unless named): processes, containers, mounts, cgroups, network, files and kubeconfig entries.
 
 What could not be removed is printed, and the exit code is 1."""
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 
-from tiphys.base.errors import Permanent
 from tiphys.cli.arguments import add_kubeconfig
 from tiphys.cli.output import Output, add_common
 
@@ -22,9 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import config, lifecycle
 
     output = Output(options)
-    names = config.names() if options.all else options.name
-    if not names and not options.all:
-        raise Permanent("say which cluster to delete, or --all")
+    names = config.names() if options.all else options.name or [config.DEFAULT_NAME]
     left = {name: lifecycle.delete(name, options.kubeconfig, output.step) for name in names}
     for name, things in left.items():
         for thing in things:
