@@ -51,9 +51,12 @@ class Endpoints:
 
     async def watch(self, call: Call) -> Response:
         wanted = listoptions.parse(call.request, watch=True)
-        form = call.resource.form
-        if not call.request.local:
+        form, media = call.resource.form, negotiate.PLAIN
+        if is_websocket(call.request):
             form = form_for(call, negotiate.accepted(call.request))
+        elif not call.request.local:
+            media = negotiate.accepted(call.request, form.api_version, form.kind)
+            form = form_for(call, media)
         start = await reading.watch(self._parts, call, wanted, select(call, wanted.labels, wanted.fields))
         items = self._parts.watches.items(
             call.resource.cache, start, bookmarks=wanted.bookmarks, timeout=float(wanted.timeout)
@@ -63,7 +66,7 @@ class Endpoints:
         lines = watching.lines(form, start, items)
         if is_websocket(call.request):
             return watchsocket.serve(call.request, lines)
-        return Response(200, {"Content-Type": negotiate.JSON}, stream=lines)
+        return Response(200, {"Content-Type": negotiate.stream_type(media)}, stream=lines)
 
     async def create(self, call: Call) -> Response:
         options.read_write_options(call)

@@ -69,6 +69,10 @@ class Form:
         """One line of a watch."""
         return b"".join((b'{"type":"', type.encode(), b'","object":', self.body(entry), b"}\n"))
 
+    def line(self, type: str, obj: Object) -> bytes:
+        """One line of a watch whose object is no entry: a bookmark's, an error's."""
+        return orjson.dumps({"type": type, "object": obj}) + b"\n"
+
 
 class DecodedForm(Form):
     """Base of the forms that need the object decoded."""

@@ -1,20 +1,22 @@
 """Content negotiation: which form of an answer the client accepts, which form its body has.
 
-Answers are JSON or YAML; GET and LIST also as a Table or as PartialObjectMetadata (API reference, Receiving
-resources as Tables). What is not served is refused with 406 or 415, except that a client that accepts several forms
-(kubectl asks for protobuf, then JSON) gets the first one that is.
+Answers are JSON, YAML or, for kinds that have messages, protobuf; GET and LIST also as a Table or as
+PartialObjectMetadata (API reference, Receiving resources as Tables). What is not served is refused with 406 or 415,
+except that a client that accepts several forms (protobuf, then JSON) gets the first one that is.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tiphys.base.errors import NotAcceptable, UnsupportedMediaType
 from tiphys.base.http.types import Request, Response
 
 JSON, YAML = "application/json", "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 SERVED = {JSON: JSON, YAML: YAML, "*/*": JSON, "application/*": JSON, "": JSON, "text/*": JSON}
 TRANSFORMS = {"Table", "PartialObjectMetadata", "PartialObjectMetadataList"}
 GZIP_FROM = 128 * 1024
@@ -38,26 +40,28 @@ class Media:
 
 
 PLAIN = Media()
-_known: dict[str, Media | None] = {"": PLAIN, JSON: PLAIN, "*/*": PLAIN}
 
 
-def accepted(request: Request) -> Media:
-    """The form of the answer. Raises NotAcceptable."""
+def accepted(request: Request, api_version: str = "", kind: str = "") -> Media:
+    """The form of the answer, which is an object of this kind. Raises NotAcceptable."""
     header = request.headers.get("accept", "")
-    if header in _known:
-        media = _known[header]
-    else:
-        media = _choose(header)
-        if len(_known) < REMEMBERED:
-            _known[header] = media
+    binary = PROTOBUF in header and has_messages(api_version, kind)
+    media = _choose(header, binary)
     if media is None:
-        raise NotAcceptable(
-            f"only the following media types are accepted: {JSON}, {YAML}",
-        )
+        types = (JSON, YAML, PROTOBUF) if has_messages(api_version, kind) else (JSON, YAML)
+        raise NotAcceptable(f"only the following media types are accepted: {', '.join(types)}")
     return media
 
 
-def _choose(header: str) -> Media | None:
+def has_messages(api_version: str, kind: str) -> bool:
+    """Whether objects of a kind can be written as protobuf: built-in ones, not custom resources."""
+    from tiphys.api.protobuf.codec import builtin
+
+    return builtin().knows(api_version, kind)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _choose(header: str, binary: bool) -> Media | None:
     candidates = []
     for order, part in enumerate(header.split(",")):
         type, *params = (piece.strip() for piece in part.split(";"))
@@ -68,7 +72,7 @@ def _choose(header: str) -> Media | None:
             quality = 1.0
         candidates.append((-quality, order, type, options))
     for _, _, type, options in sorted(candidates, key=lambda candidate: candidate[:2]):
-        media = _media(type, options)
+        media = _binary(options, binary) if type == PROTOBUF else _media(type, options)
         if media is not None:
             return media
     return None
@@ -84,6 +88,20 @@ def _media(type: str, options: dict[str, str]) -> Media | None:
     if shown_as not in TRANSFORMS or options.get("g") != "meta.k8s.io" or options.get("v") not in ("v1", "v1beta1"):
         return None
     return Media(served, shown_as, options["v"])
+
+
+def _binary(options: dict[str, str], known: bool) -> Media | None:
+    """Protobuf. Metadata has messages whatever it is taken from; Tables have none."""
+    if not options.get("as"):
+        return Media(PROTOBUF) if known and options.get("q") != "0" else None
+    media = _media(JSON, options)
+    partial = media is not None and media.shown_as != "Table" and media.version == "v1"
+    return Media(PROTOBUF, options["as"]) if partial else None
+
+
+def stream_type(media: Media) -> str:
+    """The type of a watch: lines of JSON, or frames."""
+    return f"{PROTOBUF};stream=watch" if media.type == PROTOBUF else JSON
 
 
 def body_type(request: Request) -> str:
@@ -106,6 +124,10 @@ def dump(value: Any, media: Media) -> bytes:
 
         text: str = yaml.safe_dump(value, default_flow_style=False, sort_keys=True, allow_unicode=True)
         return text.encode()
+    if media.type == PROTOBUF:
+        from tiphys.api.protobuf.codec import builtin
+
+        return builtin().encode(value)
     import orjson
 
     return orjson.dumps(value)

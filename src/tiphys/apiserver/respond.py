@@ -18,7 +18,7 @@ def entry(call: Call, found: Entry, status: int = 200, *, form: Form | None = No
     """One object."""
     if call.request.local:
         return Response(status, obj=(form or call.resource.form).obj(found))
-    media = negotiate.accepted(call.request)
+    media = _media(call)
     if media.plain:
         body = (form or call.resource.form).body(found)
         return Response(status, {"Content-Type": negotiate.JSON}, body)
@@ -30,7 +30,7 @@ def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) ->
     """A list."""
     if call.request.local:
         return Response(200, obj=call.resource.form.list_obj(entries, metadata))
-    media = negotiate.accepted(call.request)
+    media = _media(call)
     if media.type == negotiate.JSON:
         body = form_for(call, media).list_body(entries, metadata)
         return negotiate.compress(call.request, Response(200, {"Content-Type": negotiate.JSON}, body))
@@ -42,8 +42,12 @@ def plain(request: Request, obj: Any, status: int = 200) -> Response:
     """An object that no cache holds: a Status, a Scale, a review, discovery."""
     if request.local:
         return Response(status, obj=obj)
-    media = negotiate.accepted(request)
+    media = negotiate.accepted(request, obj.get("apiVersion", ""), obj.get("kind", ""))
     return _encoded(request, obj, media, status)
+
+
+def _media(call: Call) -> Media:
+    return negotiate.accepted(call.request, call.resource.form.api_version, call.resource.form.kind)
 
 
 def _encoded(request: Request, obj: Any, media: Media, status: int) -> Response:

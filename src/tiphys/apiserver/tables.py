@@ -8,12 +8,16 @@ from typing import Any
 
 from tiphys.api.catalog import ResourceInfo
 from tiphys.apiserver.forms import Form, PartialForm, TableForm
-from tiphys.apiserver.negotiate import Media
+from tiphys.apiserver.negotiate import PROTOBUF, Media
 from tiphys.apiserver.resource import Call
 
 
 def form_for(call: Call, media: Media) -> Form:
     """The resource's own form, or the one that it is to be shown as."""
+    if media.type == PROTOBUF:
+        from tiphys.apiserver.protobuf import ProtobufForm
+
+        return ProtobufForm(form_for(call, Media(shown_as=media.shown_as)))
     resource = call.resource
     if not media.shown_as:
         return resource.form

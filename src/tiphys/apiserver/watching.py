@@ -13,8 +13,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.feed import Caches
@@ -133,17 +131,17 @@ class Watches:
 
 
 async def lines(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[bytes]:
-    """The watch as JSON lines; what goes wrong becomes an ERROR event, as the API reference has it."""
+    """The watch as lines or frames of the form; what goes wrong becomes an ERROR event, as the API reference has it."""
     try:
         for first in range(0, len(start.initial), AT_ONCE):
             yield b"".join([form.event("ADDED", entry) for entry in start.initial[first : first + AT_ONCE]])
         if start.mark:
-            yield _line("BOOKMARK", form.bookmark(start.watcher.after, INITIAL_EVENTS_END))
+            yield form.line("BOOKMARK", form.bookmark(start.watcher.after, INITIAL_EVENTS_END))
         async with aclosing(items):
             async for batch in items:
                 yield b"".join([_render(form, item) for item in batch])
     except ApiError as error:
-        yield _line("ERROR", error.status())
+        yield form.line("ERROR", error.status())
 
 
 async def objects(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[dict[str, Any]]:
@@ -165,9 +163,5 @@ async def objects(form: Form, start: Start, items: AsyncGenerator[list[Item], No
 def _render(form: Form, item: Item) -> bytes:
     type, what = item
     if isinstance(what, int):
-        return _line("BOOKMARK", form.bookmark(what))
+        return form.line("BOOKMARK", form.bookmark(what))
     return what.form((type, form.name), form.event)
-
-
-def _line(type: str, obj: dict[str, Any]) -> bytes:
-    return orjson.dumps({"type": type, "object": obj}) + b"\n"

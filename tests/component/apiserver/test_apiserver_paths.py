@@ -1,0 +1,117 @@
+"""What is served besides objects: discovery, health, version, reviews; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from tiphys.base.identity import User
+
+Play = Callable[..., None]
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+BOB = User("bob", groups=("system:authenticated",))
+
+
+def test_discovery_is_served_plain_and_aggregated(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        names = {entry["name"] for entry in (await world.json("GET", "/api/v1"))["resources"]}
+        assert {"pods", "pods/log", "namespaces/finalize"} <= names
+        answer = await world.http("GET", "/apis", accept=f"{AGGREGATED},application/json")
+        assert orjson.loads(answer.body)["kind"] == "APIGroupDiscoveryList"
+        same = await world.http("GET", "/apis", accept=AGGREGATED, if_none_match=answer.headers["ETag"])
+        assert (same.status, same.body) == (304, b"")
+
+    play(scenario)
+
+
+def test_health_endpoints_tell_each_check(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        assert (await world.http("GET", "/livez", user=None)).body == b"ok"
+        verbose = (await world.http("GET", "/readyz?verbose")).body.decode()
+        assert "[+]etcd ok" in verbose
+        assert verbose.endswith("readyz check passed\n")
+        assert (await world.http("GET", "/readyz/ping")).body == b"ok"
+        assert (await world.http("GET", "/readyz/nothing")).status == 404
+
+    play(scenario)
+
+
+def test_a_store_that_fails_makes_the_server_unready(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        await world.store.close()
+        answer = await world.json(
+            "POST", "/api/v1/namespaces/default/configmaps", {"kind": "ConfigMap", "metadata": {"name": "x"}}
+        )
+        assert (answer["code"], answer["reason"]) == (503, "ServiceUnavailable")
+
+    play(scenario)
+
+
+def test_unknown_paths_and_verbs_are_told_apart(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        assert (await world.http("GET", "/apis/nothing/v1/things")).status == 404
+        assert (await world.http("GET", "/api/v1/things")).status == 404
+        assert (await world.http("POST", "/api/v1/pods", {})).status == 405
+        assert (await world.http("DELETE", "/api/v1/namespaces")).status == 405
+
+    play(scenario)
+
+
+def test_those_without_rights_are_refused_and_impersonation_is_a_right(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        refused = await world.json("GET", "/api/v1/pods", user=BOB)
+        assert refused["message"] == (
+            'pods is forbidden: User "bob" cannot list resource "pods" in API group "" at the cluster scope'
+        )
+        as_bob = await world.json("GET", "/api/v1/pods", impersonate_user="bob")
+        assert as_bob["message"] == refused["message"]
+        not_his = await world.json("GET", "/api/v1/pods", user=BOB, impersonate_user="admin")
+        assert 'cannot impersonate resource "users"' in not_his["message"]
+
+    play(scenario)
+
+
+def test_credentials_that_are_not_good_are_no_anonymous_request(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        answer = await world.http("GET", "/version", user=None, authorization="Bearer nonsense")
+        assert answer.status == 401
+
+    play(scenario)
+
+
+def test_the_defaults_of_a_cluster_are_there_from_the_start(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        service = await world.json("GET", "/api/v1/namespaces/default/services/kubernetes")
+        assert service["spec"]["clusterIP"] == "10.96.0.1"
+        roles = await world.json("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")
+        assert {"admin", "edit", "view", "system:node"} <= {role["metadata"]["name"] for role in roles["items"]}
+
+    play(scenario)
+
+
+def test_metrics_count_requests_by_resource_and_code(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        answer = await world.http("GET", "/api/v1/pods", user=BOB)
+        assert answer.status == 403
+        page = (await world.http("GET", "/metrics")).body.decode()
+        assert 'apiserver_request_total{code="403",verb="list",group="",version="v1",resource="pods"' in page
+
+    play(scenario)
+
+
+def test_logs_of_a_pod_on_no_node_are_empty_and_exec_is_refused(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        spec = {"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+        await world.http("POST", "/api/v1/namespaces/default/pods", body)
+        path = "/api/v1/namespaces/default/pods/p"
+        which = await world.json("GET", f"{path}/log")
+        assert which["message"] == "a container name must be specified for pod p, choose one of: [a b]"
+        log = await world.http("GET", f"{path}/log?container=a")
+        assert (log.status, log.body) == (200, b"")
+        refused = await world.json("POST", f"{path}/exec?container=a&stdout=1&command=ls")
+        assert refused["message"] == "pod p does not have a host assigned"
+
+    play(scenario)

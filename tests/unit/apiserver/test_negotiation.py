@@ -1,0 +1,77 @@
+"""Which form of an answer a client gets, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from tiphys.apiserver import listoptions, negotiate
+from tiphys.apiserver.negotiate import GZIP_FROM, Media
+from tiphys.base.errors import BadRequest, Invalid, NotAcceptable, UnsupportedMediaType
+from tiphys.base.http.types import Request, Response
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("", Media()),
+        ("*/*", Media()),
+        ("application/vnd.kubernetes.protobuf,application/json", Media()),
+        ("application/yaml", Media("application/yaml")),
+        ("application/json;q=0.5, application/yaml", Media("application/yaml")),
+        (f"{TABLE},application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Media(shown_as="Table")),
+        ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", Media(shown_as="PartialObjectMetadata")),
+        ("application/json;as=Foo;v=v1;g=meta.k8s.io,application/json", Media()),
+    ],
+)
+def test_the_first_form_that_is_served_is_taken(accept: str, media: Media) -> None:
+    assert negotiate.accepted(Request("GET", "/", headers={"accept": accept})) == media
+
+
+def test_a_client_that_accepts_nothing_we_have_is_refused() -> None:
+    with pytest.raises(NotAcceptable):
+        negotiate.accepted(Request("GET", "/", headers={"accept": "image/png"}))
+
+
+def test_bodies_of_unknown_types_are_refused() -> None:
+    with pytest.raises(UnsupportedMediaType):
+        negotiate.body_type(Request("POST", "/", headers={"content-type": "text/html"}))
+
+
+def test_only_large_answers_are_compressed() -> None:
+    request = Request("GET", "/", headers={"accept-encoding": "gzip, deflate"})
+    assert negotiate.compress(request, Response(body=b"x")).headers == {}
+    packed = negotiate.compress(request, Response(body=b"x" * GZIP_FROM))
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == b"x" * GZIP_FROM
+
+
+def test_a_continue_token_goes_on_after_its_key() -> None:
+    token = listoptions.token("core/pods/a/p", "core/pods/", 7)
+    assert listoptions.read_token(token, "core/pods/") == ("core/pods/a/p", 7)
+    with pytest.raises(BadRequest, match="continue key is not valid"):
+        listoptions.read_token("nonsense", "core/pods/")
+
+
+@pytest.mark.parametrize(
+    ("query", "watch", "message"),
+    [
+        (
+            "resourceVersionMatch=Exact",
+            False,
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "sendInitialEvents=true",
+            True,
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+    ],
+)
+def test_list_options_that_contradict_each_other_are_refused(query: str, watch: bool, message: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        listoptions.parse(Request("GET", "/", query), watch=watch)
+    assert refused.value.message == f'ListOptions.meta.k8s.io "" is invalid: {message}'

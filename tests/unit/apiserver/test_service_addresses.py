@@ -1,0 +1,106 @@
+"""Cluster IPs and node ports are given out once and come back when their Service goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tiphys.apiserver import codec
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.entries import Stored
+from tiphys.apiserver.services import ServiceAddresses
+from tiphys.base.errors import InternalError, Invalid
+from tiphys.store.types import Event, Row
+
+SERVICES = Stored("", "services", "Service", "v1", True)
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    ports = [{"port": 80, "protocol": "TCP"}]
+    return {"metadata": {"name": name, "namespace": "a"}, "spec": {"type": "ClusterIP", "ports": ports, **spec}}
+
+
+class World:
+    def __init__(self, cidr: str = "10.96.0.0/16", ports: range = range(30000, 32768)) -> None:
+        self.cache = ResourceCache(SERVICES)
+        self.addresses = ServiceAddresses(self.cache, cidr, ports, {"10.96.0.1"})
+        self.revision = 0
+
+    def create(self, obj: dict[str, Any]) -> dict[str, Any]:
+        with self.addresses.reserving(obj, None, dry_run=False):
+            self.store(obj, None)
+        return obj
+
+    def store(self, obj: dict[str, Any], previous: Row | None) -> None:
+        self.revision += 1
+        key = SERVICES.key("a", obj["metadata"]["name"])
+        self.cache.apply(Event(Row(key, codec.encode(obj, "Service", "v1"), self.revision, self.revision), previous))
+
+    def delete(self, obj: dict[str, Any]) -> None:
+        self.revision += 1
+        key = SERVICES.key("a", obj["metadata"]["name"])
+        entry = self.cache.at(key)
+        assert entry is not None
+        old = Row(key, codec.encode(obj, "Service", "v1"), entry.revision, entry.created)
+        self.cache.apply(Event(Row(key, b"", self.revision, entry.created), old, deleted=True))
+
+
+def test_every_service_gets_an_address_of_its_own_from_the_upper_band() -> None:
+    world = World()
+    given = [world.create(service(f"s{number}"))["spec"]["clusterIP"] for number in range(200)]
+    assert len(set(given)) == 200
+    assert all(not ip.startswith("10.96.0.") for ip in given)
+
+
+def test_an_address_that_somebody_has_is_refused_until_it_is_released() -> None:
+    world = World()
+    first = world.create(service("a", clusterIP="10.96.0.10"))
+    with pytest.raises(Invalid, match=r"failed to allocate IP 10\.96\.0\.10: provided IP is already allocated"):
+        world.create(service("b", clusterIP="10.96.0.10"))
+    world.delete(first)
+    world.create(service("c", clusterIP="10.96.0.10"))
+
+
+def test_the_api_servers_own_address_is_kept_for_it() -> None:
+    world = World()
+    with pytest.raises(Invalid, match="provided IP is already allocated"):
+        world.create(service("b", clusterIP="10.96.0.1"))
+    own = service("kubernetes", clusterIP="10.96.0.1")
+    own["metadata"]["namespace"] = "default"
+    world.create(own)
+
+
+def test_what_is_being_written_is_taken_and_what_failed_is_free_again() -> None:
+    world = World()
+    first, second = service("a", clusterIP="10.96.5.5"), service("b", clusterIP="10.96.5.5")
+    with world.addresses.reserving(first, None, dry_run=False), pytest.raises(Invalid):
+        world.create(second)
+    with world.addresses.reserving(second, None, dry_run=False):
+        assert second["spec"]["clusterIPs"] == ["10.96.5.5"]
+
+
+def test_a_full_range_is_told() -> None:
+    world = World("10.96.0.0/30")
+    world.create(service("a"))
+    with pytest.raises(InternalError, match="range is full"):
+        world.create(service("b"))
+
+
+def test_node_ports_are_unique_and_shared_by_the_protocols_of_a_port() -> None:
+    world = World()
+    ports = [{"name": "t", "port": 53, "protocol": "TCP"}, {"name": "u", "port": 53, "protocol": "UDP"}]
+    one = world.create(service("dns", type="NodePort", ports=ports))["spec"]["ports"]
+    assert one[0]["nodePort"] == one[1]["nodePort"]
+    with pytest.raises(Invalid, match="provided port is already allocated"):
+        world.create(service("b", type="NodePort", ports=[{"port": 1, "nodePort": one[0]["nodePort"]}]))
+    with pytest.raises(Invalid, match="The range of valid ports is 30000-32767"):
+        world.create(service("c", type="NodePort", ports=[{"port": 1, "nodePort": 80}]))
+
+
+def test_an_update_keeps_what_its_service_has() -> None:
+    world = World()
+    old = world.create(service("a", type="NodePort"))
+    new = {**old, "spec": dict(old["spec"])}
+    with world.addresses.reserving(new, old, dry_run=False):
+        assert new["spec"] == old["spec"]
