@@ -278,11 +278,10 @@ def test_evictions_respect_a_disruption_budget(play: Play) -> None:
         budget = await world.json("POST", budgets, budget)
         status = {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}
         budget["status"] = {**status, "observedGeneration": budget["metadata"].get("generation", 0)}
-        await world.http("PUT", f"{budgets}/b/status", budget)
+        budget = await world.json("PUT", f"{budgets}/b/status", budget)
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
         refused = await world.json("POST", f"{PODS}/p/eviction", eviction)
         assert (refused["code"], refused["details"]["causes"][0]["reason"]) == (429, "DisruptionBudget")
-        del budget["metadata"]["resourceVersion"]
         budget["status"]["disruptionsAllowed"] = 1
         await world.http("PUT", f"{budgets}/b/status", budget)
         assert (await world.http("POST", f"{PODS}/p/eviction", eviction)).status == 201
