@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MAX_PART = 16 * 1024
 
 
@@ -16,10 +20,12 @@ class LogWriter:
     """Appends to `path`, rotating to `path`.1, `path`.2 ... at `max_bytes`; keeps `max_files` in all.
 
     A full disk never blocks the container: what cannot be written is counted in `dropped` and the reason kept in
-    `error`; later output is tried again.
+    `error`; later output is tried again. `now` tells nanoseconds
+    since the epoch.
     """
 
-    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+    def __init__(self, path: str, max_bytes: int, max_files: int, now: Callable[[], int] = time.time_ns) -> None:
+        self._now = now
         self.path, self.max_bytes, self.max_files = path, max_bytes, max(max_files, 1)
         self.dropped = 0
         self.error = ""
@@ -37,7 +43,7 @@ class LogWriter:
 
     def stamp(self) -> bytes:
         """The time now, RFC 3339 in UTC with nanoseconds."""
-        second, rest = divmod(time.time_ns(), 1_000_000_000)  # the shim has no event loop and no injected clock
+        second, rest = divmod(self._now(), 1_000_000_000)
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
