@@ -99,8 +99,10 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
         ):
             write_kubeconfig(data, listening.port, clock)
             log.info("serving on https://%s:%d", options.bind_address, listening.port)
+            # What is there now stays; looking at it again and again would only cost time.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
             yield server, listening.port
     finally:
         await store.close()
