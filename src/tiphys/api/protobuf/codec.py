@@ -8,7 +8,7 @@ from typing import Any
 
 from tiphys.api import schema
 from tiphys.api.decode.objects import DecodeError, Decoder
-from tiphys.api.protobuf import envelope, scalars
+from tiphys.api.protobuf import envelope, others, scalars
 from tiphys.api.protobuf.reading import Reader
 from tiphys.api.protobuf.wire import Malformed
 from tiphys.api.protobuf.writing import Writer
@@ -16,12 +16,22 @@ from tiphys.api.schema import Definitions
 from tiphys.base.errors import BadRequest
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-EVERYWHERE = ("DeleteOptions", "WatchEvent")
-"""Kinds of meta/v1 that clients send as kinds of their own group."""
+OPTIONS = ("CreateOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions")
+"""Kinds of meta/v1 that clients send as kinds of their own group; so are the two that the schema has too."""
 
 
 class UnknownKind(ValueError):
     """A kind without messages: a custom resource, or none at all."""
+
+
+class Messages:
+    """What turns the messages of one set of definitions into objects and back."""
+
+    def __init__(self, definitions: Definitions, raw: Any) -> None:
+        self.definitions = definitions
+        self.reader = Reader(definitions, raw)
+        self.writer = Writer(definitions)
+        self.decoder = Decoder(definitions)
 
 
 class Protobuf:
@@ -29,13 +39,12 @@ class Protobuf:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._reader = Reader(definitions, self._raw)
-        self._writer = Writer(definitions)
-        self._canonical = Decoder(definitions)
+        self._served = Messages(definitions, self._raw)
+        self._others: Messages | None = None
 
     def knows(self, api_version: str, kind: str) -> bool:
         """Whether objects of this kind have a wire form."""
-        return bool(self._name(api_version, kind))
+        return self._find(api_version, kind) is not None
 
     def parse(self, body: bytes, api_version: str = "", kind: str = "") -> dict[str, Any]:
         """What a JSON parser would give for the same object; kind and apiVersion default to those given.
@@ -46,16 +55,15 @@ class Protobuf:
         api_version = found.api_version or api_version
         if not kind:
             raise Malformed("Object 'Kind' is missing")
-        out: dict[str, Any] = {"apiVersion": api_version, "kind": kind}
-        out.update(self._reader.read(self._required(api_version, kind), found.raw))
-        return out
+        messages, name = self._required(api_version, kind)
+        return {"apiVersion": api_version, "kind": kind, **messages.reader.read(name, found.raw)}
 
     def decode(self, body: bytes) -> dict[str, Any]:
         """The canonical object in a body. Raises BadRequest."""
         try:
             parsed = self.parse(body)
-            type = self._definitions.type(self._required(parsed["apiVersion"], parsed["kind"]))
-            obj = self._canonical.decode(parsed, type)
+            messages, name = self._required(parsed["apiVersion"], parsed["kind"])
+            obj = messages.decoder.decode(parsed, messages.definitions.type(name))
         except (Malformed, UnknownKind, DecodeError) as error:
             raise BadRequest(str(error)) from error
         return {**obj, "apiVersion": parsed["apiVersion"], "kind": parsed["kind"]}
@@ -63,23 +71,33 @@ class Protobuf:
     def encode(self, obj: Mapping[str, Any]) -> bytes:
         """The envelope of a canonical object. Raises UnknownKind, and ValueError for a value without a wire form."""
         api_version, kind = obj.get("apiVersion", ""), obj.get("kind", "")
-        return envelope.pack(api_version, kind, self.message(self._required(api_version, kind), obj))
+        messages, name = self._required(api_version, kind)
+        return envelope.pack(api_version, kind, messages.writer.write(name, obj))
 
     def message(self, type: str, obj: Mapping[str, Any]) -> bytes:
         """The message of an object of the schema's type `type`, without an envelope."""
-        return self._writer.write(type, obj)
+        return self._served.writer.write(type, obj)
 
-    def _name(self, api_version: str, kind: str) -> str:
-        if kind in EVERYWHERE:
-            return META + kind
+    def _find(self, api_version: str, kind: str) -> tuple[Messages, str] | None:
+        """The name of a kind's type, and who reads and writes it."""
         group, _, version = api_version.rpartition("/")
-        return self._definitions.name_of(group, version, kind)
-
-    def _required(self, api_version: str, kind: str) -> str:
-        name = self._name(api_version, kind)
+        name = self._definitions.name_of(group, version, kind)
+        if kind in ("DeleteOptions", "WatchEvent"):
+            name = META + kind
+        if name:
+            return self._served, name
+        name = others.kinds().get(("v1" if kind in OPTIONS else api_version, kind), "")
         if not name:
+            return None
+        if self._others is None:
+            self._others = Messages(self._definitions.with_types(others.types()), self._raw)
+        return self._others, name
+
+    def _required(self, api_version: str, kind: str) -> tuple[Messages, str]:
+        found = self._find(api_version, kind)
+        if found is None:
             raise UnknownKind(f'no kind "{kind}" is registered for version "{api_version}"')
-        return name
+        return found
 
     def _raw(self, data: bytes, start: int, stop: int) -> Any:
         """An object inside a message: JSON or, from typed clients, another envelope."""

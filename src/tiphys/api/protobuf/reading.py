@@ -22,7 +22,10 @@ Fill = Callable[[bytes, int, int, Object], None]
 Read = Callable[[bytes, int, int, Object], int]
 Convert = Callable[[bytes, int, int], Any]
 
-JSON_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
+JSON_SCHEMA = EXTENSIONS + "JSONSchemaProps"
+_UNSEEN = (JSON_SCHEMA, EXTENSIONS + "ExternalDocumentation", EXTENSIONS + "ValidationRule")
+"""Types inside JSONSchemaPropsOrBool and its like, which decoding takes for any JSON: what is empty goes here."""
 _INTEGERS: dict[str, Callable[[int], Any]] = {
     "int32": lambda value: signed(value, 32),
     "int64": lambda value: signed(value, 64),
@@ -53,7 +56,10 @@ class Reader:
         found = self._built.get(name)
         if found is None:
             fields = self._definitions.type(name).fields.values()
-            found = self._built[name] = self._message([(_path(field), field) for field in fields if field.number])
+            found = self._message([(_path(field), field) for field in fields if field.number])
+            if name in _UNSEEN:
+                found = _pruned(found, [field.name for field in fields if not field.pointer and not field.always])
+            self._built[name] = found
         return found
 
     def _message(self, fields: Iterable[tuple[tuple[int, ...], Field]]) -> Fill:
@@ -211,6 +217,18 @@ def _fill(reads: dict[int, Read], names: dict[int, str]) -> Fill:
             raise Malformed("unexpected EOF")
 
     return fill
+
+
+def _pruned(fill: Fill, names: list[str]) -> Fill:
+    """`fill`, and then the fields `names` are left out where they are empty."""
+
+    def pruned(data: bytes, position: int, end: int, out: Object) -> None:
+        fill(data, position, end, out)
+        for name in names:
+            if name in out and not out[name]:
+                del out[name]
+
+    return pruned
 
 
 def _embedded(fill: Fill) -> Read:
