@@ -83,6 +83,10 @@ class ObjectCache:
         """Objects for which the indexer of that name gave `value`."""
         return [*self._indexes[index].get(value, {}).values()]
 
+    def count(self, index: str, value: str) -> int:
+        """How many there are of those that `by_index` returns."""
+        return len(self._indexes[index].get(value, ()))
+
     def add_index(self, name: str, indexer: Indexer) -> None:
         """Index present and future objects; adding an index of the same name again changes nothing."""
         if name in self._indexers:

@@ -19,6 +19,10 @@ from tiphys.client.reconcile import Result, run_workers
 from tiphys.client.types import Client, Object, Resource
 from tiphys.client.workqueue import WorkQueue
 
+_FEW = 20
+_EACH = 0.0005
+_LONGEST = 0.5
+
 Connect = Callable[[User], Client]
 
 
@@ -73,6 +77,13 @@ class Controller:
         obj = new or old
         if obj is not None:
             self.queue.add(key_of(obj))
+
+    def enqueue_owner(self, key: str, size: int) -> None:
+        """Reconcile `key` because one of its `size` dependents changed.
+
+        Looking at all of them for each one's change is quadratic: the more there are, the more changes are
+        gathered before the next look, up to half a second's. The few of a small owner are never kept waiting."""
+        self.queue.add_after(key, 0.0 if size < _FEW else min(_LONGEST, size * _EACH))
 
     async def reconcile(self, key: str) -> Result | None:
         """Compare desired with actual for one key; see `client.reconcile`."""

@@ -380,7 +380,8 @@ class DaemonSetController(Controller):
         for pod in (old, new):
             owner = controller_of(pod) if pod is not None else None
             if owner is not None and pod is not None and owner["kind"] == "DaemonSet":
-                self.queue.add(f"{namespace(pod)}/{owner['name']}")
+                size = self._pods.count("owner", owner["uid"])
+                self.enqueue_owner(f"{namespace(pod)}/{owner['name']}", size)
         if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
             for daemon_set in self._sets.list(namespace(new)):
                 if selectors.from_object(spec(daemon_set).get("selector")).matches(labels(new)):

@@ -127,8 +127,9 @@ class JobController(Controller):
             self._stripped.discard(uid(new or old or {"metadata": {}}))
         for pod in (old, new):
             key = _owner_key(pod)
-            if key:
-                self.queue.add(key)
+            owner = controller_of(pod) if pod is not None else None
+            if key and owner is not None:
+                self.enqueue_owner(key, self._pods.count("owner", owner["uid"]))
                 if pod is new and pod is not None and tracked(pod) and self._jobs.synced:
                     self._check_orphan(key, pod)
         if new is not None and controller_of(new) is None:

@@ -6,7 +6,7 @@ show in the cache, carries decisions out and writes the status.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,18 +153,19 @@ class ReplicaSetController(Controller):
             return await self._control.delete(key, replica_set, decision.delete)
         return None
 
-    def _related(self, replica_set: Object) -> list[Object]:
+    def _related(self, replica_set: Object) -> Iterator[Object]:
         """Pods of all ReplicaSets of the same Deployment."""
         owner = controller_of(replica_set)
         siblings = self._sets.by_index("owner", owner["uid"]) if owner else [replica_set]
-        return [pod for sibling in siblings for pod in self._pods.by_index("owner", uid(sibling))]
+        return (pod for sibling in siblings for pod in self._pods.by_index("owner", uid(sibling)))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         before = controller_of(old) if old is not None else None
         after = controller_of(new) if new is not None else None
         for reference, pod in ((before, old), (after, new)):
             if reference is not None and pod is not None and reference["kind"] == "ReplicaSet":
-                self.queue.add(f"{namespace(pod)}/{reference['name']}")
+                size = self._pods.count("owner", reference["uid"])
+                self.enqueue_owner(f"{namespace(pod)}/{reference['name']}", size)
         if new is not None and after is None and not deleting(new):
             self._orphan_changed(old, new)
 
