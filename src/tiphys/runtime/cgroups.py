@@ -11,7 +11,7 @@ import os
 import select
 import signal
 
-from tiphys.runtime import processes
+from tiphys.runtime import devices, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def prepare(plan: dict[str, Any]) -> None:
     create(Layout(plan["v1"], plan["v2"]), plan["path"], plan["extra"])
     for file, values in plan["writes"]:
         processes.write(file, *values)
+    if plan["v2"] and plan["devices"] is not None:
+        devices.restrict(plan["directories"][0], plan["devices"])
 
 
 def create(layout: Layout, path: str, extra: Iterable[str] = ()) -> None:

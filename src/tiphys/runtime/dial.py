@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 from tiphys.runtime.netns import socket_in
@@ -40,19 +41,23 @@ class SocketDuplex:
 
 async def connect_in(namespace: str, port: int) -> SocketDuplex:
     """Connect to localhost:`port` inside the namespace, by IPv4 and else by IPv6. Raises RuntimeFailure."""
-    last: OSError | None = None
-    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    reasons: list[str] = []
+    for number, family, address in (("4", socket.AF_INET, "127.0.0.1"), ("6", socket.AF_INET6, "::1")):
         try:
-            connection = await asyncio.to_thread(socket_in, namespace, family)
+            return SocketDuplex(await _connect(namespace, family, address, port))
         except OSError as error:
-            last = last or error
-            continue
-        connection.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(connection, (address, port))
-        except OSError as error:
-            connection.close()
-            last = last or error
-            continue
-        return SocketDuplex(connection)
-    raise RuntimeFailure(f"failed to connect to localhost:{port} inside namespace: {last}") from last
+            shown = f"[{address}]" if number == "6" else address
+            reason = os.strerror(error.errno or 0).lower()
+            reasons.append(f"IPv{number}: dial tcp{number} {shown}:{port}: connect: {reason}")
+    raise RuntimeFailure(f'failed to connect to localhost:{port} inside namespace "{namespace}", {" ".join(reasons)}')
+
+
+async def _connect(namespace: str, family: int, address: str, port: int) -> socket.socket:
+    connection = await asyncio.to_thread(socket_in, namespace, family)
+    connection.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

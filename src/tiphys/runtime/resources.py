@@ -66,19 +66,24 @@ def weight(shares: int) -> int:
 
 
 def plan(layout: cgroups.Layout, path: str, resources: Resources, devices: list[str] | None = None) -> dict[str, Any]:
-    """All that `cgroups.prepare` needs to make the cgroup `path`. `devices` (v1 `devices.allow` lines beyond the
-    default ones, e.g. "c 10:200 rwm") restricts devices; None leaves them alone."""
+    """All that `cgroups.prepare` needs to make the cgroup `path`. `devices` (lines beyond the default ones, e.g.
+    "c 10:200 rwm") restricts devices; None leaves them alone."""
     extra = ["cpuset"] if resources.cpuset_cpus else []
     writes = [(file, [value]) for file, value in _targets(layout, path, resources)]
-    if devices is not None and "devices" in layout.v1 and not layout.v2:
+    rules = None if devices is None else [*DEFAULT_DEVICES, *devices]
+    if rules is not None and "devices" in layout.v1:
         directory = os.path.join(layout.v1["devices"], path)
-        allow = os.path.join(directory, "devices.allow")
         writes.append((os.path.join(directory, "devices.deny"), ["a"]))
-        writes.append((allow, [*DEFAULT_DEVICES, *devices]))
-    directories = layout.directories(path, extra)
+        writes.append((os.path.join(directory, "devices.allow"), rules))
     return {
-        "v1": layout.v1, "v2": layout.v2, "path": path, "extra": extra, "directories": directories, "writes": writes
-    }  # fmt: skip
+        "v1": layout.v1,
+        "v2": layout.v2,
+        "path": path,
+        "extra": extra,
+        "directories": layout.directories(path, extra),
+        "writes": writes,
+        "devices": rules,
+    }
 
 
 def apply(layout: cgroups.Layout, path: str, resources: Resources) -> None:

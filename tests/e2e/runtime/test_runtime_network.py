@@ -1,0 +1,175 @@
+"""Node and pod networks of one machine, with real namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import urllib.request
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiphys.runtime import netns
+from tiphys.runtime.linux import LinuxRuntime
+from tiphys.runtime.netlink import Netlink
+from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network, teardown_cluster_network
+from tiphys.runtime.types import RuntimeFailure, SandboxSpec
+
+pytestmark = pytest.mark.e2e
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+def host_devices() -> set[str]:
+    with Netlink() as link:
+        return set(link.links())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[ClusterNetwork]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    number = random.randrange(200, 250)
+    network = ClusterNetwork(f"tt{number}", f"10.{number}.0.0/24", f"10.{number}.128.0/17", tmp_path / "net")
+    before = host_devices(), FORWARDING.read_text()
+    assert setup_cluster_network(network) == []
+    yield network
+    assert teardown_cluster_network(network) == []
+    assert teardown_cluster_network(network) == []
+    devices = {name for name in host_devices() if name.startswith(network.bridge)}
+    assert devices == set()
+    # Others may hold forwarding meanwhile; alone, it is as before.
+    assert FORWARDING.read_text() == before[1] or len(before[0]) != len(host_devices())
+
+
+@pytest.fixture
+def nodes(cluster: ClusterNetwork) -> Iterator[list[NodeNetwork]]:
+    pods = list(IPv4Network(cluster.pods).subnets(new_prefix=24))
+    found = [NodeNetwork(cluster, f"n{i}", str(IPv4Network(cluster.nodes)[i + 2]), str(pods[i])) for i in range(2)]
+    for node in found:
+        node.setup()
+        node.setup()
+    yield found
+    for node in found:
+        assert node.teardown() == []
+        assert node.teardown() == []
+
+
+def runtimes(machine: Any, nodes: list[NodeNetwork]) -> list[LinuxRuntime]:
+    return [
+        LinuxRuntime(machine.root / node.name, machine.images, {"pods": node.pod_network(machine.root / node.name)})
+        for node in nodes
+    ]
+
+
+async def serve(machine: Any, runtime: LinuxRuntime, id: str) -> str:
+    """A sandbox with a web server that tells its name; returns its address."""
+    parent = f"tiphys/{machine.name}/{id}"
+    status = await runtime.create_sandbox(SandboxSpec(id, network="pods", hostname=id, cgroup_parent=parent))
+    command = f"mkdir -p /www; echo {id} > /www/index.html; echo ready; exec httpd -f -h /www"
+    await machine.start(runtime, "sh", "-c", command, id=f"{id}-web", sandbox=id)
+    return status.ips[0]
+
+
+def fetch(address: str) -> str:
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
+                return str(answer.read().decode().strip())
+        except OSError:
+            continue
+    raise AssertionError(f"{address} does not answer")
+
+
+def test_pods_are_reached_from_the_host_and_from_each_other(machine: Any, nodes: list[NodeNetwork]) -> None:
+    async def main() -> None:
+        first, second = runtimes(machine, nodes)
+        async with first, second:
+            names = {"a": first, "b": first, "c": second}
+            addresses = {name: await serve(machine, runtime, name) for name, runtime in names.items()}
+            for name, address in addresses.items():
+                assert await asyncio.to_thread(fetch, address) == name
+                for source, runtime in names.items():
+                    got = await runtime.exec_sync(f"{source}-web", ["wget", "-q", "-O-", f"http://{address}/"], 5)
+                    assert got.stdout.decode().strip() == name, (source, name, got)
+            for name, runtime in names.items():
+                await runtime.remove_sandbox(name)
+
+    asyncio.run(main())
+    _purge(machine, nodes)
+
+
+def _purge(machine: Any, nodes: list[NodeNetwork]) -> None:
+    from tiphys.runtime.cleanup import purge
+
+    for node in nodes:
+        assert purge(machine.root / node.name, node.name) == []
+
+
+def test_dial_and_the_hosts_network(machine: Any, nodes: list[NodeNetwork]) -> None:
+    async def main() -> None:
+        (runtime,) = runtimes(machine, nodes[:1])
+        async with runtime:
+            await serve(machine, runtime, "a")
+            while "ready" not in (machine.root / "a-web.log").read_text():
+                await asyncio.sleep(0.01)  # noqa: TID251 - waits for a real process
+            while True:
+                try:
+                    connection = await runtime.dial("a", 80)
+                    break
+                except RuntimeFailure:
+                    await asyncio.sleep(0.01)  # noqa: TID251 - waits for a real process
+            await connection.write(b"GET / HTTP/1.0\r\n\r\n")
+            await connection.write_eof()
+            assert b"200 OK" in await connection.read()
+            await connection.close()
+            with pytest.raises(RuntimeFailure, match="refused"):
+                await runtime.dial("a", 81)
+            await runtime.create_sandbox(SandboxSpec("host", network="host", cgroup_parent=f"tiphys/{machine.name}/h"))
+            await machine.start(runtime, "sleep", "1000", id="on-host", sandbox="host")
+            shown = await runtime.exec_sync("on-host", ["ip", "addr"], 5)
+            assert nodes[0].address.encode() in shown.stdout
+            for name in ("a", "host"):
+                await runtime.remove_sandbox(name)
+
+    asyncio.run(main())
+    _purge(machine, nodes)
+
+
+def test_a_socket_inside_a_namespace_is_reached_at_the_nodes_address(nodes: list[NodeNetwork]) -> None:
+    listener = netns.socket_in(nodes[0].namespace)
+    listener.bind(("0.0.0.0", 10250))
+    listener.listen()
+    with socket.create_connection((nodes[0].address, 10250), timeout=2), listener.accept()[0]:
+        pass
+    listener.close()
+
+
+def test_packets_to_elsewhere_carry_the_hosts_address(nodes: list[NodeNetwork]) -> None:
+    with Netlink() as link:
+        names = {number: name for name, number in link.links().items()}
+        default = [names[number] for prefix, number in link.routes() if prefix == "default"]
+    if not default:
+        pytest.skip("this machine has no default route")
+    outside = netns.socket_in(nodes[0].namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    outside.connect(("192.0.2.99", 9))
+    assert outside.getsockname()[0] == nodes[0].address
+    outside.close()
+
+
+def test_addresses_are_kept_and_used_again_late(tmp_path: Path) -> None:
+    from tiphys.runtime.ipam import AddressPool
+
+    pool = AddressPool(IPv4Network("10.1.1.0/29"), tmp_path)
+    assert pool.allocate("a") == pool.allocate("a") == "10.1.1.2"
+    assert pool.allocate("b") == "10.1.1.3"
+    pool.release("a")
+    assert AddressPool(IPv4Network("10.1.1.0/29"), tmp_path).allocate("c") == "10.1.1.4"
+    assert [pool.allocate(name) for name in "def"] == ["10.1.1.5", "10.1.1.6", "10.1.1.2"]
+    with pytest.raises(RuntimeFailure, match="no free address"):
+        pool.allocate("g")
