@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.api.decode.body import Parsed, media_type
 from tiphys.api.decode.request import Codec, Decoded, Expected
-from tiphys.base.errors import BadRequest
+from tiphys.base.errors import BadRequest, UnsupportedMediaType
 from tiphys.base.http.types import Request
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -36,7 +36,26 @@ def _protobuf(request: Request, api_version: str, kind: str) -> dict[str, Any]:
     from tiphys.api.protobuf.codec import UnknownKind, builtin
     from tiphys.api.protobuf.wire import Malformed
 
+    if not builtin().knows(api_version, kind):
+        accepted = "application/json, application/yaml"
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+        )
     try:
         return builtin().parse(request.body, api_version, kind)
     except (Malformed, UnknownKind) as error:
-        raise BadRequest(str(error)) from error
+        raise BadRequest(_refusal(request.body, api_version, kind, error)) from error
+
+
+def _refusal(body: bytes, api_version: str, kind: str, error: ValueError) -> str:
+    """Why a body in protobuf cannot be read; what it says it is, or else its first bytes, help to find out."""
+    from tiphys.api.protobuf.envelope import unpack
+    from tiphys.api.protobuf.wire import Malformed
+
+    try:
+        found = unpack(body)
+    except Malformed:
+        summary = body[:30].hex() + (" ..." if len(body) > 30 else "") if body else "<empty>"
+        return f"the object provided is unrecognized (must be of type {kind}): {error} ({summary})"
+    version = (found.api_version or api_version).rpartition("/")[2]
+    return f'{found.kind or kind} in version "{version}" cannot be handled as a {kind}: {error}'

@@ -96,7 +96,8 @@ class Protobuf:
     def _required(self, api_version: str, kind: str) -> tuple[Messages, str]:
         found = self._find(api_version, kind)
         if found is None:
-            raise UnknownKind(f'no kind "{kind}" is registered for version "{api_version}"')
+            scheme = "pkg/api/legacyscheme/scheme.go:30"
+            raise UnknownKind(f'no kind "{kind}" is registered for version "{api_version}" in scheme "{scheme}"')
         return found
 
     def _raw(self, data: bytes, start: int, stop: int) -> Any:

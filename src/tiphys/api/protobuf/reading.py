@@ -269,7 +269,11 @@ def _delimited(name: str, convert: Convert) -> Read:
 
 def _varint(name: str, change: Callable[[int], Any]) -> Read:
     def read(data: bytes, position: int, end: int, out: Object) -> int:
-        value, position = varint(data, position, end)
+        value = data[position]
+        if value < 128:
+            position += 1
+        else:
+            value, position = varint(data, position, end)
         out[name] = change(value)
         return position
 

@@ -33,7 +33,10 @@ def varint(data: bytes, position: int, end: int) -> tuple[int, int]:
 
 def span(data: bytes, position: int, end: int) -> tuple[int, int]:
     """Start and end of a length-delimited value whose length is at `position`. Raises Malformed."""
-    length, position = varint(data, position, end)
+    if position < end and data[position] < 128:
+        length, position = data[position], position + 1
+    else:
+        length, position = varint(data, position, end)
     if length >= 2**63:
         raise Malformed("proto: negative length found during unmarshaling")
     stop = position + length
