@@ -164,6 +164,12 @@ def test_unknown_fields_are_skipped_groups_too() -> None:
     assert decode(body("v1", "ConfigMap", raw))["metadata"]["name"] == "a"
 
 
+def test_a_map_entry_without_a_value_holds_the_empty_one() -> None:
+    obj = decode(body("v1", "ConfigMap", "12 03 0a 01 61  1a 03 0a 01 62"))
+    assert (obj["data"], obj["binaryData"]) == ({"a": ""}, {"b": ""})
+    assert bytes.fromhex("1a 03 0a 01 62") in encode(config_map(binaryData={"b": None}))
+
+
 def test_the_zero_time_is_an_empty_message() -> None:
     raw = builtin().message("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", {"creationTimestamp": None})
     assert raw.endswith(b"\x42\x00")

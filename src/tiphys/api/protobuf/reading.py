@@ -151,6 +151,7 @@ class Reader:
         value = value or ((BYTES, _delimited("value", self.converter(values))),)
         reads = {1 << 3 | BYTES: _string("key"), **{2 << 3 | kind: read for kind, read in value}}
         fill = _fill(reads, {1: "key", 2: "value"})
+        missing: Any = {"bytes": "", "array": []}.get(values.kind)
 
         def read(data: bytes, position: int, end: int, out: Object) -> int:
             start, stop = span(data, position, end)
@@ -159,7 +160,7 @@ class Reader:
             found = out.get(name)
             if found is None:
                 found = out[name] = {}
-            found[entry.get("key", "")] = entry.get("value")
+            found[entry.get("key", "")] = entry.get("value", missing)
             return stop
 
         return read

@@ -111,6 +111,8 @@ class Writer:
     def _entry(self, values: Shape) -> Encode:
         kind, encode = self._value(values)
         start = tag(2, kind)
+        if values.kind == "bytes":
+            return lambda value: b"" if value is None else start + encode(value)
         return lambda value: start + encode(value)
 
     def _union(self, union: str) -> Encode:
