@@ -17,9 +17,7 @@ from tiphys.apiserver.storage import Author
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.http.types import Request
 from tiphys.base.identity import User
-
-CAUSE = "x-tiphys-cause"
-"""The header in which trusted local components name the write that made them write."""
+from tiphys.client.cause import HEADER
 
 Key = tuple[str, str, str]
 """(group, version, plural)"""
@@ -69,7 +67,7 @@ class Call:
 
     @property
     def author(self) -> Author:
-        cause = self.request.headers.get(CAUSE, "") if self.request.local else ""
+        cause = self.request.headers.get(HEADER, "") if self.request.local else ""
         return Author(self.user.name, cause)
 
     def context(self, subresource: str = "") -> Context:

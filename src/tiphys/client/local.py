@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from tiphys.base.errors import ApiError
 from tiphys.base.http.types import Handler, Request, Response
 from tiphys.base.identity import User
+from tiphys.client import cause
 from tiphys.client.calls import Call, CallingClient
 from tiphys.client.streams import closing
 
@@ -44,6 +45,8 @@ class LocalClient(CallingClient):
         headers = {"user-agent": self._agent, "accept": "application/json"}
         if call.body is not None:
             headers["content-type"] = call.content_type
+        if reason := cause.current():
+            headers[cause.HEADER] = reason
         return Request(
             method=call.method,
             path=call.path,

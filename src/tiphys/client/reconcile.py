@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tiphys.base.errors import AlreadyExists, ApiError, Conflict, NotFound, Permanent, Retry, TooManyRequests
+from tiphys.client.cause import because
 from tiphys.client.workqueue import Closed, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ async def _work(name: str, queue: WorkQueue[K], reconcile: Reconcile[K]) -> None
 async def reconcile_once(name: str, queue: WorkQueue[K], reconcile: Reconcile[K], key: K) -> None:
     """One pass over `key`, with what follows from its outcome; never raises an Exception."""
     try:
-        result = await reconcile(key)
+        with because(f"{name} {key}"):
+            result = await reconcile(key)
     except (Conflict, AlreadyExists, NotFound) as error:
         log.debug("%s: %s: the cache is behind, again: %s", name, key, error)
         queue.add_rate_limited(key)

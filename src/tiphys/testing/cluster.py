@@ -60,9 +60,9 @@ class Cluster:
         self.nodes: FakeNodes
 
     async def __aenter__(self) -> Self:
-        store = MemoryStore()
-        self._stack.push_async_callback(store.close)
-        self.server = await self._stack.enter_async_context(ApiServer(self._config, store, self.clock))
+        self.store = MemoryStore()
+        self._stack.push_async_callback(self.store.close)
+        self.server = await self._stack.enter_async_context(ApiServer(self._config, self.store, self.clock))
         self.client = self.connect(ADMIN)
         self.nodes = FakeNodes(self.client, self.clock)
         await self._stack.enter_async_context(_background(self.nodes.run))
