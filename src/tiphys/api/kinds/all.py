@@ -26,6 +26,12 @@ _CORE = (
     "serviceaccount.ServiceAccount",
 )
 _OTHERS = (
+    "admissionregistration.bindings.MutatingAdmissionPolicyBinding",
+    "admissionregistration.bindings.ValidatingAdmissionPolicyBinding",
+    "admissionregistration.policies.MutatingAdmissionPolicy",
+    "admissionregistration.policies.ValidatingAdmissionPolicy",
+    "admissionregistration.webhooks.MutatingWebhookConfiguration",
+    "admissionregistration.webhooks.ValidatingWebhookConfiguration",
     "apps.controllerrevision.ControllerRevision",
     "apps.daemonset.DaemonSet",
     "apps.deployment.Deployment",
@@ -37,6 +43,8 @@ _OTHERS = (
     "coordination.lease.Lease",
     "core.event.NewEvent",
     "discovery.endpointslice.EndpointSlice",
+    "flowcontrol.flowschema.FlowSchema",
+    "flowcontrol.prioritylevelconfiguration.PriorityLevelConfiguration",
     "networking.addresses.IPAddress",
     "networking.addresses.ServiceCIDR",
     "networking.ingress.Ingress",
