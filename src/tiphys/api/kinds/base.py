@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from tiphys.base.identity import User
+
 Object = Mapping[str, Any]
 MutableObject = dict[str, Any]
 
@@ -144,6 +146,8 @@ class Context:
     namespace: str = ""
     subresource: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    identity: User | None = None
+    """Who asks, with groups; kinds that record it fall back to `user`."""
 
 
 @dataclass(frozen=True, slots=True)
