@@ -103,12 +103,12 @@ class Channel:
             except OSError as error:
                 raise RuntimeFailure(f"the container's shim does not answer: {error}") from error
 
-    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, request: dict[str, Any], kind: int = protocol.MESSAGE) -> dict[str, Any]:
         """Send a request and wait for its answer. Raises RuntimeFailure when the other end goes first."""
-        await self.send(protocol.message(request))
+        await self.send(protocol.frame(kind, json.dumps(request).encode()))
         frame = await self.receive()
         if frame is None:
-            raise RuntimeFailure(f"the runtime's helper gave up on {request['op']!r}: see helper.log")
+            raise RuntimeFailure("the runtime's helper gave up: see helper.log")
         answer: dict[str, Any] = json.loads(frame[1])
         return answer
 

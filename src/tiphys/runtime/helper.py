@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET = "helper.sock"
+SANDBOX = bytes([protocol.SANDBOX])
 
 
 def main(directory: str, ready: int) -> None:
@@ -75,7 +76,10 @@ def _only_one(directory: str) -> bool:
 def _serve(connection: socket.socket) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        _dispatch(connection, protocol.receive(connection))
+        if connection.recv(protocol.HEADER.size, socket.MSG_PEEK | socket.MSG_WAITALL)[4:] == SANDBOX:
+            pause.run(connection)
+        else:
+            _dispatch(connection, protocol.receive(connection))
     except EOFError:
         return 0
     except BaseException:  # noqa: BLE001 - the process's outermost boundary: say what happened and end
@@ -90,8 +94,6 @@ def _dispatch(connection: socket.socket, request: dict[str, Any]) -> None:
         shim.run(connection, request)
     elif operation == "exec":
         execute.run(connection, request)
-    elif operation == "sandbox":
-        pause.run(connection, request)
     elif operation == "stop":
         os.kill(os.getppid(), signal.SIGTERM)
         protocol.send(connection, {})

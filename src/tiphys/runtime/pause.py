@@ -1,7 +1,11 @@
 """The pause process: holds a sandbox's namespaces and, where the pid namespace is shared, reaps its orphans.
 
-Runs in a process forked by the helper. Request: `namespaces` to make or join, `hostname`, `sysctls`, `cgroup` to
-make and join, `shm` (a directory to mount the shared /dev/shm on). Answer: `pid` and `start_time`, or `error`.
+Forked by the helper. Request: `network` (a namespace to join, or "" for a new one), `host_ipc`, `share_pid`,
+`hostname`, `sysctls`, `cgroup` to make and join, `shm` (a directory to mount the shared /dev/shm on). Answer: `pid`
+and `start_time`, or `error`.
+
+What a fork of the helper touches becomes its own memory. So the pause process touches next to nothing: a child reads
+the request, makes everything and answers; the pause process joins the child's namespaces, the child ends.
 """
 
 from __future__ import annotations
@@ -16,29 +20,71 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OOM_SCORE = -998
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+JOINED = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
 
-def run(connection: socket.socket, request: dict[str, Any]) -> None:
-    """Set up the sandbox, answer, and wait for the end."""
+def run(connection: socket.socket) -> None:
+    """Have the sandbox set up, join it, and wait for the end."""
+    here, there = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        here.close()
+        _make(connection, there)
+        return
+    there.close()
+    connection.close()
+    _, descriptors, _, _ = socket.recv_fds(here, 1, protocol.MAX_DESCRIPTORS)
+    if descriptors:
+        for descriptor in descriptors:
+            os.write(descriptor, b"0")
+            os.close(descriptor)
+        handle = os.pidfd_open(child)
+        syscalls.setns(handle, JOINED)
+        os.close(handle)
+    here.close()
+    os.waitpid(child, 0)
+    if descriptors:
+        _hold()
+
+
+def _make(connection: socket.socket, parent: socket.socket) -> None:
+    """In the child: set up the sandbox, hand its namespaces to the parent, answer."""
+    request = protocol.receive(connection)
+    pid = os.getppid()
     try:
         os.setsid()
-        _enter(request)
-        pid = os.fork() if request["share_pid"] else 0
+        files = _enter(request)
+        if request["share_pid"]:
+            pid = _first_process(files)
+        else:
+            processes.set_oom_score(str(pid), OOM_SCORE)
+            socket.send_fds(parent, [b"1"], files)
+            parent.recv(1)  # closed when it has joined
     except OSError as error:
         protocol.send(connection, {"error": processes.describe(error)})
-        return
-    if pid == 0:
-        _hold(connection, announce=not request["share_pid"])
         return
     protocol.send(connection, {"pid": pid, "start_time": processes.start_time(pid)})
 
 
-def _enter(request: dict[str, Any]) -> None:
+def _first_process(files: list[int]) -> int:
+    """Only a child can be the first process of a new pid namespace: it is the pause process then."""
+    pid = os.fork()
+    if pid:
+        return pid
+    for descriptor in files:
+        os.write(descriptor, b"0")
+    os.closerange(3, 64)
+    _hold()
+    os._exit(0)
+
+
+def _enter(request: dict[str, Any]) -> list[int]:
+    """Make the cgroup and the namespaces; returns the files by which the pause process joins the cgroup."""
     cgroups.prepare(request["cgroup"])
-    for directory in request["cgroup"]["directories"]:
-        processes.join_cgroup(directory)
-    processes.set_oom_score("self", -998)
+    names = [processes.membership(directory) for directory in request["cgroup"]["directories"]]
+    files = [os.open(name, os.O_WRONLY | os.O_CLOEXEC) for name in names]
     flags = syscalls.CLONE_NEWUTS
     network = request["network"]
     if network:
@@ -58,6 +104,7 @@ def _enter(request: dict[str, Any]) -> None:
         socket.sethostname(request["hostname"])
     for name, value in request["sysctls"].items():
         _write_sysctl(name, value)
+    return files
 
 
 def _write_sysctl(name: str, value: str) -> None:
@@ -68,13 +115,9 @@ def _write_sysctl(name: str, value: str) -> None:
         raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from error
 
 
-def _hold(connection: socket.socket, *, announce: bool) -> None:
+def _hold() -> None:
     syscalls.set_name("pause")
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    pid = os.getpid()
-    if announce:
-        protocol.send(connection, {"pid": pid, "start_time": processes.start_time(pid)})
-    connection.close()
     while signal.sigwait(SIGNALS) == signal.SIGCHLD:
         _reap()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MESSAGE, STDOUT, STDERR, STDIN, STDIN_END = 0, 1, 2, 3, 4
+SANDBOX = 5
+"""A request for a sandbox: told by its kind, so that the pause process need not read it (see pause.py)."""
 HEADER = struct.Struct("!IB")
 MAX_FRAME = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 8

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
-from tiphys.runtime import cgroups, processes, resources, spec, syscalls
+from tiphys.runtime import cgroups, processes, protocol, resources, spec, syscalls
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.netns import loopback_up
@@ -89,27 +89,27 @@ class Sandboxes:
         spec.save(directory / "state.json", record.state)
 
     async def _start_pause(self, record: SandboxRecord) -> dict[str, Any]:
-        wanted = record.spec
-        host = wanted.network == "host"
         channel = Channel(await self._launcher.connect())
         try:
-            answer = await channel.ask(
-                {
-                    "op": "sandbox",
-                    "network": self._host_namespace() if host else "",
-                    "host_ipc": wanted.host_ipc,
-                    "share_pid": wanted.share_pid and not wanted.host_pid,
-                    "hostname": wanted.hostname,
-                    "sysctls": dict(wanted.sysctls) if host else {**UNPRIVILEGED, **wanted.sysctls},
-                    "cgroup": resources.plan(self._layout, self.pause_cgroup(wanted), wanted.cgroup_resources),
-                    "shm": "" if wanted.host_ipc else str(record.directory / "shm"),
-                }
-            )
+            answer = await channel.ask(self._request(record), protocol.SANDBOX)
         finally:
             channel.close()
         if "error" in answer:
-            raise RuntimeFailure(f"failed to create sandbox {wanted.id}: {answer['error']}")
+            raise RuntimeFailure(f"failed to create sandbox {record.spec.id}: {answer['error']}")
         return answer
+
+    def _request(self, record: SandboxRecord) -> dict[str, Any]:
+        wanted = record.spec
+        host = wanted.network == "host"
+        return {
+            "network": self._host_namespace() if host else "",
+            "host_ipc": wanted.host_ipc,
+            "share_pid": wanted.share_pid and not wanted.host_pid,
+            "hostname": wanted.hostname,
+            "sysctls": dict(wanted.sysctls) if host else {**UNPRIVILEGED, **wanted.sysctls},
+            "cgroup": resources.plan(self._layout, self.pause_cgroup(wanted), wanted.cgroup_resources),
+            "shm": "" if wanted.host_ipc else str(record.directory / "shm"),
+        }
 
     def _host_namespace(self) -> str:
         for network in self._networks.values():

@@ -88,8 +88,18 @@ def _only_one(directory: str) -> bool:
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        if not _has_ended(directory):
+            return False
+        fcntl.lockf(handle, fcntl.LOCK_EX)  # the shim of the run before, on its way out
     return True
+
+
+def _has_ended(directory: str) -> bool:
+    try:
+        with open(os.path.join(directory, STATE), "rb") as file:
+            return bool(json.loads(file.read())["state"] == "exited")
+    except FileNotFoundError:
+        return False
 
 
 class LaunchFailure(Exception):
