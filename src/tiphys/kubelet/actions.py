@@ -219,9 +219,7 @@ class Actions(Hands):
         pod = worker.state.pod
         while True:
             try:
-                await self._tools.client.delete(
-                    PODS, name_of(pod), namespace_of(pod), grace_seconds=0, uid=worker.uid
-                )
+                await self._tools.client.delete(PODS, name_of(pod), namespace_of(pod), grace_seconds=0, uid=worker.uid)
             except (NotFound, Conflict):
                 return
             except (ApiError, OSError) as error:

@@ -163,9 +163,7 @@ def exit_reason(record: Record) -> str:
     return "Completed" if record.exit_code == 0 else "Error"
 
 
-def _apply_waiting(
-    facts: Facts, container: Object, records: list[Record], status: dict[str, Any], kind: str
-) -> None:
+def _apply_waiting(facts: Facts, container: Object, records: list[Record], status: dict[str, Any], kind: str) -> None:
     """A container that is to be started again is waiting, and its end becomes its last state."""
     why = facts.waiting.get(container["name"])
     latest = records[0] if records else None

@@ -216,13 +216,7 @@ def start_container(state: PodState, name: str, image: str) -> None:
     else:
         attempt = latest.attempt if latest.state is State.CREATED else latest.attempt + 1
     previous = next((record for record in records if record.exited), None)
-    container = find_container(state.pod, name) or {}
-    target = state.view().records.get(container.get("targetContainerName", "")) or []
-    state.emit(
-        do.StartContainer(
-            name, attempt, image, next_backoff(previous), target[0].id if target and target[0].running else ""
-        )
-    )
+    state.emit(do.StartContainer(name, attempt, image, next_backoff(previous)))
 
 
 def _known_restarts(state: PodState, name: str) -> int:

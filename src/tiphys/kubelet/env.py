@@ -24,9 +24,7 @@ class Sources(Protocol):
     def secret(self, namespace: str, name: str) -> Object | None: ...
 
 
-def make_env(
-    facts: PodFacts, container: Object, sources: Sources, services: Mapping[str, str]
-) -> dict[str, str]:
+def make_env(facts: PodFacts, container: Object, sources: Sources, services: Mapping[str, str]) -> dict[str, str]:
     """All variables but the image's own, in the order of their declaration; `services` are the service links."""
     env: dict[str, str] = {}
     for source in container.get("envFrom") or ():

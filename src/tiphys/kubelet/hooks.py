@@ -48,5 +48,5 @@ class Hooks:
             raise HookFailed(f"Exec lifecycle hook ([{shown}]) {where} - error: {error}") from error
         if done.exit_code != 0:
             text = (done.stdout + done.stderr).decode(errors="replace")
-            why = f'command \'{shown}\' exited with {done.exit_code}: {text}, message: "{text}"'
+            why = f"command '{shown}' exited with {done.exit_code}: {text}, message: \"{text}\""
             raise HookFailed(f"Exec lifecycle hook ([{shown}]) {where} - error: {why}")

@@ -45,8 +45,6 @@ class StartContainer:
     attempt: int
     image: str
     backoff: float
-    target: str = ""
-    """Ephemeral containers: the ID of the container whose processes they see."""
 
 
 @dataclass(frozen=True, slots=True)

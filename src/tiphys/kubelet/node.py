@@ -6,7 +6,6 @@ The lease (kube-node-lease) is the heartbeat; the status is written when it diff
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +44,6 @@ class NodeAgent:
         self._backoff = Backoff(base=0.2, limit=7.0, jitter=0.1, seed=config.node_name)
         self._lease: Object | None = None
         self._reported_at = 0.0
-        self._look = asyncio.Event()
         self.machine = read_machine(config.root_dir)
         self.port = config.port
         self.node: Object = new_node(config, self.machine, {})
@@ -54,10 +52,6 @@ class NodeAgent:
     @property
     def allocatable(self) -> Mapping[str, str]:
         return (self.node.get("status") or {}).get("allocatable") or {}
-
-    def changed(self) -> None:
-        """Something that the status shows has changed: images, for instance."""
-        self._look.set()
 
     async def register(self) -> None:
         """Make the node known; tries until it is. Without register_node it waits for somebody else to make it."""
@@ -97,11 +91,6 @@ class NodeAgent:
 
     async def run(self) -> None:
         """Heartbeats until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._renew_forever(), name="node lease")
-            group.create_task(self._report_changes(), name="node status")
-
-    async def _renew_forever(self) -> None:
         failures = 0
         while True:
             try:
@@ -144,16 +133,6 @@ class NodeAgent:
             meta["ownerReferences"] = [owner]
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": dict(spec)}
 
-    async def _report_changes(self) -> None:
-        while True:
-            await self._look.wait()
-            self._look.clear()
-            await self._clock.sleep(1.0)  # what changes together is reported together
-            try:
-                await self.report()
-            except (ApiError, OSError) as error:
-                log.warning("status of node %s was not written: %s", self._config.node_name, error)
-
     async def report(self, force: bool = False) -> None:
         """Write the status if it changed or is due. Raises ApiError, OSError."""
         old = self.node.get("status") or {}
@@ -166,9 +145,7 @@ class NodeAgent:
         theirs["conditions"] = _same_kinds(theirs.get("conditions"), status["conditions"])
         patch = status_patch(theirs, status)
         if patch:
-            self.node = await self._client.patch(
-                NODES, self._config.node_name, {"status": patch}, subresource="status"
-            )
+            self.node = await self._client.patch(NODES, self._config.node_name, {"status": patch}, subresource="status")
         self._reported_at = now
         for reason in transitions({} if force else old, status):
             self._event("Normal", reason, f"Node {self._config.node_name} status is now: {reason}")

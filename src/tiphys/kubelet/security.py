@@ -98,4 +98,6 @@ def ignored_settings(pod: Object, container: Object) -> list[str]:
     found = [name for name in ("seLinuxOptions",) if effective(pod, container).get(name)]
     if pod["spec"].get("hostUsers") is False:
         found.append("hostUsers")
+    if container.get("targetContainerName"):
+        found.append("targetContainerName")
     return found

@@ -108,9 +108,7 @@ def command_line(
     return tuple(words)
 
 
-def merged_env(
-    image: Sequence[tuple[str, str]], own: Mapping[str, str], hostname: str
-) -> tuple[tuple[str, str], ...]:
+def merged_env(image: Sequence[tuple[str, str]], own: Mapping[str, str], hostname: str) -> tuple[tuple[str, str], ...]:
     """The image's variables, overlaid with the container's; HOSTNAME and PATH have a default."""
     env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME": hostname}
     return tuple((env | dict(image) | dict(own)).items())

@@ -15,13 +15,16 @@ def test_a_pod_runs_at_once_and_says_so(node: Any, pod: Any) -> None:
             took = await node.until(node.is_phase("Running"))
             assert took <= 0.02
             status = node.status(container="main")
-            assert status["ready"] and status["started"] and status["restartCount"] == 0
+            assert status["ready"]
+            assert status["started"]
+            assert status["restartCount"] == 0
             assert status["containerID"].startswith("tiphys://")
             conditions = {one["type"]: one["status"] for one in node.status()["conditions"]}
             assert conditions == dict.fromkeys(
                 ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True"
             )
-            assert node.status()["podIP"] == "10.1.0.2" and node.status()["hostIP"] == "10.0.0.1"
+            assert node.status()["podIP"] == "10.1.0.2"
+            assert node.status()["hostIP"] == "10.0.0.1"
             await node.until(lambda: len(node.events()) == 3)
             assert node.events() == [
                 'Container image "busybox" already present on machine and can be accessed by the pod',
@@ -40,7 +43,8 @@ def test_a_job_like_pod_completes(node: Any, pod: Any) -> None:
             node.runtime.exit("main", 0)
             await node.until(node.is_phase("Succeeded"))
             ended = node.status(container="main")["state"]["terminated"]
-            assert ended["reason"] == "Completed" and ended["exitCode"] == 0
+            assert ended["reason"] == "Completed"
+            assert ended["exitCode"] == 0
             await node.until(lambda: not node.runtime.boxes)
             ready = next(one for one in node.status()["conditions"] if one["type"] == "Ready")
             assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
@@ -108,7 +112,8 @@ def test_init_containers_run_in_order_before_the_others(node: Any, pod: Any) -> 
             await node.clock.sleep(5)
             assert "start two" not in node.runtime.log
             waiting = node.status(container="main")["state"]["waiting"]
-            assert waiting["reason"] == "PodInitializing" and node.status()["phase"] == "Pending"
+            assert waiting["reason"] == "PodInitializing"
+            assert node.status()["phase"] == "Pending"
             node.runtime.exit("one", 0)
             await node.until(lambda: "start two" in node.runtime.log)
             node.runtime.exit("two", 0)
@@ -196,7 +201,8 @@ def test_deletion_runs_the_hook_within_its_grace_and_removes_the_object(node: An
             assert "stop main 6" in node.runtime.log
             assert node.events("Killing") == ["Stopping container main"]
             await node.until(lambda: not node.kubelet.workers)
-            assert not node.runtime.boxes and not node.runtime.runs
+            assert not node.runtime.boxes
+            assert not node.runtime.runs
             assert list(node.config.pods_dir.iterdir()) == []
             assert list(node.config.log_dir.iterdir()) == []
 

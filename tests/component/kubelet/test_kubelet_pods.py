@@ -29,7 +29,10 @@ def test_a_failing_pull_backs_off(node: Any, pod: Any) -> None:
         images.broken["nope"] = "not found"
         async with node.running():
             await node.create(pod(containers=[{"image": "nope"}]))
-            waiting = lambda: node.status(container="main")["state"]["waiting"]["reason"]  # noqa: E731
+
+            def waiting() -> Any:
+                return node.status(container="main")["state"]["waiting"]["reason"]
+
             await node.until(lambda: waiting() == "ErrImagePull")
             await node.until(lambda: waiting() == "ImagePullBackOff")
             message = node.status(container="main")["state"]["waiting"]["message"]
@@ -53,9 +56,7 @@ def test_an_image_that_must_not_be_pulled_is_said_to_be_missing(node: Any, pod: 
         async with node.running():
             await node.create(pod(containers=[{"imagePullPolicy": "Never"}]))
             await node.until(lambda: "waiting" in node.status(container="main")["state"])
-            await node.until(
-                lambda: node.status(container="main")["state"]["waiting"]["reason"] == "ErrImageNeverPull"
-            )
+            await node.until(lambda: node.status(container="main")["state"]["waiting"]["reason"] == "ErrImageNeverPull")
 
     node.clock.run(scenario())
 
@@ -81,7 +82,8 @@ def test_a_container_that_cannot_be_run_says_why(node: Any, pod: Any) -> None:
             await node.create(pod())
             await node.until(lambda: node.status(container="main")["restartCount"] >= 1)
             ended = node.status(container="main")["lastState"]["terminated"]
-            assert ended["reason"] == "StartError" and ended["exitCode"] == 128
+            assert ended["reason"] == "StartError"
+            assert ended["exitCode"] == 128
             assert 'Error: exec: "nope": executable file not found in $PATH' in node.events("Failed")
 
     node.clock.run(scenario())
@@ -96,7 +98,8 @@ def test_a_config_map_reaches_files_and_environment_and_is_updated(node: Any, po
         async with node.running():
             await node.create(pod(containers=[{"volumeMounts": [mount], "env": env}], volumes=[volume]))
             await node.until(lambda: node.events("FailedMount"))
-            assert node.events("FailedMount") == ['MountVolume.SetUp failed for volume "conf" : configmap "conf" not found']
+            why = 'MountVolume.SetUp failed for volume "conf" : configmap "conf" not found'
+            assert node.events("FailedMount") == [why]
             assert node.status()["phase"] == "Pending"
             await node.api.create(CONFIG_MAPS, config, "default")
             assert await node.until(node.is_phase("Running")) < 0.1
@@ -164,7 +167,8 @@ def test_services_are_in_the_environment(node: Any, pod: Any) -> None:
             await node.create(pod(enableServiceLinks=False))
             await node.until(node.is_phase("Running"))
             env = dict(node.runtime.by_name("main").spec.env)
-            assert env["KUBERNETES_SERVICE_HOST"] == "10.96.0.1" and env["KUBERNETES_SERVICE_PORT_HTTPS"] == "443"
+            assert env["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
+            assert env["KUBERNETES_SERVICE_PORT_HTTPS"] == "443"
             assert env["KUBERNETES_PORT_443_TCP"] == "tcp://10.96.0.1:443"
 
     node.clock.run(scenario())

@@ -63,7 +63,8 @@ def test_a_pod_deleted_while_no_kubelet_ran_is_stopped_and_cleaned_up(node: Any,
         async with node.running() as kubelet:
             await node.until(lambda: not kubelet.workers)
             assert "stop main 30" in node.runtime.log
-            assert not node.runtime.boxes and not node.runtime.runs
+            assert not node.runtime.boxes
+            assert not node.runtime.runs
             assert list(node.config.pods_dir.iterdir()) == []
 
     node.clock.run(scenario())

@@ -1,7 +1,9 @@
 """When a container is probed: its startup probe first, then liveness and readiness side by side.
 
 Each probe waits for initialDelaySeconds from the container's start, then asks every periodSeconds. A startup probe
-is over with its first verdict, a liveness probe with its first failure: the container is then restarted.
+is over with its first verdict, a liveness probe with its first failure: the container is then restarted. Programs
+take a moment to start: without a delay a liveness probe waits for its first period, and a failure of the first
+startup probe does not count.
 """
 
 from __future__ import annotations
@@ -62,18 +64,23 @@ class ProbeSchedule:
         known = {"liveness": True, "readiness": self._ready}.get(kind)
         counter = Counter.of(probe, known)
         period = float(probe.get("periodSeconds") or 10)
-        at = max(self._clock.time(), self._wanted.started_at + float(probe.get("initialDelaySeconds") or 0))
+        delay = float(probe.get("initialDelaySeconds") or 0)
+        trial = kind == "startup" and not delay
+        first = max(delay, period) if kind == "liveness" else delay
+        at = max(self._clock.time(), self._wanted.started_at + first)
         while True:
             await self._clock.sleep(max(0.0, at - self._clock.time()))
-            healthy = await self._ask(kind, probe)
+            healthy = await self._ask(kind, probe, trial)
+            healthy = None if trial and healthy is False else healthy
+            trial = False
             if healthy is not None and counter.add(healthy):
                 self._verdict(kind, healthy)
                 if kind == "startup" or (kind == "liveness" and not healthy):
                     return healthy
             at = max(self._clock.time(), at + period)
 
-    async def _ask(self, kind: str, probe: Mapping[str, Any]) -> bool | None:
-        """One result with its event; None when it could not be had."""
+    async def _ask(self, kind: str, probe: Mapping[str, Any], trial: bool) -> bool | None:
+        """One result with its event, unless it is a trial; None when it could not be had."""
         noun = kind.capitalize()
         error: ProbeError | None = None
         for _ in range(_RETRIES):
@@ -84,8 +91,9 @@ class ProbeSchedule:
                 continue
             if result.warning:
                 self._event("ProbeWarning", f"{noun} probe warning: {result.output}")
-            elif not result.healthy:
+            elif not result.healthy and not trial:
                 self._event("Unhealthy", f"{noun} probe failed: {result.output}")
             return result.healthy
-        self._event("Unhealthy", f"{noun} probe errored and resulted in unknown state: {error}")
+        if not trial:
+            self._event("Unhealthy", f"{noun} probe errored and resulted in unknown state: {error}")
         return None

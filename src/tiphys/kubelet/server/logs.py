@@ -16,7 +16,7 @@ from typing import BinaryIO
 from tiphys.base.clock import parse_rfc3339
 from tiphys.base.errors import BadRequest
 from tiphys.base.http.types import Request
-from tiphys.kubelet.server.inotify import DirectoryWatch
+from tiphys.base.inotify import DirectoryWatch
 
 _CHUNK = 64 * 1024
 
