@@ -255,8 +255,12 @@ class Actions(Hands):
             status: ContainerStatus = await self._runtime.container(id)
         except NoSuchContainer:
             worker.post(ev.ContainerRemoved(id))
-            return
-        worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
+        except (TiphysError, OSError) as error:
+            log.warning("container %s cannot be looked at, trying again: %s", id, error)
+            await self._clock.sleep(_RETRY)
+            await self.observe(worker, id)
+        else:
+            worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
 
 
 def drop_directory(path: Path) -> None:

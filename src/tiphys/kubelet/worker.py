@@ -17,7 +17,7 @@ from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet.podspec import full_name, uid_of
 from tiphys.kubelet.progress import Progress
-from tiphys.kubelet.state import InvalidTransition, PodState
+from tiphys.kubelet.state import PodState
 from tiphys.kubelet.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -114,8 +114,8 @@ class PodWorker:
     def _handle(self, event: ev.Event) -> None:
         try:
             wanted = self.state.handle(event, self._clock.time())
-        except InvalidTransition:
-            log.exception("an event was ignored")
+        except Exception:  # noqa: BLE001 - one pod's trouble must not end the kubelet; InvalidTransition tells its story
+            log.exception("pod %s: an event was ignored", full_name(self.state.pod))
             return
         for instruction in wanted:
             self._carry_out(instruction)
