@@ -114,7 +114,7 @@ class PodWorker:
     def _handle(self, event: ev.Event) -> None:
         try:
             wanted = self.state.handle(event, self._clock.time())
-        except Exception:  # noqa: BLE001 - one pod's trouble must not end the kubelet; InvalidTransition tells its story
+        except Exception:  # one pod's trouble must not end the kubelet; InvalidTransition tells its story
             log.exception("pod %s: an event was ignored", full_name(self.state.pod))
             return
         for instruction in wanted:
