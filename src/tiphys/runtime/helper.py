@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -69,7 +70,9 @@ def _only_one(directory: str) -> bool:
         # A POSIX lock is not inherited by forks: it dies with the helper, not with the last shim.
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        if os.path.exists(os.path.join(directory, SOCKET)):
+            return False
+        fcntl.lockf(handle, fcntl.LOCK_EX)  # the helper before, told to stop and on its way out
     return True
 
 
@@ -88,6 +91,14 @@ def _serve(connection: socket.socket) -> int:
     return 0
 
 
+def _stop(directory: str) -> None:
+    """End the helper; returns when it has ended. Nobody may find it once it is doomed."""
+    helper = os.pidfd_open(os.getppid())
+    os.unlink(os.path.join(directory, SOCKET))
+    signal.pidfd_send_signal(helper, signal.SIGTERM)
+    select.select([helper], [], [])
+
+
 def _dispatch(connection: socket.socket, request: dict[str, Any]) -> None:
     operation = request["op"]
     if operation == "start":
@@ -95,7 +106,7 @@ def _dispatch(connection: socket.socket, request: dict[str, Any]) -> None:
     elif operation == "exec":
         execute.run(connection, request)
     elif operation == "stop":
-        os.kill(os.getppid(), signal.SIGTERM)
+        _stop(request["directory"])
         protocol.send(connection, {})
     else:
         protocol.send(connection, {"error": f"unknown operation {operation!r}"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -49,7 +50,16 @@ class Launcher:
         return connection
 
     def _start(self) -> None:
-        """Run the helper detached; returns when it takes connections."""
+        """Run the helper detached; returns when it takes connections. One process at a time starts one."""
+        with open(os.path.join(self._directory, "launcher.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            connection = self._try()
+            if connection is None:
+                self._launch()
+            else:
+                connection.close()
+
+    def _launch(self) -> None:
         read_end, write_end = os.pipe()
         # A read-only mount: no container can ever write to the interpreter through /proc/PID/exe (CVE-2019-5736).
         interpreter = _readonly(os.path.realpath(sys.executable))

@@ -296,7 +296,7 @@ class LinuxRuntime:
         with contextlib.suppress(OSError, RuntimeFailure):
             channel = Channel(protocol.connect(str(self._root), "helper.sock"))
             try:
-                await channel.ask({"op": "stop"})
+                await channel.ask({"op": "stop", "directory": str(self._root)})
             finally:
                 channel.close()
 

@@ -178,10 +178,18 @@ class Sandboxes:
     def _clean(self, record: SandboxRecord) -> None:
         with contextlib.suppress(OSError):
             syscalls.umount(str(record.directory / "shm"))
-        left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset"]))
+        left: list[str] = []
+        if not self._shares_cgroup(record):
+            left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset"]))
         shutil.rmtree(record.directory, ignore_errors=True)
         if left:
             raise RuntimeFailure(f"sandbox {record.spec.id}: could not remove {', '.join(left)}")
+
+    def _shares_cgroup(self, record: SandboxRecord) -> bool:
+        """Whether another sandbox has the same cgroup: a pod's new one, which must live on. The last one removes it."""
+        parent = self.cgroup_parent(record.spec)
+        others = (other for other in self.records.values() if other is not record)
+        return any(self.cgroup_parent(other.spec) == parent for other in others)
 
     def close(self) -> None:
         """Stop watching; they go on."""

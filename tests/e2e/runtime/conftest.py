@@ -87,4 +87,4 @@ def machine(tmp_path: Path, busybox: Path) -> Iterator[Machine]:
     yield Machine(root, busybox)
     assert purge(root, root.name) == []
     assert str(root) not in Path("/proc/self/mountinfo").read_text()
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/tiphys/{root.name}"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/tiphys/{root.name}"))
