@@ -32,6 +32,7 @@ _OTHERS = (
     "admissionregistration.policies.ValidatingAdmissionPolicy",
     "admissionregistration.webhooks.MutatingWebhookConfiguration",
     "admissionregistration.webhooks.ValidatingWebhookConfiguration",
+    "apiextensions.customresourcedefinition.CustomResourceDefinition",
     "apiregistration.apiservice.APIService",
     "apps.controllerrevision.ControllerRevision",
     "apps.daemonset.DaemonSet",

@@ -1,0 +1,358 @@
+"""CustomResourceDefinition (API reference, apiextensions.k8s.io/v1).
+
+Answers name fields as the server's own form of the object has them: what all versions have in common, be it schema,
+subresources or columns, is `spec.validation`, `spec.subresources` ... there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from tiphys.api.kinds.apiextensions.schemas import SchemaRules, find, has, has_extensions, rules_kept, validation
+from tiphys.api.kinds.base import Context, FieldError, MutableObject, Object
+from tiphys.api.kinds.common import CreatedAtKind, child, fill_empty, keep, setdefaults
+from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.names import dns1035_label, dns_subdomain
+from tiphys.api.validation.webhooks import webhook_service, webhook_url
+
+Struct = Mapping[str, Any]
+
+_SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
+_COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
+_COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_REVIEWS = ("v1", "v1beta1")
+_APPROVAL = "api-approved.kubernetes.io"
+_SEE = "see https://github.com/kubernetes/enhancements/pull/1111"
+_MAX_SELECTABLE = 8
+
+
+class CustomResourceDefinition(CreatedAtKind):
+    group, plural, kind = "apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition"
+    name_check = "dns_subdomain"
+    has_status = True
+    counts_generation = True
+    unconditional_update = False
+    qualified_finalizers = False
+
+    def default(self, obj: MutableObject, version: str) -> None:
+        spec = child(obj, "spec")
+        names = child(spec, "names")
+        fill_empty(names, singular=names.get("kind", "").lower())
+        if names.get("kind"):
+            fill_empty(names, listKind=names["kind"] + "List")
+        setdefaults(spec, conversion={"strategy": "None"})
+        config = (spec["conversion"].get("webhook") or {}).get("clientConfig") or {}
+        if (service := config.get("service")) is not None:
+            setdefaults(service, port=443)
+
+    def prepare_create(self, obj: MutableObject, context: Context) -> None:
+        stored = [version.get("name", "") for version in _versions(obj) if version.get("storage")]
+        names = {"plural": "", "kind": ""}
+        obj["status"] = {"conditions": None, "acceptedNames": names, "storedVersions": stored[:1]}
+
+    def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        keep(new, old, "status")
+        stored = [version.get("name", "") for version in _versions(new) if version.get("storage")]
+        known = (new.get("status") or {}).get("storedVersions") or []
+        if stored and stored[0] not in known:
+            new["status"] = {**(new.get("status") or {}), "storedVersions": [*known, stored[0]]}
+
+    def check(self, errors: Errors, obj: Object, context: Context) -> None:
+        spec: Struct = obj.get("spec") or {}
+        wanted = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
+        for field in ("generateName", "name"):
+            value = (obj.get("metadata") or {}).get(field) or ""
+            if value and value != wanted:
+                errors.invalid(f"metadata.{field}", value, 'must be spec.names.plural+"."+spec.group')
+        self._all(errors, obj, {}, SchemaRules(), known_review=True)
+
+    def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
+        spec, was = new.get("spec") or {}, old.get("spec") or {}
+        reviews = ((was.get("conversion") or {}).get("webhook") or {}).get("conversionReviewVersions") or ()
+        rules = rules_kept([schema for version in _versions(old) if (schema := _schema_of(version))])
+        self._all(errors, new, old, rules, known_review=not reviews or any(v in _REVIEWS for v in reviews))
+        conditions = (old.get("status") or {}).get("conditions") or ()
+        established = any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+        names, earlier = spec.get("names") or {}, was.get("names") or {}
+        if established:
+            errors.immutable("spec.scope", spec.get("scope", ""), was.get("scope"))
+            errors.immutable("spec.names.kind", names.get("kind", ""), earlier.get("kind"))
+        errors.immutable("spec.group", spec.get("group", ""), was.get("group"))
+        errors.immutable("spec.names.plural", names.get("plural", ""), earlier.get("plural"))
+
+    def _all(self, errors: Errors, obj: Object, old: Object, rules: SchemaRules, *, known_review: bool) -> None:
+        spec: Struct = obj.get("spec") or {}
+        _spec(errors, "spec", spec, rules, old.get("spec"))
+        _conversion(errors, "spec.conversion", spec.get("conversion") or {}, known_review=known_review)
+        status = obj.get("status") or {}
+        _names(errors, "status.acceptedNames", status.get("acceptedNames") or {})
+        _stored(errors, "status.storedVersions", status.get("storedVersions") or [], _versions(obj))
+        _approval(errors, obj, old)
+        if spec.get("preserveUnknownFields") and not (old.get("spec") or {}).get("preserveUnknownFields"):
+            detail = (
+                "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+            )
+            errors.invalid("spec.preserveUnknownFields", True, detail)
+
+    def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
+        errors = Errors()
+        _names(errors, "status.acceptedNames", (new.get("status") or {}).get("acceptedNames") or {})
+        return errors
+
+
+def _versions(obj: Object) -> Sequence[Struct]:
+    return (obj.get("spec") or {}).get("versions") or ()
+
+
+def _schema_of(version: Struct) -> Struct | None:
+    return (version.get("schema") or {}).get("openAPIV3Schema")
+
+
+def _shared(versions: Sequence[Struct]) -> dict[str, Any]:
+    """What all versions have in common, of the four things that each of them may have."""
+    first = versions[0] if versions else {}
+    same = [name for name in _SHARED if all((v.get(name) or None) == (first.get(name) or None) for v in versions)]
+    return {name: first.get(name) for name in same}
+
+
+def _shown(versions: Sequence[Struct], shared: Struct) -> list[dict[str, Any]]:
+    fields = ("name", "served", "storage", "deprecated", "deprecationWarning", *_SHARED)
+    zeros = {"name": "", "served": False, "storage": False, "deprecated": False}
+    return [
+        {f[0].upper() + f[1:]: None if f in shared else version.get(f, zeros.get(f)) for f in fields} for version in versions
+    ]
+
+
+def _spec(errors: Errors, path: str, spec: Struct, rules: SchemaRules, old: Struct | None) -> None:
+    versions, names = spec.get("versions") or (), spec.get("names") or {}
+    _group(errors, f"{path}.group", spec.get("group", ""))
+    errors.enum(f"{path}.scope", spec.get("scope"), ("Cluster", "Namespaced"))
+    schemas = [_schema_of(version) for version in versions]
+    required = old is None or all(_schema_of(version) is not None for version in old.get("versions") or ())
+    for i, schema in enumerate(schemas):
+        if schema is None and required:
+            errors.required(f"{path}.versions[{i}].schema.openAPIV3Schema")
+        elif schema is None and versions[i].get("served"):
+            errors.required(f"{path}.versions[{i}].schema.openAPIV3Schema", "because otherwise all fields are pruned")
+    pruned = not spec.get("preserveUnknownFields")
+    if pruned or any(has(schema, "default") or has_extensions(schema) for schema in schemas):
+        rules = SchemaRules(True, rules.valid_types, rules.atomic_sets, rules.map_keys)
+    shared = _shared(versions)
+    for i, version in enumerate(versions):
+        name, where = version.get("name", ""), f"{path}.versions[{i}]"
+        if found := dns1035_label(name):
+            errors.invalid(f"{where}.name", name, ",".join(found))
+        own = {key: value for key, value in version.items() if key not in shared}
+        _version(errors, where, own, rules, has_status=_has_status(version))
+    _version_list(errors, f"{path}.versions", versions, shared)
+    if versions and (found := dns1035_label(versions[0].get("name", ""))) and versions[0].get("name"):
+        errors.invalid(f"{path}.version", versions[0]["name"], ",".join(found))
+    errors.fields(f"{path}.names", names, "plural", "singular", "kind", "listKind")
+    _names(errors, f"{path}.names", names)
+    _parts(errors, path, shared, rules, "validation", has_status=any(map(_has_status, versions)))
+
+
+def _group(errors: Errors, path: str, group: str) -> None:
+    if not errors.non_empty(path, group):
+        return
+    if found := dns_subdomain(group):
+        errors.invalid(path, group, ",".join(found))
+    elif "." not in group:
+        errors.invalid(path, group, "should be a domain with at least one dot")
+
+
+def _has_status(version: Struct) -> bool:
+    return (version.get("subresources") or {}).get("status") is not None
+
+
+def _version_list(errors: Errors, path: str, versions: Sequence[Struct], shared: Struct) -> None:
+    names = [version.get("name", "") for version in versions]
+    if len(set(names)) < len(names):
+        errors.invalid(path, _shown(versions, shared), "must contain unique version names")
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        detail = "must have exactly one version marked as storage version"
+        errors.invalid(path, _shown(versions, shared) or None, detail)
+
+
+def _version(errors: Errors, path: str, version: Struct, rules: SchemaRules, *, has_status: bool) -> None:
+    warning = version.get("deprecationWarning")
+    if warning is not None:
+        for detail in _warning_problems(warning, deprecated=bool(version.get("deprecated"))):
+            errors.invalid(f"{path}.deprecationWarning", warning, detail)
+    _parts(errors, path, version, rules, "schema", has_status=has_status)
+
+
+def _warning_problems(warning: str, *, deprecated: bool) -> list[str]:
+    if not deprecated:
+        return ["can only be set for deprecated versions"]
+    found = ["must be <= 256 characters long"] if len(warning.encode()) > 256 else []
+    if not warning:
+        found.append("must not be an empty string")
+    bad = next((i for i, char in enumerate(warning) if not char.isprintable()), None)
+    if bad is not None:
+        text = "must only contain printable UTF-8 characters; non-printable character found at index"
+        found.append(f"{text} {len(warning[:bad].encode())}")
+    return found
+
+
+def _parts(errors: Errors, path: str, holder: Struct, rules: SchemaRules, schema_name: str, *, has_status: bool) -> None:
+    """Schema, subresources, columns and selectable fields, of one version or of all."""
+    schema = _schema_of(holder)
+    if schema is not None:
+        validation(errors, f"{path}.{schema_name}", schema, rules, has_status=has_status)
+    if scale := (holder.get("subresources") or {}).get("scale"):
+        _scale(errors, f"{path}.subresources.scale", scale)
+    for i, column in enumerate(holder.get("additionalPrinterColumns") or ()):
+        _column(errors, f"{path}.additionalPrinterColumns[{i}]", column)
+    if fields := holder.get("selectableFields"):
+        if schema is None:
+            detail = "may only be set when `version.schema.openAPIV3Schema` is not included"
+            errors.invalid(f"{path}.selectableFields", "", detail)
+        else:
+            _selectable(errors, f"{path}.selectableFields", fields, schema)
+
+
+def _json_path(errors: Errors, path: str, value: str) -> bool:
+    if value.startswith("."):
+        return True
+    errors.invalid(path, value, "must be a simple json path starting with .")
+    return False
+
+
+def _scale(errors: Errors, path: str, scale: Struct) -> None:
+    for name, root in (("specReplicasPath", ".spec"), ("statusReplicasPath", ".status")):
+        value, where = scale.get(name, ""), f"{path}.{name}"
+        if errors.non_empty(where, value) and _json_path(errors, where, value) and not value.startswith(f"{root}."):
+            errors.invalid(where, value, f"should be a json path under {root}")
+    where = f"{path}.labelSelectorPath"
+    if (value := scale.get("labelSelectorPath")) and _json_path(errors, where, value):
+        if not value.startswith((".spec.", ".status.")):
+            errors.invalid(where, value, "should be a json path under either .spec or .status")
+
+
+def _column(errors: Errors, path: str, column: Struct) -> None:
+    kind, form, where = column.get("type", ""), column.get("format", ""), f"{path}.JSONPath"
+    errors.non_empty(f"{path}.name", column.get("name"))
+    detail = f"must be one of {','.join(_COLUMN_TYPES)}"
+    if errors.non_empty(f"{path}.type", kind, detail) and kind not in _COLUMN_TYPES:
+        errors.invalid(f"{path}.type", kind, detail)
+    if form and form not in _COLUMN_FORMATS:
+        errors.invalid(f"{path}.format", form, f"must be one of {','.join(_COLUMN_FORMATS)}")
+    if errors.non_empty(where, column.get("jsonPath")):
+        _json_path(errors, where, column["jsonPath"])
+
+
+def _selectable(errors: Errors, path: str, fields: Sequence[Struct], schema: Struct) -> None:
+    seen: set[tuple[str, ...]] = set()
+    for i, field in enumerate(fields):
+        where, value = f"{path}[{i}].jsonPath", field.get("jsonPath", "")
+        if not errors.non_empty(where, value):
+            continue
+        found = find(schema, value, subscripts=False)
+        if isinstance(found, str):
+            errors.invalid(where, value, f"is an invalid path: {found}")
+            continue
+        names, at = found
+        if names[:1] == ["metadata"]:
+            errors.invalid(where, value, "must not point to fields in metadata")
+        if (at or {}).get("type") not in ("string", "boolean", "integer"):
+            detail = "must point to a field of type string, boolean or integer."
+            errors.invalid(where, value, f"{detail} Enum string fields and strings with formats are allowed.")
+        if tuple(names) in seen:
+            errors.duplicate(where, value)
+        seen.add(tuple(names))
+    if len(seen) > _MAX_SELECTABLE:
+        errors.too_many(path, len(seen), _MAX_SELECTABLE)
+
+
+def _names(errors: Errors, path: str, names: Struct) -> None:
+    for field in ("plural", "singular"):
+        if (value := names.get(field)) and (found := dns1035_label(value)):
+            errors.invalid(f"{path}.{field}", value, ",".join(found))
+    for field in ("kind", "listKind"):
+        if (value := names.get(field)) and (found := dns1035_label(value.lower())):
+            detail = f"may have mixed case, but should otherwise match: {','.join(found)}"
+            errors.invalid(f"{path}.{field}", value, detail)
+    for i, value in enumerate(names.get("shortNames") or ()):
+        if found := dns1035_label(value):
+            errors.invalid(f"{path}.shortNames[{i}]", value, ",".join(found))
+    if names.get("kind") and names["kind"] == names.get("listKind"):
+        errors.invalid(f"{path}.listKind", names["listKind"], "kind and listKind may not be the same")
+    for i, value in enumerate(names.get("categories") or ()):
+        if found := dns1035_label(value):
+            errors.invalid(f"{path}.categories[{i}]", value, ",".join(found))
+
+
+def _conversion(errors: Errors, path: str, conversion: Struct, *, known_review: bool) -> None:
+    strategy, webhook = conversion.get("strategy", ""), conversion.get("webhook") or {}
+    config, versions = webhook.get("clientConfig"), webhook.get("conversionReviewVersions") or []
+    where = f"{path}.webhookClientConfig"
+    errors.enum(f"{path}.strategy", strategy, ("None", "Webhook"))
+    if strategy != "Webhook":
+        for name, value in (("webhookClientConfig", config), ("conversionReviewVersions", versions or None)):
+            if value is not None:
+                errors.forbidden(f"{path}.{name}", "should not be set when strategy is not set to Webhook")
+        return
+    if config is None:
+        errors.required(where, "required when strategy is set to Webhook")
+    elif (config.get("url") is None) == (config.get("service") is None):
+        errors.required(where, "exactly one of url or service is required")
+    elif config.get("url") is not None:
+        webhook_url(errors, f"{where}.url", config["url"])
+    else:
+        webhook_service(errors, f"{where}.service", config["service"])
+    _review_versions(errors, f"{path}.conversionReviewVersions", versions, known_review=known_review)
+
+
+def _review_versions(errors: Errors, path: str, versions: Sequence[str], *, known_review: bool) -> None:
+    if not errors.non_empty(path, versions):
+        return
+    for i, version in enumerate(versions):
+        if version in versions[:i]:
+            errors.invalid(f"{path}[{i}]", version, "duplicate version")
+        else:
+            errors.each(f"{path}[{i}]", version, dns1035_label(version))
+    if known_review and not set(versions) & set(_REVIEWS):
+        errors.invalid(path, versions, f"must include at least one of {', '.join(_REVIEWS)}")
+
+
+def _stored(errors: Errors, path: str, stored: Sequence[str], versions: Sequence[Struct]) -> None:
+    if not stored:
+        errors.invalid(path, stored, "must have at least one stored version")
+        return
+    names = [version.get("name", "") for version in versions]
+    for version in versions:
+        if version.get("storage") and version.get("name") not in stored:
+            errors.invalid(path, stored, f"must have the storage version {version.get('name', '')}")
+    for i, name in enumerate(stored):
+        if name not in names:
+            detail = (
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions"
+                f" until a storage migration ensures no data remains persisted in {name} and removes {name}"
+                " from status.storedVersions"
+            )
+            errors.invalid(f"{path}[{i}]", name, detail)
+
+
+def _approval(errors: Errors, obj: Object, old: Object) -> None:
+    """Groups of the Kubernetes community need a sign that the community knows of them."""
+    group, path = (obj.get("spec") or {}).get("group", ""), f"metadata.annotations[{_APPROVAL}]"
+    value, was = (((o.get("metadata") or {}).get("annotations") or {}).get(_APPROVAL, "") for o in (obj, old))
+    if not f".{group}".endswith((".k8s.io", ".kubernetes.io")) or (old and _approved(value) == _approved(was)):
+        return
+    if not value:
+        errors.required(path, f'protected groups must have approval annotation "{_APPROVAL}", {_SEE}')
+    elif _approved(value) == "no":
+        detail = f'protected groups must have approval annotation "{_APPROVAL}" with either a URL or a reason starting with'
+        errors.invalid(path, value, f'{detail} "unapproved", {_SEE}')
+
+
+def _approved(value: str) -> str:
+    if not value:
+        return ""
+    if value.startswith("unapproved"):
+        return "bypassed"
+    parts = urlsplit(value)
+    return "yes" if parts.scheme and parts.netloc else "no"
