@@ -156,10 +156,19 @@ def test_packets_to_elsewhere_carry_the_hosts_address(nodes: list[NodeNetwork]) 
         default = [names[number] for prefix, number in link.routes() if prefix == "default"]
     if not default:
         pytest.skip("this machine has no default route")
-    outside = netns.socket_in(nodes[0].namespace, socket.AF_INET, socket.SOCK_DGRAM)
-    outside.connect(("192.0.2.99", 9))
-    assert outside.getsockname()[0] == nodes[0].address
-    outside.close()
+    seen = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+    seen.bind((default[0], 0x0003))
+    seen.settimeout(5)
+    inside = netns.socket_in(nodes[0].namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    with seen, inside:
+        inside.sendto(b"x", ("198.51.100.1", 9999))
+        while True:
+            packet = seen.recv(2048)
+            if packet[9] == socket.IPPROTO_UDP and packet[16:20] == socket.inet_aton("198.51.100.1"):
+                break
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.connect(("198.51.100.1", 9))
+        assert socket.inet_ntoa(packet[12:16]) == ours.getsockname()[0]
 
 
 def test_addresses_are_kept_and_used_again_late(tmp_path: Path) -> None:
