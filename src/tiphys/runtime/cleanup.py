@@ -25,7 +25,7 @@ def purge(root: Path, name: str) -> list[str]:
     for path in {f"tiphys/{name}", own_cgroup(root), *_cgroup_parents(root)}:
         left += [f"cgroup {item}" for item in cgroups.remove(layout.directories(path, ["cpuset"]))]
     _remove_empty(layout)
-    left += _unmount(root)
+    left += unmount_below(root)
     if not any(item.startswith("mount ") for item in left):
         shutil.rmtree(root, ignore_errors=True)
         if root.exists():
@@ -98,8 +98,8 @@ def _remove_empty(layout: cgroups.Layout) -> None:
             continue
 
 
-def _unmount(root: Path) -> list[str]:
-    """Everything mounted below `root`, the innermost first."""
+def unmount_below(root: Path) -> list[str]:
+    """Unmount everything below `root`, the innermost first. Returns what could not be unmounted, and why."""
     left: list[str] = []
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         points = [line.split()[4].encode().decode("unicode_escape") for line in file]

@@ -31,6 +31,8 @@ from tiphys.runtime.types import RuntimeFailure
 
 POD_BRIDGE = "pods"
 FORWARDING = "net/ipv4/ip_forward"
+FORWARDING_USERS = Path("/run/tiphys-forwarding.json")
+"""One for the machine, whatever the run directory: clusters of different ones share the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +103,39 @@ def teardown_cluster_network(network: ClusterNetwork) -> list[str]:
 
 
 @contextlib.contextmanager
-def _forwarding_users(run_dir: Path) -> Iterator[dict[str, str]]:
+def _forwarding_users() -> Iterator[dict[str, str]]:
     """Who needs forwarding on this machine, with the value to restore under "before"; saved when done."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "forwarding.json"
-    with open(run_dir / "forwarding.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        state: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        yield state
-        if state:
-            path.write_text(json.dumps(state))
-        else:
-            path.unlink(missing_ok=True)
+    while True:
+        descriptor = os.open(FORWARDING_USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(descriptor).st_nlink:  # removed while this process waited: there is a new one
+                continue
+            text = file.read()
+            state: dict[str, str] = json.loads(text) if text else {}
+            yield state
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(state) if state else "")
+            if not state:
+                FORWARDING_USERS.unlink()
+            return
 
 
 def _hold_forwarding(network: ClusterNetwork) -> None:
-    with _forwarding_users(network.run_dir) as state:
+    with _forwarding_users() as state:
         state.setdefault("before", Path("/proc/sys", FORWARDING).read_text().strip())
         state[network.bridge] = "user"
         _write_sysctl(FORWARDING, "1")
 
 
 def _release_forwarding(network: ClusterNetwork) -> None:
-    with _forwarding_users(network.run_dir) as state:
-        if state.pop(network.bridge, None) and set(state) == {"before"}:
+    with _forwarding_users() as state:
+        with Netlink() as link:
+            gone = [name for name in state if name != "before" and not link.index(name)]
+        for name in {*gone, network.bridge}:
+            state.pop(name, None)
+        if set(state) == {"before"}:
             _write_sysctl(FORWARDING, state.pop("before"))
 
 

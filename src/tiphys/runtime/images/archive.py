@@ -41,7 +41,7 @@ class Archive:
             self._tar = tarfile.open(path, "r:*")  # noqa: SIM115 - closed by __exit__
             self._members = {_plain(member.name): member for member in self._tar}
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
             raise InvalidSpec(f"{path}: not an image archive: {reason}") from error
 
     def __enter__(self) -> Archive:
@@ -104,6 +104,12 @@ class Archive:
         if len(data) > MAX_CONFIG:
             raise InvalidSpec(f"{self._path}: {name} is larger than {MAX_CONFIG} bytes")
         return data
+
+
+def _first_line(error: Exception) -> str:
+    """tarfile lists what every compression method says, a line each."""
+    head, more, _ = str(error).partition(":\n")
+    return "no tar file" if more else head
 
 
 def _names(descriptor: dict[str, Any]) -> tuple[Reference, ...]:

@@ -18,11 +18,12 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -49,6 +50,16 @@ class Names:
 
     def images(self) -> set[str]:
         return set(self.tags.values()) | set(self.digests.values())
+
+
+def destroy(root: Path) -> None:
+    """Remove a content store that nobody uses; what else is in the directory stays, and then so does that."""
+    for directory in (root / "layers", root / "configs"):
+        shutil.rmtree(directory, ignore_errors=True)
+    for name in ("images.json", "lock", "adding"):
+        (root / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        root.rmdir()
 
 
 class Content:
