@@ -1,4 +1,4 @@
-"""Remove clusters (the default one, unless named): processes, containers, mounts, cgroups, network, files and kubeconfig entries.
+"""Remove clusters (the default one, unless named): processes, containers, mounts, cgroups, network, files, contexts.
 
 What could not be removed is printed, and the exit code is 1."""
 
@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import argparse
 
-from tiphys.cli.arguments import add_kubeconfig
+from tiphys.cli.arguments import add_kubeconfig, cluster_name
 from tiphys.cli.output import Output, add_common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="*", metavar="NAME", help="the clusters to remove")
-    parser.add_argument("--all", action="store_true", help="all clusters of this machine")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("name", nargs="*", type=cluster_name, default=[], metavar="NAME", help="the clusters to remove")
+    which.add_argument("--all", action="store_true", help="all clusters of this machine")
     add_kubeconfig(parser)
     add_common(parser)
 

@@ -1,11 +1,13 @@
 """The `tiphys` command. One module a verb, imported only when it is used: start-up time is part of the product.
 
-Exit codes: 0 done; 1 it failed, and stderr says why; 2 the command line is wrong; 130 interrupted.
+Exit codes: 0 done; 1 it failed, and stderr says why; 2 the command line is wrong; 130, 143 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -32,40 +34,68 @@ VERBS = {
     "kubelet": "run a node in the foreground",
 }
 HIDDEN = {"run": "run a process of a cluster in the foreground"}
+FLAGS_WITH_VALUE = ("-o", "--output", "--name")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(_run(words))
+        code = _run(words)
+        sys.stdout.flush()
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         sys.exit(1)
     except (TiphysError, OSError) as error:
-        message = error.message if isinstance(error, ApiError) else str(error)
-        print(f"tiphys: {message}", file=sys.stderr)
+        print(f"tiphys: {_reason(error)}", file=sys.stderr)
         sys.exit(1)
 
 
 def _run(words: list[str]) -> int:
-    verb = next((word for word in words if not word.startswith("-")), "")
-    if verb in VERBS or verb in HIDDEN:
-        return _call(verb, words)
+    place = _verb_at(words)
+    if place is not None:
+        return _call(words[place], words[:place] + words[place + 1 :])
     parser = _overview()
     parser.parse_args(words)
     parser.print_help()
     return 0 if not words else 2
 
 
+def _verb_at(words: list[str]) -> int | None:
+    """Where the command's name is; flags that every command has may stand before it."""
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        place += 2 if words[place] in FLAGS_WITH_VALUE else 1
+    known = place < len(words) and (words[place] in VERBS or words[place] in HIDDEN)
+    return place if known else None
+
+
 def _call(verb: str, words: list[str]) -> int:
+    from tiphys.cli.arguments import Parser
+
     module = _module(verb)
-    rest = list(words)
-    rest.remove(verb)
-    parser = argparse.ArgumentParser(prog=f"tiphys {verb}", description=module.__doc__)
+    parser = Parser(prog=f"tiphys {verb}", description=module.__doc__)
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(rest)) or 0)
+    options = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, _terminated)
+    return int(module.run(options) or 0)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """SIGTERM ends a command like Ctrl-C does: what it began is undone on the way out."""
+    sys.exit(128 + number)
+
+
+def _reason(error: TiphysError | OSError) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, ApiError):
+        return error.message
+    if not isinstance(error, OSError) or not error.filename:
+        return str(error)
+    hint = ": run tiphys as root (sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
+    return f"{error.filename}: {error.strerror}{hint}"
 
 
 def _module(verb: str) -> ModuleType:
@@ -75,7 +105,9 @@ def _module(verb: str) -> ModuleType:
 def _overview() -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
     lines = "\n".join(f"  {verb.ljust(width)}  {text}" for verb, text in VERBS.items())
-    parser = argparse.ArgumentParser(
+    from tiphys.cli.arguments import Parser
+
+    parser = Parser(
         prog="tiphys",
         usage="tiphys COMMAND [OPTIONS]",
         description="Kubernetes in Python: real clusters on this machine.",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from tiphys.cli.arguments import add_cluster_flag
+from tiphys.cli.arguments import add_cluster_flag, node_name
 from tiphys.cli.output import Output, add_common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="one node more; returns when it is Ready")
-    add.add_argument("node", nargs="?", default="", help="its name (node-N)")
+    add.add_argument("node", nargs="?", type=node_name, metavar="NODE", help="its name (node-N)")
     remove = actions.add_parser("remove", help="take a node out, with everything on it")
-    remove.add_argument("node")
+    remove.add_argument("node", type=node_name, metavar="NODE")
     for action in (add, remove, actions.add_parser("list", help="the nodes and whether their processes run")):
         add_cluster_flag(action)
         add_common(action)
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 def _add(options: argparse.Namespace, output: Output) -> int:
     from tiphys.cluster import lifecycle
 
-    node = lifecycle.add_node(options.name, options.node, output.step)
+    node = lifecycle.add_node(options.name, options.node or "", output.step)
     output.result({"name": node.name}, f"node {node.name} is ready")
     return 0
 

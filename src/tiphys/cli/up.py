@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, positive
+from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, whole
 from tiphys.cli.output import Output, add_common
+from tiphys.cluster.config import MAX_NODES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cluster_name(parser)
-    parser.add_argument("--nodes", type=positive, default=1, metavar="N", help="at least N nodes (1)")
+    parser.add_argument("--nodes", type=whole(1, MAX_NODES), default=1, metavar="N", help="at least N nodes (1)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where a new cluster keeps its data")
     add_kubeconfig(parser)
     parser.add_argument("--keep-context", action="store_true", help="do not make the cluster kubectl's current context")

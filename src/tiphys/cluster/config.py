@@ -8,6 +8,7 @@ cluster and no route of the host uses:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 from tiphys.base.errors import Permanent
 from tiphys.base.files import write_json
 from tiphys.cluster import paths
+from tiphys.cluster.locks import locked
 
 MAX_CLUSTERS = 48
 MAX_NODES = 200
@@ -117,7 +119,11 @@ class ClusterConfig:
         return replace(self, nodes=tuple(node for node in self.nodes if node != gone))
 
     def save(self) -> None:
+        """In the data directory, and a copy where all clusters of the machine are listed."""
+        pointer = paths.pointer(self.name)
+        pointer.parent.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
         write_json(self.paths.config, asdict(self))
+        write_json(pointer, asdict(self))
 
 
 def check_name(what: str, name: str) -> None:
@@ -129,21 +135,39 @@ def check_name(what: str, name: str) -> None:
 
 
 def load(name: str) -> ClusterConfig | None:
-    """The cluster called `name`, or None."""
+    """The cluster called `name`, or None. Raises Permanent if its configuration cannot be read."""
+    pointer = paths.pointer(name)
     try:
-        data = json.loads(paths.pointer(name).read_text())["data"]
-        return _decode(json.loads((Path(data) / "cluster.json").read_text()))
+        copy = json.loads(pointer.read_text())
+        kept = Path(copy["data"], "cluster.json")
+        return _decode(json.loads(kept.read_text()) if kept.exists() else copy)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise Permanent(
-            f"cluster {name}: its configuration cannot be read ({error}); see {paths.pointer(name)}"
-        ) from error
+        raise Permanent(f"cluster {name}: its configuration cannot be read ({error}); see {pointer}") from error
+
+
+def last_known(name: str) -> ClusterConfig | None:
+    """Like `load`, but what its data directory has lost or spoilt is taken from the copy: for looking and deleting."""
+    try:
+        return load(name)
+    except Permanent:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+            return _decode(json.loads(paths.pointer(name).read_text()))
+        raise
 
 
 def existing(name: str) -> ClusterConfig:
     """The cluster called `name`; raises Permanent, naming those that exist, if there is none."""
-    config = load(name)
+    return _found(name, load(name))
+
+
+def deletable(name: str) -> ClusterConfig:
+    """Like `existing`, by what was last known of it."""
+    return _found(name, last_known(name))
+
+
+def _found(name: str, config: ClusterConfig | None) -> ClusterConfig:
     if config is None:
         known = ", ".join(names()) or "none"
         raise Permanent(f"no cluster {name!r}; clusters: {known}")
@@ -156,21 +180,58 @@ def names() -> list[str]:
 
 
 def create(name: str, port: int, data: Path | None, store: str) -> ClusterConfig:
-    """A new cluster with address ranges of its own and no nodes yet; saved."""
+    """A new cluster with address ranges of its own and no nodes yet, or the one whose data are in `data`; saved.
+
+    Raises Permanent if the port or the directory cannot be had."""
     check_name("cluster name", name)
-    others = [other for other in map(load, names()) if other is not None]
-    config = ClusterConfig(
-        name=name,
-        index=_free_index({other.index for other in others}, list(_routes())),
-        port=port or _free_port({other.port for other in others}),
-        data=str((data or paths.home() / "data" / name).resolve()),
-        store=store,
-    )
-    config.paths.make()
-    config.save()
-    paths.pointer(name).parent.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
-    write_json(paths.pointer(name), {"data": config.data})
+    directory = (data or paths.home() / "data" / name).resolve()
+    with locked(paths.create_lock()):
+        others = [other for other in map(last_known, names()) if other is not None]
+        config = _kept_in(directory, name)
+        if config is None:
+            index = _free_index({other.index for other in others}, list(_routes()))
+            config = ClusterConfig(name, index, 0, str(directory), store=store)
+        elif sharer := next((other.name for other in others if other.index == config.index), None):
+            raise Permanent(f"--data-dir {directory}: its address ranges are those of cluster {sharer} now")
+        wanted = port or config.port
+        if wanted:
+            check_port(name, wanted)
+        config = replace(config, port=wanted or _free_port({other.port for other in others}))
+        config.paths.make()
+        config.save()
     return config
+
+
+def _kept_in(directory: Path, name: str) -> ClusterConfig | None:
+    """The cluster `name` whose data are in `directory`; None if it is empty. Anything else there is not ours to use."""
+    try:
+        inside = sorted(entry.name for entry in directory.iterdir())
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise Permanent(f"--data-dir {directory}: not a directory") from None
+    if not inside:
+        return None
+    try:
+        config = _decode(json.loads((directory / "cluster.json").read_text()))
+    except FileNotFoundError:
+        raise Permanent(
+            f"--data-dir {directory}: not empty ({inside[0]}); it must be new or empty, `tiphys delete` removes it"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Permanent(f"--data-dir {directory}: its cluster.json cannot be read ({error})") from error
+    if config.name != name:
+        raise Permanent(f"--data-dir {directory}: it has the data of cluster {config.name!r}, not {name!r}")
+    return replace(config, data=str(directory))
+
+
+def check_port(name: str, port: int) -> None:
+    """Raises Permanent if another cluster than `name` has the port, or if somebody listens on it."""
+    for other in filter(None, map(last_known, names())):
+        if other.port == port and other.name != name:
+            raise Permanent(f"port {port} is that of cluster {other.name}; choose another with --port")
+    if not _listenable(port):
+        raise Permanent(f"port {port} of 127.0.0.1 is in use by another program; choose another with --port")
 
 
 def _decode(value: dict[str, Any]) -> ClusterConfig:
@@ -198,12 +259,18 @@ def _routes() -> Iterator[IPv4Network]:
 def _free_port(taken: Collection[int]) -> int:
     """6443, or a port that no cluster has and nobody listens on now."""
     for port in (DEFAULT_PORT, *(0,) * (len(taken) + 1)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if (found := int(probe.getsockname()[1])) not in taken:
-                return found
+        if (found := _listenable(port)) and found not in taken:
+            return found
     raise Permanent("no free TCP port on 127.0.0.1")
+
+
+def _listenable(port: int) -> int:
+    """The port (0: any) if a server could listen there now, else 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])

@@ -48,7 +48,7 @@ async def run(config: ClusterConfig) -> None:
         ]
         gc.collect()
         gc.freeze()
-        processes.announce_ready()
+        processes.announce_ready(config.paths.lock(processes.CONTROL_PLANE))
         await asyncio.gather(*work)
 
 

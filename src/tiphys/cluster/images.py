@@ -6,12 +6,16 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
+from tiphys.cluster import config as configs
 from tiphys.cluster import paths
+from tiphys.cluster.locks import locked
 from tiphys.runtime.images import LocalImages
+from tiphys.runtime.inventory import images_in_use
 from tiphys.runtime.types import Credential, Image
 
 
@@ -19,7 +23,16 @@ def store() -> LocalImages:
     """The content store that all clusters of this machine share."""
     directory = paths.images_dir()
     directory.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
-    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors())
+    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors(), in_use=in_use)
+
+
+def in_use(image: str) -> bool:
+    """Whether a container of any node of any cluster was made from the image with this ID."""
+    for config in filter(None, map(configs.last_known, configs.names())):
+        for runtime in (config.paths.data / "nodes").glob("*/runtime"):
+            if image in images_in_use(runtime):
+                return True
+    return False
 
 
 def mirrors() -> dict[str, Sequence[str]]:
@@ -37,19 +50,32 @@ def mirrors() -> dict[str, Sequence[str]]:
 
 
 def load(file: Path) -> Sequence[Image]:
-    return asyncio.run(store().load(str(file)))
+    """Raises TiphysError if the file has no image that this machine can run."""
+    with _kept():
+        return asyncio.run(store().load(str(file)))
 
 
 def pull(reference: str, docker_config: Path | None) -> Image:
-    return asyncio.run(store().pull(reference, credentials(reference, docker_config)))
+    """Raises TiphysError with what the registry said."""
+    known = credentials(reference, docker_config)
+    with _kept():
+        return asyncio.run(store().pull(reference, known))
 
 
 def every() -> Sequence[Image]:
+    """All images, ordered by their tags."""
     return asyncio.run(store().list())
 
 
 def remove(reference: str) -> None:
-    asyncio.run(store().remove(reference))
+    """Raises TiphysError if there is no such image or a container needs it."""
+    with _kept():
+        asyncio.run(store().remove(reference))
+
+
+def _kept() -> AbstractContextManager[None]:
+    """While it is held nobody removes the whole store with the last cluster."""
+    return locked(paths.machine_lock(), shared=True)
 
 
 def credentials(reference: str, docker_config: Path | None) -> list[Credential]:
@@ -61,6 +87,8 @@ def credentials(reference: str, docker_config: Path | None) -> list[Credential]:
         if docker_config is None:
             return []
         raise Permanent(f"--creds-file {docker_config}: no such file") from None
+    except IsADirectoryError:
+        raise Permanent(f"{file} is a directory, not a docker config.json") from None
     except (ValueError, AttributeError) as error:
         raise Permanent(f"{file} is not a docker config.json: {error}") from error
     first = reference.split("/", 1)[0]

@@ -54,6 +54,12 @@ def entry(name: str, server: str, ca: bytes, certificate: bytes, key: bytes) -> 
     }
 
 
+def check(explicit: str = "") -> None:
+    """Raises Permanent or OSError if `merge` could not read the files in force: before a cluster is started."""
+    for path in files(explicit):
+        _read(path)
+
+
 def merge(addition: Config, explicit: str = "", select: bool = True) -> Path:
     """Add (or replace) the entries of `addition`; returns the file that was changed.
 
@@ -130,13 +136,20 @@ def _read(path: Path) -> Config:
         text = path.read_bytes()
     except FileNotFoundError:
         text = b""
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise Permanent(f"kubeconfig {path}: {error.strerror}") from error
     try:
         config = yaml.safe_load(text) or {"apiVersion": "v1", "kind": "Config", "preferences": {}}
     except yaml.YAMLError as error:
-        raise Permanent(f"kubeconfig {path} is not YAML and was left alone: {error}") from error
-    if not isinstance(config, dict) or any(not isinstance(config.get(s) or [], list) for s in SECTIONS):
+        raise Permanent(f"kubeconfig {path} is not YAML and was left alone: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or not all(_listed(config.get(section)) for section in SECTIONS):
         raise Permanent(f"kubeconfig {path} is not a kubeconfig and was left alone")
     return config
+
+
+def _listed(section: object) -> bool:
+    """Whether a section is what it should be: nothing, or a list of named things."""
+    return section is None or (isinstance(section, list) and all(isinstance(item, dict) for item in section))
 
 
 def _write(path: Path, config: Config) -> None:

@@ -5,9 +5,9 @@ Everything here may be run again at any time: `up` starts what does not run, and
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
 from tiphys.cluster import kubeconfig, paths, processes, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.locks import locked
+from tiphys.cluster.processes import CONTROL_PLANE
 
-CONTROL_PLANE = "control-plane"
 READY_WITHIN = 60.0
 STOP_GRACE = 15.0
 Progress = Callable[[str], None]
@@ -48,16 +49,15 @@ class UpResult:
 def up(options: UpOptions, progress: Progress) -> UpResult:
     """Start the cluster and return when every node is Ready. Raises Permanent with the reason if it cannot."""
     require_root("up")
-    with changing(options.name):
+    kubeconfig.check(options.kubeconfig)
+    check_files(options.images)
+    with changing(options.name, progress):
         config = _configure(options)
         _make_certificates(config)
-        children = start_missing(config)
-        try:
-            load_images(options.images, progress)
-        finally:
-            processes.wait_ready(
-                children, CONTROL_PLANE, READY_WITHIN, lambda component: progress(f"{component} is ready")
-            )
+        with ThreadPoolExecutor(1) as beside, starting(config, progress) as children:
+            loading = beside.submit(load_images, options.images, progress)
+            wait_ready(config, children, progress)
+            loading.result()
         changed = merge_kubeconfig(config, options.kubeconfig, not options.keep_context)
         progress(f"context {config.context} in {changed}")
         return UpResult(config, changed, tuple(child.component for child in children))
@@ -68,7 +68,7 @@ def down(name: str, grace: float, progress: Progress) -> ClusterConfig:
     from tiphys.cluster import teardown
 
     require_root("down")
-    with changing(name):
+    with changing(name, progress):
         config = configs.existing(name)
         stop_processes(config, progress)
         teardown.stop_containers(config, grace)
@@ -78,16 +78,12 @@ def down(name: str, grace: float, progress: Progress) -> ClusterConfig:
 def add_node(name: str, node: str, progress: Progress) -> NodeConfig:
     """One node more on a running cluster; returns when it is Ready."""
     require_root("node add")
-    with changing(name):
-        config = configs.existing(name)
-        if not processes.pid_of(config.paths.lock(CONTROL_PLANE)):
-            raise Permanent(f"cluster {name} is not running; `tiphys up {name} --nodes N` starts it with N nodes")
-        config = config.with_node(node)
+    with changing(name, progress):
+        config = _running(name).with_node(node)
         config.save()
         _make_certificates(config)
-        processes.wait_ready(
-            start_missing(config), CONTROL_PLANE, READY_WITHIN, lambda component: progress(f"{component} is ready")
-        )
+        with starting(config, progress) as children:
+            wait_ready(config, children, progress)
         return config.nodes[-1]
 
 
@@ -96,8 +92,8 @@ def remove_node(name: str, node: str, progress: Progress) -> list[str]:
     from tiphys.cluster import teardown
 
     require_root("node remove")
-    with changing(name):
-        config = configs.existing(name)
+    with changing(name, progress):
+        config = _running(name)
         gone = config.node(node)
         processes.stop(config.paths.lock(node), STOP_GRACE)
         left = teardown.remove_node(config, gone)
@@ -112,30 +108,38 @@ def delete(name: str, kubeconfig_file: str, progress: Progress) -> list[str]:
     from tiphys.cluster import teardown
 
     require_root("delete")
-    with changing(name):
-        config = configs.existing(name)
+    with changing(name, progress):
+        config = configs.deletable(name)
         stop_processes(config, progress)
-        kubeconfig.remove(config.context, kubeconfig_file)
         left = teardown.remove_cluster(config)
         if not left:
             paths.pointer(name).unlink(missing_ok=True)
-    lock = paths.pointer(name).with_suffix(".lock")
-    if not left:
-        lock.unlink(missing_ok=True)
-        teardown.remove_shared_if_last()
+            _lock_of(name).unlink(missing_ok=True)
+        left += _forget_context(config, kubeconfig_file)
+    teardown.remove_shared_if_last()
     return left
 
 
-def start_missing(config: ClusterConfig) -> list[processes.Child]:
-    """Start the control plane and every node that does not run."""
-    children = []
+@contextmanager
+def starting(config: ClusterConfig, progress: Progress) -> Iterator[list[processes.Child]]:
+    """Start what does not run. If the block fails, what was started is ended."""
+    children: list[processes.Child] = []
+    try:
+        start_missing(config, children)
+        yield children
+    except BaseException:
+        processes.abandon(children, STOP_GRACE)
+        raise
+
+
+def start_missing(config: ClusterConfig, children: list[processes.Child]) -> None:
+    """Start the control plane and every node that does not run; they are added to `children`."""
     for component in (CONTROL_PLANE, *(node.name for node in config.nodes)):
         lock = config.paths.lock(component)
         if processes.pid_of(lock):
             continue
         verb = ["run", "control-plane"] if component == CONTROL_PLANE else ["run", "node", "--node", component]
         children.append(processes.start(component, [*verb, "--name", config.name], lock, config.paths.log(component)))
-    return children
 
 
 def stop_processes(config: ClusterConfig, progress: Progress) -> None:
@@ -176,15 +180,53 @@ def require_root(verb: str) -> None:
         raise Permanent(f"`tiphys {verb}` needs root: it makes namespaces, mounts and network devices. Try sudo.")
 
 
+def check_files(files: Sequence[Path]) -> None:
+    """Raises Permanent for an image file that is not there: before anything is started for it."""
+    for file in files:
+        if not file.is_file():
+            raise Permanent(f"--image {file}: {'not a file' if file.exists() else 'no such file'}")
+
+
 @contextmanager
-def changing(name: str) -> Iterator[None]:
+def changing(name: str, progress: Progress) -> Iterator[None]:
     """One command at a time changes a cluster; the others wait."""
     configs.check_name("cluster name", name)
-    lock = paths.pointer(name).with_suffix(".lock")
-    lock.parent.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+
+    def waiting() -> None:
+        progress(f"waiting for another command that changes cluster {name}")
+
+    with locked(paths.machine_lock(), shared=True), locked(_lock_of(name), waiting=waiting):
         yield
+
+
+def _lock_of(name: str) -> Path:
+    return paths.pointer(name).with_suffix(".lock")
+
+
+def _running(name: str) -> ClusterConfig:
+    config = configs.existing(name)
+    if not processes.pid_of(config.paths.lock(CONTROL_PLANE)):
+        raise Permanent(f"cluster {name} is not running; `tiphys up {name}` starts it")
+    return config
+
+
+def wait_ready(config: ClusterConfig, children: list[processes.Child], progress: Progress) -> None:
+    """Return when all components are ready."""
+    processes.wait_ready(children, CONTROL_PLANE, READY_WITHIN, lambda name: progress(f"{name} is ready"))
+    # Those that ran already may still be on their way: an `up` before this one was killed.
+    mine = {child.component for child in children}
+    for component in (CONTROL_PLANE, *(node.name for node in config.nodes)):
+        if component not in mine and not processes.wait_started(config.paths.lock(component), READY_WITHIN):
+            raise Permanent(f"{component} stopped; `tiphys logs {component} --name {config.name}` tells why")
+
+
+def _forget_context(config: ClusterConfig, kubeconfig_file: str) -> list[str]:
+    """Take the context out of the kubeconfig; returns what could not be done."""
+    try:
+        kubeconfig.remove(config.context, kubeconfig_file)
+    except (Permanent, OSError) as error:
+        return [f"context {config.context}: {error}"]
+    return []
 
 
 def _configure(options: UpOptions) -> ClusterConfig:
@@ -193,15 +235,16 @@ def _configure(options: UpOptions) -> ClusterConfig:
     if config is None:
         config = configs.create(options.name, options.port, options.data_dir, options.store)
     config.paths.make()
-    running = processes.pid_of(config.paths.lock(CONTROL_PLANE)) != 0
-    wanted = _changed(config, options, running)
+    wanted = _changed(config, options)
+    if not processes.pid_of(wanted.paths.lock(CONTROL_PLANE)):
+        configs.check_port(wanted.name, wanted.port)
     wanted = wanted.with_nodes(max(1, options.nodes))
     if wanted != config or not config.paths.config.exists():
         wanted.save()
     return wanted
 
 
-def _changed(config: ClusterConfig, options: UpOptions, running: bool) -> ClusterConfig:
+def _changed(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
     """Refuses what cannot be changed (on a running cluster)."""
     if options.data_dir and str(options.data_dir.resolve()) != config.data:
         raise Permanent(
@@ -211,7 +254,7 @@ def _changed(config: ClusterConfig, options: UpOptions, running: bool) -> Cluste
     if options.store and options.store != config.store:
         raise Permanent(f"--store {options.store}: cluster {config.name} was made with {config.store or 'sqlite'}")
     if options.port and options.port != config.port:
-        if running:
+        if any(processes.pid_of(lock) for lock in config.paths.run.glob("*.lock")):
             raise Permanent(
                 f"--port {options.port}: cluster {config.name} serves on {config.port}; "
                 f"`tiphys down {config.name}` first"

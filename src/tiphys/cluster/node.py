@@ -53,7 +53,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         await until_ready(client, clock, node.name)
         gc.collect()
         gc.freeze()
-        processes.announce_ready()
+        processes.announce_ready(config.paths.lock(node.name))
         await work
 
 

@@ -13,16 +13,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 PRIVATE = 0o700
+DEFAULT_HOME = "/var/lib/tiphys"
 
 
 def home() -> Path:
-    return Path(os.environ.get("TIPHYS_HOME") or "/var/lib/tiphys")
+    return Path(os.environ.get("TIPHYS_HOME") or DEFAULT_HOME).absolute()
 
 
 def run_root() -> Path:
-    return Path(os.environ.get("TIPHYS_RUN") or "/run/tiphys")
+    """$TIPHYS_RUN; without it one for each home, so that clusters of the same name in two homes do not meet."""
+    if told := os.environ.get("TIPHYS_RUN"):
+        return Path(told).absolute()
+    if home() == Path(DEFAULT_HOME):
+        return Path("/run/tiphys")
+    return Path(f"/run/tiphys-{crc32(os.fsencode(home())):08x}")
 
 
 def images_dir() -> Path:
@@ -30,8 +37,18 @@ def images_dir() -> Path:
 
 
 def pointer(name: str) -> Path:
-    """The file that says where the data of cluster `name` is."""
+    """The file that says where the data of cluster `name` is: a copy of its cluster.json."""
     return home() / "clusters" / f"{name}.json"
+
+
+def create_lock() -> Path:
+    """Held while a new cluster takes address ranges and a port."""
+    return home() / "create.lock"
+
+
+def machine_lock() -> Path:
+    """Held shared by commands that use what clusters share, exclusively by the one that removes it."""
+    return home() / "machine.lock"
 
 
 @dataclass(frozen=True, slots=True)

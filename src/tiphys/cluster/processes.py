@@ -2,7 +2,7 @@
 
 A component's process holds an exclusive lock on RUN/COMPONENT.lock for as long as it lives: whether it runs, and
 with which pid, is asked of the kernel, never read from a file. It tells its starter that it is ready through a
-pipe; nobody polls.
+pipe, and anybody else by a second lock that it gives up then; nobody polls.
 """
 
 from __future__ import annotations
@@ -23,9 +23,17 @@ from pathlib import Path
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
 
+CONTROL_PLANE = "control-plane"
 READY_FD = "TIPHYS_READY_FD"
 GO_FD = "TIPHYS_GO_FD"
 LOG_TAIL = 4000
+LOG_LIMIT = 10_000_000
+"""Bytes of a log that are too many to append to: it becomes LOG.1."""
+ALIVE, STARTING = 0, 1
+"""Which byte of its lock file a process holds: while it lives, while it is not ready."""
+REASON = "tiphys: "
+"""How the line begins in which a command says why it failed."""
+ROOTS = ("TIPHYS_HOME", "TIPHYS_RUN")
 FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
 
@@ -43,29 +51,35 @@ class Child:
     ready: int
     go: int
     log: Path
+    log_start: int
+    """Where in the log its own lines begin."""
 
 
 def start(component: str, arguments: list[str], lock: Path, log: Path) -> Child:
     """Run `tiphys ARGUMENTS` in a session of its own, its output appended to `log`."""
     read_end, write_end = os.pipe()
     go_read, go_write = os.pipe()
-    environment = {**os.environ, READY_FD: str(write_end), GO_FD: str(go_read), "PYTHONUNBUFFERED": "1"}
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_name(log.name + ".1"))
     with open(log, "ab", opener=_private) as output:
+        log_start = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tiphys", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=environment,
+            env=_environment() | {READY_FD: str(write_end), GO_FD: str(go_read)},
             cwd="/",
+            umask=0o022,
             pass_fds=(write_end, go_read),
             start_new_session=True,
         )
     os.close(write_end)
     os.close(go_read)
-    return Child(component, process, read_end, go_write, log)
+    return Child(component, process, read_end, go_write, log, log_start)
 
 
 def wait_ready(children: list[Child], first: str, seconds: float, progress: Callable[[str], None]) -> None:
@@ -83,13 +97,13 @@ def wait_ready(children: list[Child], first: str, seconds: float, progress: Call
             readable, _, _ = select.select(list(waiting), [], [], max(0, end - clock.monotonic()))
             if not readable:
                 names = ", ".join(child.component for child in waiting.values())
-                logs = "\n".join(_tail(child.log) for child in waiting.values())
+                logs = "\n".join(map(_tail, waiting.values()))
                 raise Permanent(f"not ready after {seconds:.0f} s: {names}\n{logs}")
             for descriptor in readable:
                 child = waiting.pop(descriptor)
                 if os.read(descriptor, 64) == b"":
-                    code = child.process.wait()
-                    raise Permanent(f"{child.component} stopped with exit code {code}:\n{_tail(child.log)}")
+                    child.process.wait()
+                    raise Permanent(_why_it_ended(child))
                 progress(child.component)
                 if child.component == first:
                     _let_go(children)
@@ -99,12 +113,46 @@ def wait_ready(children: list[Child], first: str, seconds: float, progress: Call
             os.close(child.go)
 
 
-def announce_ready() -> None:
-    """Called by the child, once, when it serves."""
+def abandon(children: list[Child], grace: float) -> None:
+    """End children that are not wanted any more."""
+    for child in children:
+        child.process.terminate()
+    for child in children:
+        try:
+            child.process.wait(grace)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+
+
+def announce_ready(lock: Path) -> None:
+    """Called by the child, once, when it serves; it holds `lock`."""
+    # Opened once more and never closed: closing any descriptor of the file would drop the process's other lock.
+    fcntl.lockf(os.open(lock, os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_UN, 1, STARTING)
     descriptor = os.environ.pop(READY_FD, "")
     if descriptor:
-        os.write(int(descriptor), b"ready\n")
+        with contextlib.suppress(BrokenPipeError):  # its starter has gone
+            os.write(int(descriptor), b"ready\n")
         os.close(int(descriptor))
+
+
+def wait_started(lock: Path, seconds: float) -> bool:
+    """Return when the holder of `lock`, whoever started it, has announced that it is ready; False if it ended.
+
+    Raises Permanent after `seconds`."""
+
+    def give_up(*_: object) -> None:
+        raise Permanent(f"{lock.stem} (pid {pid_of(lock)}) runs, but is not ready after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with lock.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, STARTING)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return pid_of(lock) != 0
 
 
 async def await_go() -> None:
@@ -133,7 +181,7 @@ def hold(lock: Path) -> int:
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, STARTING + 1, ALIVE)
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise AlreadyRunning(f"another process (pid {pid_of(lock)}) holds {lock}") from None
@@ -147,7 +195,7 @@ def pid_of(lock: Path) -> int:
     except FileNotFoundError:
         return 0
     try:
-        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, ALIVE, 1, 0))
     finally:
         os.close(descriptor)
     kind, _, _, _, pid = struct.unpack(FLOCK, answer)
@@ -185,10 +233,30 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _tail(log: Path) -> str:
+def _environment() -> dict[str, str]:
+    """This process's, good in any directory."""
+    paths = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    roots = {name: str(Path(os.environ[name]).absolute()) for name in ROOTS if os.environ.get(name)}
+    return {**os.environ, **roots, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def _why_it_ended(child: Child) -> str:
+    """One line if the child gave its reason, else the end of its log."""
+    ended = f"{child.component} stopped with exit code {child.process.returncode}"
+    last = _logged(child).rstrip().rpartition("\n")[2]
+    if last.startswith(REASON):
+        return f"{ended}: {last.removeprefix(REASON)} (log: {child.log})"
+    return f"{ended}:\n{_tail(child)}"
+
+
+def _tail(child: Child) -> str:
+    lines = _logged(child).strip().splitlines()[-20:]
+    return f"--- {child.log}\n" + "\n".join(lines)
+
+
+def _logged(child: Child) -> str:
+    """The end of what the child itself logged."""
     try:
-        text = log.read_bytes()[-LOG_TAIL:].decode("utf-8", "replace")
+        return child.log.read_bytes()[child.log_start :][-LOG_TAIL:].decode("utf-8", "replace")
     except FileNotFoundError:
-        text = ""
-    lines = text.strip().splitlines()[-20:]
-    return f"--- {log}\n" + "\n".join(lines)
+        return ""

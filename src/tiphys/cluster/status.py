@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tiphys.cluster import config as configs
 from tiphys.cluster import processes
 from tiphys.cluster.config import ClusterConfig
-from tiphys.cluster.lifecycle import CONTROL_PLANE
+from tiphys.cluster.processes import CONTROL_PLANE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def of(config: ClusterConfig) -> Status:
 
 def every() -> list[Status]:
     """All clusters of this machine."""
-    return [of(config) for config in map(configs.load, configs.names()) if config is not None]
+    return [of(config) for config in map(configs.last_known, configs.names()) if config is not None]
 
 
 def _component(config: ClusterConfig, name: str) -> Component:

@@ -22,6 +22,8 @@ def check(url: str) -> None:
         raise Permanent(f"--store {url}: etcd is not supported yet; sqlite and memory: are")
     if scheme not in ("", "sqlite", "memory") or (scheme == "memory" and rest):
         raise Permanent(f"--store {url}: not a store; allowed are sqlite, sqlite:FILE and memory:")
+    if scheme == "sqlite" and rest and not rest.startswith("/"):
+        raise Permanent(f"--store {url}: {rest!r} must be an absolute path, such as sqlite:/var/lib/state.db")
 
 
 @contextlib.asynccontextmanager
@@ -33,6 +35,12 @@ async def opened(url: str, default: Path) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+def files(url: str) -> tuple[Path, ...]:
+    """The files of the store of `url` that are not in the cluster's data directory."""
+    scheme, _, rest = url.partition(":")
+    return tuple(Path(rest + suffix) for suffix in ("", "-wal", "-shm")) if scheme == "sqlite" and rest else ()
 
 
 def _open(url: str, default: Path) -> Store:

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
+import signal
 from pathlib import Path
 
 from tiphys.base.clock import SystemClock
+from tiphys.base.errors import NotFound, TiphysError
 from tiphys.cluster import config as configs
-from tiphys.cluster import images, network, node, paths, pki
+from tiphys.cluster import images, network, node, paths, pki, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.locks import locked
 from tiphys.kubelet.logdirs import remove_logs
-from tiphys.runtime.cleanup import purge
+from tiphys.runtime.cleanup import purge, unmount_below
+from tiphys.runtime.images import destroy
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import teardown_cluster_network
 from tiphys.runtime.types import State
 
 
 def stop_containers(config: ClusterConfig, grace: float) -> None:
-    """Stop every container of the cluster, `grace` seconds at most; files and records stay."""
+    """Stop every container of the cluster, `grace` seconds at most, and its pods' sandboxes; files and records stay."""
     asyncio.run(_stop(config, grace))
 
 
 def remove_node(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     """Everything of one node, its Node object included; returns what could not be removed."""
     left = _remove_node_files(config, gone)
-    if not left:
-        pki.forget_node(config, gone)
+    if left:
+        return left
+    try:
         asyncio.run(_forget(config, gone))
-    return left
+    except (TiphysError, OSError) as error:
+        return [f"Node object {gone.name}: {error}"]
+    pki.forget_node(config, gone)
+    return []
 
 
 def remove_cluster(config: ClusterConfig) -> list[str]:
@@ -37,33 +47,65 @@ def remove_cluster(config: ClusterConfig) -> list[str]:
     left += teardown_cluster_network(network.of_cluster(config))
     if left:
         return left
-    for directory in (config.paths.data, config.paths.run):
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            left.append(f"directory {directory}")
-    return left
+    left += _remove_directory(config.paths.run)
+    # The configuration goes last: whoever is interrupted here can delete once more.
+    for entry in config.paths.data.iterdir() if config.paths.data.is_dir() else ():
+        if entry != config.paths.config:
+            left += _remove_directory(entry) if entry.is_dir() and not entry.is_symlink() else _remove_file(entry)
+    for file in stores.files(config.store):
+        left += _remove_file(file)
+    return left or _remove_directory(config.paths.data)
 
 
 def remove_shared_if_last() -> None:
-    """With the last cluster go the images and the directories that all clusters shared."""
+    """With the last cluster go the images and the directories that all clusters shared, and nothing else in there."""
     if configs.names():
         return
-    for directory in (paths.images_dir(), paths.home() / "clusters", paths.home() / "data"):
-        shutil.rmtree(directory, ignore_errors=True)
-    shutil.rmtree(paths.run_root(), ignore_errors=True)
-    _remove_if_empty(paths.home())
+    with locked(paths.machine_lock()):
+        if not configs.names():
+            destroy(paths.images_dir())
+            for lock in (paths.home() / "clusters").glob("*.lock"):
+                lock.unlink(missing_ok=True)
+            for file in (paths.create_lock(), paths.machine_lock()):
+                file.unlink(missing_ok=True)
+            for directory in ("clusters", "data", ""):
+                _remove_if_empty(paths.home() / directory)
+            for directory in ("netns", ""):
+                _remove_if_empty(paths.run_root() / directory)
 
 
 def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     directory = config.paths.node(gone.name)
     remove_logs(directory / "kubelet", *node.log_directories())
     left = purge(directory / "runtime", f"{config.name}/{gone.name}")
+    left += unmount_below(directory)  # volumes in memory
     left += network.of_node(config, gone).teardown()
     if not left:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            left.append(f"directory {directory}")
+        for file in (config.paths.lock(gone.name), config.paths.log(gone.name)):
+            file.unlink(missing_ok=True)
+        left += _remove_directory(directory)
     return left
+
+
+def _remove_directory(directory: Path) -> list[str]:
+    """With all that is in it; an empty mount point may stay. Returns what could not be removed, and why."""
+    reasons: list[str] = []
+
+    def failed(_: object, path: str, error: tuple[object, BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):
+            reasons.append(f"{path}: {getattr(error[1], 'strerror', error[1])}")
+
+    if directory.exists():
+        shutil.rmtree(directory, onerror=failed)
+    return reasons[:1] if directory.exists() and any(directory.iterdir()) else []
+
+
+def _remove_file(file: Path) -> list[str]:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        return [f"{file}: {error.strerror}"]
+    return []
 
 
 def _remove_if_empty(directory: Path) -> None:
@@ -87,14 +129,16 @@ async def _stop_node(root: Path, grace: float) -> None:
         async with asyncio.TaskGroup() as tasks:
             for container in containers:
                 tasks.create_task(runtime.stop_container(container.spec.id, grace))
+        for sandbox in await runtime.sandboxes():
+            if sandbox.pid:
+                os.kill(sandbox.pid, signal.SIGKILL)  # its pause process: what is left is as after a reboot
 
 
 async def _forget(config: ClusterConfig, gone: NodeConfig) -> None:
-    """Delete the Node object, so that its pods are found to be gone."""
-    from tiphys.base.errors import NotFound
+    """Delete the Node object and its pods, whose containers are gone: their owners replace them at once."""
     from tiphys.client.config import ClientConfig
     from tiphys.client.https import HttpsClient
-    from tiphys.client.resources import NODES
+    from tiphys.client.resources import NODES, PODS
 
     directory = config.paths.pki
     client = HttpsClient(
@@ -106,8 +150,11 @@ async def _forget(config: ClusterConfig, gone: NodeConfig) -> None:
         )
     )
     try:
-        await client.delete(NODES, gone.name)
-    except (NotFound, OSError):
-        return
+        with contextlib.suppress(NotFound):
+            await client.delete(NODES, gone.name)
+        listing = await client.list(PODS, fields=f"spec.nodeName={gone.name}")
+        for metadata in [pod["metadata"] for pod in listing.items]:
+            with contextlib.suppress(NotFound):
+                await client.delete(PODS, metadata["name"], metadata["namespace"], grace_seconds=0)
     finally:
         await client.close()
