@@ -12,6 +12,7 @@ from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
 from tiphys.api.kinds.deprecations import requirement_warnings
 from tiphys.api.kinds.podspec import default_volume_source
 from tiphys.api.validation.errors import IMMUTABLE, Errors
+from tiphys.api.validation.goform import shown
 from tiphys.api.validation.metadata import validate_metadata
 from tiphys.api.validation.persistent_volumes import SOURCES, volume_spec
 from tiphys.base.clock import rfc3339
@@ -112,7 +113,8 @@ class PersistentVolume(StatusKind):
         errors.immutable("volumeMode", spec.get("volumeMode"), was.get("volumeMode"))
         affinity, earlier = spec.get("nodeAffinity"), was.get("nodeAffinity")
         if earlier is not None and _renamed(earlier, affinity) != affinity:
-            errors.invalid("nodeAffinity", affinity, f"{IMMUTABLE}, except for updating from beta label to GA")
+            value = None if affinity is None else shown("VolumeNodeAffinity", affinity)
+            errors.invalid("nodeAffinity", value, f"{IMMUTABLE}, except for updating from beta label to GA")
         if was.get("volumeAttributesClassName") is not None and spec.get("volumeAttributesClassName") is None:
             errors.forbidden("spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden")
 
