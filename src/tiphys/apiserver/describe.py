@@ -9,7 +9,14 @@ from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
 from tiphys.apiserver.routes import not_found
 from tiphys.apiserver.version import GIT_VERSION
+from tiphys.base.errors import NotAcceptable
 from tiphys.base.http.types import Request, Response
+
+SWAGGER_BINARY = (
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
+"""Swagger in protobuf: what old clients and kubectl ask for, and its proper name."""
 
 
 class Discovery:
@@ -77,8 +84,11 @@ class OpenApi:
         self._documents = Documents(catalog, catalog.resources[0].definitions, GIT_VERSION)
 
     async def v2(self, request: Request) -> Response:
-        """/openapi/v2"""
-        return _document(request, await asyncio.to_thread(self._documents.v2))
+        """/openapi/v2, in JSON or protobuf"""
+        media = _swagger_type(request)
+        if media == negotiate.JSON:
+            return _document(request, await asyncio.to_thread(self._documents.v2))
+        return _document(request, await asyncio.to_thread(self._documents.v2_binary), media)
 
     async def v3(self, request: Request) -> Response:
         """/openapi/v3 and what its index names."""
@@ -96,9 +106,20 @@ class OpenApi:
         return response
 
 
-def _document(request: Request, body: bytes) -> Response:
+def _swagger_type(request: Request) -> str:
+    """The Content-Type of the answer. Raises NotAcceptable."""
+    for part in request.headers.get("accept", "").split(","):
+        media = part.partition(";")[0].strip()
+        if media in SWAGGER_BINARY:
+            return SWAGGER_BINARY[1]
+        if negotiate.SERVED.get(media) == negotiate.JSON:
+            return negotiate.JSON
+    raise NotAcceptable(f"only the following media types are accepted: {negotiate.JSON}, {SWAGGER_BINARY[1]}")
+
+
+def _document(request: Request, body: bytes, media: str = negotiate.JSON) -> Response:
     tag = discovery.etag(body)
-    headers = {"Content-Type": negotiate.JSON, "ETag": tag, "Vary": "Accept"}
+    headers = {"Content-Type": media, "ETag": tag, "Vary": "Accept"}
     if request.headers.get("if-none-match") == tag:
         return Response(304, headers)
     if request.local:

@@ -60,22 +60,19 @@ class Router:
         if resource.info.deprecated:
             request.attributes.setdefault("warnings", []).append(resource.info.deprecated)
         call = Call(request, info, resource, request.user or ANONYMOUS, self._clock.time())
+        if not _placed(call):
+            raise NotFound(UNKNOWN, details={})
         if info.subresource:
             return await self._subresource(call)
-        if info.verb not in resource.info.verbs:
+        everywhere = resource.namespaced and not info.namespace
+        if info.verb not in resource.info.verbs or (everywhere and info.verb not in ("list", "watch")):
             raise not_allowed()
-        if bool(info.namespace) is not resource.namespaced:
-            # All namespaces can be listed and watched at once, nothing else; a cluster's object has none.
-            if info.namespace and not (info.resource == "namespaces" and info.namespace == info.name):
-                return not_found(request)
-            if resource.namespaced and (info.verb not in ("list", "watch") or _named(info, request)):
-                raise not_allowed()
         return await self._verbs[info.verb](call)
 
     async def _subresource(self, call: Call) -> Response:
         info, subresource = call.info, call.resource.info.subresources.get(call.info.subresource)
         if subresource is None or not info.name:
-            return not_found(call.request)
+            raise NotFound(UNKNOWN, details={})
         if info.verb not in subresource.verbs:
             raise not_allowed()
         endpoint = self._find(info, subresource)
@@ -95,6 +92,8 @@ class Router:
     async def _not_stored(self, request: Request, info: RequestInfo) -> Response:
         """Reviews, bindings and component statuses: resources without objects."""
         resource = self._catalog.get(info.group, info.version, info.resource)
+        if resource is None and info.version in self._catalog.versions(info.group):
+            raise NotFound(UNKNOWN, details={})
         if resource is None:
             return await self._path(request)
         endpoint = self._unstored.get((info.group, info.resource, info.verb))
@@ -114,9 +113,16 @@ class Router:
         return await found(request) if found is not None else not_found(request)
 
 
-def _named(info: RequestInfo, request: Request) -> bool:
-    """Whether the path itself names an object (a field selector does not)."""
-    return bool(info.name) and request.path.rstrip("/").endswith("/" + info.name)
+def _placed(call: Call) -> bool:
+    """Whether the path names a namespace where it should: for an object in one, and for nothing of the cluster's."""
+    info = call.info
+    if call.resource.namespaced:
+        # A field selector can name an object too, but not in the path.
+        named = (
+            bool(info.name) and call.request.path.rstrip("/").split("/")[-2 if info.subresource else -1] == info.name
+        )
+        return bool(info.namespace) or not (named or info.subresource)
+    return not info.namespace or (info.resource == "namespaces" and info.namespace == info.name)
 
 
 def not_found(request: Request) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 
 from tiphys.base.identity import User
 
@@ -55,6 +56,39 @@ def test_unknown_paths_and_verbs_are_told_apart(play: Play) -> None:
         assert (await world.http("GET", "/api/v1/things")).status == 404
         assert (await world.http("POST", "/api/v1/pods", {})).status == 405
         assert (await world.http("DELETE", "/api/v1/namespaces")).status == 405
+        assert (await world.http("GET", "/api/v1/pods")).status == 200
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/things",
+        "/api/v1/pods/a",
+        "/api/v1/pods/a/log",
+        "/api/v1/namespaces/default/nodes/a",
+        "/api/v1/namespaces/default/pods/a/nothing",
+        "/apis/apps/v1/deployments/a",
+    ],
+)
+def test_paths_below_a_served_version_are_refused_with_a_status(play: Play, path: str) -> None:
+    async def scenario(world: Any) -> None:
+        answer = await world.json("GET", path)
+        assert (answer["code"], answer["reason"]) == (404, "NotFound")
+        assert answer["message"] == "the server could not find the requested resource"
+
+    play(scenario)
+
+
+def test_swagger_is_served_in_protobuf_too(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        answer = await world.http("GET", "/openapi/v2", accept=old)
+        assert answer.headers["Content-Type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        assert answer.body.startswith(b"\x0a\x032.0")
+        assert (await world.json("GET", "/openapi/v2", accept="image/png, */*"))["swagger"] == "2.0"
+        assert (await world.http("GET", "/openapi/v2", accept="image/png")).status == 406
 
     play(scenario)
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tiphys.api.catalog import Catalog, ResourceInfo
-from tiphys.api.openapi import v2
+from tiphys.api.openapi import binary, v2
 from tiphys.api.openapi.paths import PathWriter
 from tiphys.api.openapi.schemas import SchemaWriter
 from tiphys.api.schema import Definitions
@@ -57,10 +57,16 @@ class OpenApi:
         """/openapi/v2."""
         return self._keep("v2", self._make_v2)
 
-    def _keep(self, name: str, make: Callable[[], dict[str, Any]]) -> bytes:
+    def v2_binary(self) -> bytes:
+        """/openapi/v2 in protobuf."""
+        return self._keep("v2 binary", lambda: orjson.loads(self.v2()), binary.encode)
+
+    def _keep(
+        self, name: str, make: Callable[[], dict[str, Any]], encode: Callable[[Any], bytes] = orjson.dumps
+    ) -> bytes:
         found = self._made.get(name)
         if found is None:
-            body = orjson.dumps(make())
+            body = encode(make())
             self._made[name] = zlib.compress(body, 6)
             return body
         return zlib.decompress(found)
