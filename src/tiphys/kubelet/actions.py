@@ -17,7 +17,7 @@ from typing import Any
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ApiError, Conflict, NotFound, TiphysError
 from tiphys.client.events import EventRecorder
-from tiphys.client.resources import PODS
+from tiphys.client.resources import PODS, RUNTIME_CLASSES
 from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
@@ -33,6 +33,7 @@ from tiphys.kubelet.specs import sandbox_spec
 from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
+from tiphys.kubelet.unsupported import check_sandbox, unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
 from tiphys.kubelet.worker import Hands, PodWorker
 from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime
@@ -111,12 +112,21 @@ class Actions(Hands):
     async def create_sandbox(self, worker: PodWorker, attempt: int) -> None:
         pod = worker.state.pod
         try:
+            check_sandbox(pod, await self._handler(pod))
             make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
             status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt))
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:
+            if ports := ", ".join(unmapped_host_ports(pod)):
+                text = f"hostPort is not supported by this node yet, only the pod's own address answers: {ports}"
+                self.record_event(worker, do.RecordEvent("Warning", "HostPortNotSupported", text))
             worker.post(ev.SandboxChanged(sandbox_of(status)))
+
+    async def _handler(self, pod: Object) -> str:
+        """Of the pod's RuntimeClass. Raises NotFound."""
+        name = pod["spec"].get("runtimeClassName")
+        return str((await self._tools.client.get(RUNTIME_CLASSES, str(name)))["handler"]) if name else ""
 
     async def remove_sandbox(self, worker: PodWorker, id: str) -> None:
         await self._insist(f"remove sandbox {id}", lambda: self._runtime.remove_sandbox(id))

@@ -11,6 +11,8 @@ from typing import Any
 from tiphys.api.quantity import from_units
 from tiphys.kubelet.podspec import Object, is_terminal
 from tiphys.kubelet.resources import amounts, pod_requests
+from tiphys.kubelet.sysctls import forbidden
+from tiphys.kubelet.unsupported import apparmor_refusal
 
 Refusal = tuple[str, str]
 """(reason, message)"""
@@ -19,11 +21,17 @@ _ZERO = from_units(0)
 _UNTOLERATED = "node(s) had taints that the pod didn't tolerate"
 
 
-def admit(pod: Object, node: Object, others: Iterable[Object]) -> Refusal | None:
-    """Why not, or None. `others` are the pods that the node has admitted."""
+def admit(
+    pod: Object, node: Object, others: Iterable[Object], allowed_sysctls: Iterable[str] = (), apparmor: bool = False
+) -> Refusal | None:
+    """Why not, or None. `others` are the pods that the node has admitted; `apparmor`: whether its kernel has it."""
     os_name = (pod["spec"].get("os") or {}).get("name")
     if os_name and os_name != "linux":
         return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if sysctl := forbidden(pod, allowed_sysctls):
+        return "SysctlForbidden", sysctl
+    if profile := apparmor_refusal(pod, apparmor):
+        return "AppArmor", profile
     active = [other for other in others if not is_terminal(other)]
     return _resources(pod, node, active) or _affinity(pod, node) or _ports(pod, active) or _taints(pod, node)
 

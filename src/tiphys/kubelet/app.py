@@ -113,7 +113,7 @@ class Kubelet:
             sources=sources,
             services=self._services,
             recorder=self.recorder,
-            machine_memory=self.agent.machine.memory,
+            machine=self.agent.machine,
             allocatable=lambda: self.agent.allocatable,
         )
         self._actions = Actions(
@@ -215,7 +215,8 @@ class Kubelet:
         worker = self._new_worker(pod)
         found = self._found.get(worker.uid) or ev.Observed((), ())
         if not found.sandboxes and not found.containers and self._is_fresh(pod):
-            refusal = admit(pod, self._own_node(), self._admitted(worker.uid))
+            others, allowed = self._admitted(worker.uid), self.config.allowed_unsafe_sysctls
+            refusal = admit(pod, self._own_node(), others, allowed, self.agent.machine.apparmor)
             if refusal is not None:
                 worker.post(ev.Rejected(*refusal))
         worker.post(found)

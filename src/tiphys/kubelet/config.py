@@ -58,6 +58,10 @@ class KubeletConfig:
     lease_renew_interval: float = 10.0
     max_parallel_pulls: int = 0
     """0: no limit."""
+    seccomp_default: bool = True
+    """Whether containers that ask for no seccomp profile get the runtime's default one."""
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    """Names or patterns that end in *, besides the safe ones."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the configuration file that nothing here reads; shown by /configz."""
 

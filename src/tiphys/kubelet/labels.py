@@ -23,6 +23,8 @@ CONTAINER_HASH = "io.kubernetes.container.hash"
 MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+PRE_STOP = "io.kubernetes.container.preStopHandler"
+PORTS = "io.kubernetes.container.ports"
 IMAGE_NAME = "io.kubernetes.container.image"
 IMAGE_REFERENCE = "io.kubernetes.container.imageRef"
 ATTEMPT = "io.kubernetes.sandbox.attempt"
@@ -79,6 +81,9 @@ class Record:
     error: str = ""
     message: str = ""
     """The termination message, once it has ended."""
+    pre_stop: str = ""
+    ports: str = ""
+    """Its preStop hook and ports as JSON, where it has a hook."""
     user: tuple[int, int, tuple[int, ...]] | None = None
     """uid, gid and supplementary groups of its first process, where they are numbers."""
 
@@ -112,6 +117,8 @@ def record_of(status: ContainerStatus, message: str = "") -> Record:
         oom_killed=status.oom_killed,
         error=status.error,
         message=message,
+        pre_stop=labels.get(PRE_STOP, ""),
+        ports=labels.get(PORTS, ""),
         user=_user(status),
     )
 

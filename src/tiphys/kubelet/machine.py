@@ -24,6 +24,9 @@ class Machine:
     machine_id: str = ""
     system_uuid: str = ""
     boot_id: str = ""
+    apparmor: bool = False
+    selinux: bool = False
+    """Whether the running kernel enforces them."""
 
 
 def read_machine(root: Path) -> Machine:
@@ -38,6 +41,8 @@ def read_machine(root: Path) -> Machine:
         machine_id=_first_line("/etc/machine-id"),
         system_uuid=_first_line("/sys/class/dmi/id/product_uuid") or _first_line("/etc/machine-id"),
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
+        apparmor=_first_line("/sys/module/apparmor/parameters/enabled") == "Y",
+        selinux=Path("/sys/fs/selinux/enforce").exists(),
     )
 
 

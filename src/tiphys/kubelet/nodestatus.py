@@ -105,7 +105,7 @@ def node_status(
         "nodeInfo": _info(machine),
         "images": _images(images),
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
-        "features": {"supplementalGroupsPolicy": False},
+        "features": {"supplementalGroupsPolicy": True},
     }
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from tiphys.kubelet import labels
 from tiphys.kubelet.events import Observed
+from tiphys.kubelet.labels import Record
 
 
 def orphan_pod(uid: str, known: Mapping[str, str], found: Observed) -> dict[str, Any]:
-    """Enough of a pod to stop its containers with the grace that it had."""
-    names = sorted({record.name for record in found.containers})
+    """Enough of a pod to stop its containers with the grace and the preStop hooks that they had."""
+    newest = {record.name: record for record in sorted(found.containers, key=lambda record: record.attempt)}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -22,7 +24,14 @@ def orphan_pod(uid: str, known: Mapping[str, str], found: Observed) -> dict[str,
         },
         "spec": {
             "terminationGracePeriodSeconds": int(known.get(labels.GRACE_PERIOD) or 30),
-            "containers": [{"name": name} for name in names],
+            "containers": [_container(record) for _, record in sorted(newest.items())],
         },
         "status": {"phase": "Running"},
     }
+
+
+def _container(record: Record) -> dict[str, Any]:
+    if not record.pre_stop:
+        return {"name": record.name}
+    hook, ports = json.loads(record.pre_stop), json.loads(record.ports or "[]")
+    return {"name": record.name, "lifecycle": {"preStop": hook}, "ports": ports}

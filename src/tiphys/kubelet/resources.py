@@ -60,12 +60,17 @@ def _pod_total(pod: Object, kind: str) -> Amounts:
 
 
 def pod_requests(pod: Object) -> Amounts:
-    """What the scheduler counts for it, without overhead."""
-    return _pod_total(pod, "requests")
+    """What the scheduler counts for it, with the overhead of its RuntimeClass."""
+    total = _pod_total(pod, "requests")
+    _add(total, amounts(pod["spec"].get("overhead")))
+    return total
 
 
 def pod_limits(pod: Object) -> Amounts:
-    return _pod_total(pod, "limits")
+    """Of the whole pod; overhead adds to limits that are there."""
+    total = _pod_total(pod, "limits")
+    _add(total, {name: amount for name, amount in amounts(pod["spec"].get("overhead")).items() if name in total})
+    return total
 
 
 def qos_class(pod: Object) -> str:

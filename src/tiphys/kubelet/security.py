@@ -56,8 +56,9 @@ def supplemental_groups(pod: Object) -> tuple[int, ...]:
     return tuple(sorted(groups))
 
 
-def security_of(pod: Object, container: Object, seccomp_root: str) -> Security:
-    """The confinement. `seccomp_root` is where Localhost profiles are. Raises ConfigError."""
+def security_of(pod: Object, container: Object, seccomp_root: str, seccomp_default: bool = True) -> Security:
+    """The confinement. `seccomp_root` is where Localhost profiles are; `seccomp_default`: whether who asks for no
+    profile gets the runtime's."""
     context = effective(pod, container)
     capabilities = context.get("capabilities") or {}
     privileged = bool(context.get("privileged"))
@@ -67,7 +68,7 @@ def security_of(pod: Object, container: Object, seccomp_root: str) -> Security:
         add_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("add") or ()),
         drop_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("drop") or ()),
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
-        seccomp=_seccomp(context, privileged, seccomp_root),
+        seccomp=_seccomp(context, privileged, seccomp_root, seccomp_default),
         apparmor=_apparmor(context),
         readonly_rootfs=bool(context.get("readOnlyRootFilesystem")),
         masked_paths=() if unmasked else None,
@@ -75,10 +76,9 @@ def security_of(pod: Object, container: Object, seccomp_root: str) -> Security:
     )
 
 
-def _seccomp(context: Mapping[str, Any], privileged: bool, root: str) -> str:
-    """Unconfined unless asked for, as upstream without seccompDefault."""
+def _seccomp(context: Mapping[str, Any], privileged: bool, root: str, default: bool) -> str:
     profile = context.get("seccompProfile") or {}
-    kind = profile.get("type", "Unconfined")
+    kind = profile.get("type", "RuntimeDefault" if default else "Unconfined")
     if privileged or kind == "Unconfined":
         return "unconfined"
     if kind == "RuntimeDefault":
@@ -93,11 +93,7 @@ def _apparmor(context: Mapping[str, Any]) -> str:
     return ""
 
 
-def ignored_settings(pod: Object, container: Object) -> list[str]:
-    """Settings that this node does not honour, to be said aloud."""
-    found = [name for name in ("seLinuxOptions",) if effective(pod, container).get(name)]
-    if pod["spec"].get("hostUsers") is False:
-        found.append("hostUsers")
-    if container.get("targetContainerName"):
-        found.append("targetContainerName")
-    return found
+def strict_groups(pod: Object) -> bool:
+    """Whether groups that the image gives its user do not count (KEP-3619)."""
+    context = pod["spec"].get("securityContext") or {}
+    return bool(context.get("supplementalGroupsPolicy") == "Strict")

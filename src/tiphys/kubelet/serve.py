@@ -54,6 +54,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--cluster-domain", metavar="DOMAIN", help="search domain of pods (cluster.local)")
     flag("--resolv-conf", metavar="FILE", help="the node's own name servers (/etc/resolv.conf)")
     flag("--cgroup-root", metavar="PATH", help="parent of kubepods")
+    flag("--seccomp-default", type=_boolean, nargs="?", const=True, help="confine who asks for no profile (true)")
+    flag("--allowed-unsafe-sysctls", metavar="NAME,...", help="sysctls that pods may set besides the safe ones")
     flag("--pod-log-dir", metavar="DIR", help="container logs (/var/log/pods)")
 
 
@@ -82,7 +84,7 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
     )
     if options.config:
         config = replace(config, **read_config(Path(options.config)))
-    same = ("address", "port", "register_node", "max_pods", "cluster_domain", "cgroup_root")
+    same = ("address", "port", "register_node", "max_pods", "cluster_domain", "cgroup_root", "seccomp_default")
     given: dict[str, Any] = {name: getattr(options, name) for name in same}
     given |= {
         "cert_dir": _path(options.cert_dir),
@@ -93,6 +95,7 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
         "log_dir": _path(options.pod_log_dir),
         "pod_pids_limit": max(0, options.pod_max_pids) if options.pod_max_pids is not None else None,
         "cluster_dns": tuple(options.cluster_dns.split(",")) if options.cluster_dns else None,
+        "allowed_unsafe_sysctls": tuple(filter(None, (options.allowed_unsafe_sysctls or "").split(","))) or None,
         "node_labels": _labels(options.node_labels) or None,
         "register_with_taints": _taints(options.register_with_taints) or None,
         "node_ip": options.node_ip or own_address(server),
@@ -151,6 +154,7 @@ _FIELDS = {
     "cgroupRoot": "cgroup_root",
     "nodeLeaseDurationSeconds": "lease_duration",
     "maxParallelImagePulls": "max_parallel_pulls",
+    "seccompDefault": "seccomp_default",
 }
 _PATHS = {
     "tlsCertFile": "tls_cert",
@@ -172,6 +176,8 @@ def read_config(path: Path) -> dict[str, Any]:
     found |= {_PATHS[name]: Path(document.pop(name)) for name in list(document) if name in _PATHS}
     if "clusterDNS" in document:
         found["cluster_dns"] = tuple(document.pop("clusterDNS") or ())
+    if "allowedUnsafeSysctls" in document:
+        found["allowed_unsafe_sysctls"] = tuple(document.pop("allowedUnsafeSysctls") or ())
     if "podPidsLimit" in document:
         found["pod_pids_limit"] = max(0, int(document.pop("podPidsLimit")))
     if "registerWithTaints" in document:

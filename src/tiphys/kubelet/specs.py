@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +14,16 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.env import ConfigError
 from tiphys.kubelet.expansion import expand, expand_strictly
 from tiphys.kubelet.instructions import StartContainer
+from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import container_resources, pod_resources, qos_class
-from tiphys.kubelet.security import ignored_settings, security_of, supplemental_groups, user_of
+from tiphys.kubelet.security import security_of, strict_groups, supplemental_groups, user_of
+from tiphys.kubelet.sysctls import sysctls_of
+from tiphys.kubelet.unsupported import container_refusal
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.payload import VolumeError
 from tiphys.kubelet.volumes.subpath import prepare_subpath
 from tiphys.runtime.types import ContainerSpec, Image, Mount, SandboxSpec
-
-log = logging.getLogger(__name__)
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -37,7 +38,6 @@ def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
 def sandbox_spec(config: KubeletConfig, pod: Object, attempt: int) -> SandboxSpec:
     """Of the pod's sandbox; the same for the same attempt."""
     spec = pod["spec"]
-    sysctls = (spec.get("securityContext") or {}).get("sysctls") or ()
     return SandboxSpec(
         id=labels.sandbox_id(uid_of(pod), attempt),
         hostname=files.hostname_of(pod, config.node_name),
@@ -47,7 +47,7 @@ def sandbox_spec(config: KubeletConfig, pod: Object, attempt: int) -> SandboxSpe
         host_ipc=bool(spec.get("hostIPC")),
         cgroup_parent=cgroup_parent(config, pod),
         cgroup_resources=pod_resources(pod, config.pod_pids_limit),
-        sysctls={sysctl["name"]: str(sysctl["value"]) for sysctl in sysctls},
+        sysctls=sysctls_of(pod),
         labels=labels.pod_labels(pod, config.node_name) | {labels.ATTEMPT: str(attempt)},
     )
 
@@ -62,15 +62,17 @@ class Setting:
     env: Mapping[str, str]
     image: Image
     sandbox: str
-    machine_memory: int
+    machine: Machine
+    target: str = ""
+    """ID of the container whose processes it is to see."""
 
 
 def container_spec(setting: Setting, container: Object, wanted: StartContainer) -> ContainerSpec:
     """Raises ConfigError for what cannot be. Makes the files and directories that its mounts need."""
     config, pod = setting.config, setting.facts.pod
     uid, namespace, name = uid_of(pod), namespace_of(pod), name_of(pod)
-    for ignored in ignored_settings(pod, container):
-        log.warning("pod %s/%s: %s is not supported and ignored", namespace, name, ignored)
+    if refusal := container_refusal(pod, container, setting.machine.selinux):
+        raise ConfigError(refusal)
     image = setting.image.config
     log_path = config.container_log(namespace, name, uid, container["name"], wanted.attempt)
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +87,10 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         user=user_of(pod, container, image.user),
         supplemental_groups=supplemental_groups(pod),
         mounts=_mounts(setting, container, message),
-        resources=container_resources(pod, container, setting.machine_memory, config.pod_pids_limit),
-        security=security_of(pod, container, str(config.root_dir / "seccomp")),
+        strict_groups=strict_groups(pod),
+        pid_of=setting.target,
+        resources=container_resources(pod, container, setting.machine.memory, config.pod_pids_limit),
+        security=security_of(pod, container, str(config.root_dir / "seccomp"), config.seccomp_default),
         tty=bool(container.get("tty")),
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
@@ -127,7 +131,16 @@ def _labels(setting: Setting, container: Object, wanted: StartContainer, message
         labels.IMAGE_NAME: _image_name(setting.image, container),
         labels.IMAGE_REFERENCE: digests[0] if digests else setting.image.id,
         labels.BACKOFF: str(wanted.backoff),
+        **_pre_stop(container),
     }
+
+
+def _pre_stop(container: Object) -> dict[str, str]:
+    """The preStop hook with the ports that it may name, for the day when its pod is gone from the API."""
+    hook = (container.get("lifecycle") or {}).get("preStop")
+    if not hook:
+        return {}
+    return {labels.PRE_STOP: json.dumps(hook), labels.PORTS: json.dumps(container.get("ports") or [])}
 
 
 def _image_name(image: Image, container: Object) -> str:

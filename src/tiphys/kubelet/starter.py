@@ -19,6 +19,7 @@ from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.images import Found, ImageError, Images
 from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.labels import record_of
+from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_network, name_of, namespace_of
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.specs import Setting, container_spec
@@ -40,8 +41,19 @@ class Surroundings:
     sources: ObjectSources
     services: Informer
     recorder: EventRecorder
-    machine_memory: int
+    machine: Machine
     allocatable: Callable[[], Mapping[str, str]]
+
+
+def target_id(state: PodState, container: Object) -> str:
+    """Of the running container that an ephemeral one targets; "" for none. Raises ConfigError when it does not run."""
+    name = container.get("targetContainerName")
+    if not name:
+        return ""
+    found = next((record.id for record in state.running() if record.name == name), "")
+    if not found:
+        raise ConfigError(f"unable to find target container {name}")
+    return found
 
 
 class Starter:
@@ -118,9 +130,9 @@ class Starter:
         await around.services.wait_synced()
         linked = pod["spec"].get("enableServiceLinks") is not False
         services = service_links(around.services.list(), namespace_of(pod), linked)
-        facts = self.facts(worker.state)
+        facts, target = self.facts(worker.state), target_id(worker.state, container)
         env = make_env(facts, container, around.sources, services)
-        setting = Setting(around.config, facts, around.volumes, env, image, sandbox.id, around.machine_memory)
+        setting = Setting(around.config, facts, around.volumes, env, image, sandbox.id, around.machine, target)
         return container_spec(setting, container, wanted)
 
     async def _create(self, worker: PodWorker, spec: ContainerSpec, name: str) -> bool:

@@ -64,6 +64,7 @@ def _process(spec: ContainerSpec, user: str, allowed: int, directory: Path) -> d
         "cwd": spec.cwd or "/",
         "user": user,
         "groups": list(spec.supplemental_groups),
+        "strict_groups": spec.strict_groups,
         "rlimits": [list(limit) for limit in spec.rlimits],
         "capabilities": allowed,
         "no_new_privileges": security.no_new_privileges,

@@ -46,7 +46,8 @@ def execute(bundle: dict[str, Any], argv: list[str], environment: dict[str, str]
     if filter_program and not bundle["no_new_privileges"]:
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which is about to go.
         syscalls.load_seccomp(filter_program)
-    _become(identity, bundle["groups"], allowed)
+    own_groups = [] if bundle.get("strict_groups") else identity.groups
+    _become(identity, [*own_groups, *bundle["groups"]], allowed)
     _enter_directory(bundle["cwd"])
     program = find_program(argv[0], environment["PATH"])
     if bundle["no_new_privileges"]:
@@ -89,7 +90,7 @@ def _set_apparmor(profile: str) -> None:
 
 def _become(identity: users.Identity, groups: list[int], allowed: int) -> None:
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-    os.setgroups(sorted({*identity.groups, *groups}))
+    os.setgroups(sorted(set(groups)))
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)

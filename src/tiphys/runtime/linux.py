@@ -120,7 +120,10 @@ class LinuxRuntime:
         """Run it; returns when its program was executed. Raises RuntimeFailure with the reason if it was not."""
         record = self._record(id)
         sandbox = self._sandbox_of(record.spec)
-        await self._containers.start(record, self._sandboxes.namespaces(sandbox))
+        joined = self._sandboxes.namespaces(sandbox)
+        if record.spec.pid_of:
+            joined["namespaces"]["pid"] = f"/proc/{self._running(record.spec.pid_of).state['pid']}/ns/pid"
+        await self._containers.start(record, joined)
         return record.status()
 
     async def stop_container(self, id: str, grace: float) -> ContainerStatus:

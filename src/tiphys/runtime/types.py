@@ -143,6 +143,8 @@ class ContainerSpec:
     user: str = ""
     """"" (the image's), a name, UID, or UID:GID; names are looked up in the image's /etc/passwd and /etc/group."""
     supplemental_groups: tuple[int, ...] = ()
+    strict_groups: bool = False
+    """Leave out the groups that the image's /etc/group adds the user to."""
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
     resources: Resources = field(default_factory=Resources)
@@ -160,6 +162,8 @@ class ContainerSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     cgroup_name: str = ""
     """Leaf under the sandbox's cgroup_parent; "" uses `id`."""
+    pid_of: str = ""
+    """ID of a running container of the same sandbox whose PID namespace this one joins."""
     rlimits: tuple[tuple[str, int, int], ...] = ()
     """(name without RLIMIT_, soft, hard), e.g. ("NOFILE", 1024, 4096); others are the runtime's own."""
 

@@ -20,10 +20,12 @@ from tiphys.kubelet.images import credentials
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.probes.counter import Counter
 from tiphys.kubelet.resources import container_resources, cpu_quota, cpu_shares, pod_resources, qos_class
-from tiphys.kubelet.security import user_of
+from tiphys.kubelet.security import security_of, user_of
 from tiphys.kubelet.serve import parse_duration
 from tiphys.kubelet.specs import command_line
 from tiphys.kubelet.status_patch import status_patch
+from tiphys.kubelet.sysctls import forbidden
+from tiphys.kubelet.unsupported import check_sandbox, container_refusal
 from tiphys.kubelet.volumes.atomic import write_payload
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.payload import File, VolumeError, clean_path
@@ -261,3 +263,72 @@ def test_durations() -> None:
     assert parse_duration("300ms") == 0.3
     with pytest.raises(Permanent):
         parse_duration("5 minutes")
+
+
+def test_the_default_seccomp_profile_holds_unless_a_pod_asks_otherwise() -> None:
+    def seccomp(context: dict[str, Any], default: bool = True) -> str:
+        container = {"name": "c", "securityContext": context}
+        return security_of(pod(containers=[container]), container, "/profiles", default).seccomp
+
+    assert seccomp({}) == "default"
+    assert seccomp({}, default=False) == "unconfined"
+    assert seccomp({"privileged": True}) == "unconfined"
+    assert seccomp({"seccompProfile": {"type": "Unconfined"}}) == "unconfined"
+    assert seccomp({"seccompProfile": {"type": "RuntimeDefault"}}, default=False) == "default"
+    assert seccomp({"seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}}) == "/profiles/p.json"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({}, ""),
+        ({"sysctls": [{"name": "kernel/shm_rmid_forced", "value": "1"}]}, ""),
+        ({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}, 'forbidden sysctl: "kernel.msgmax" not allowlisted'),
+        ({"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}, ""),
+    ],
+)
+def test_unsafe_sysctls_are_refused_unless_the_node_allows_them(spec: dict[str, Any], reason: str) -> None:
+    assert forbidden(pod(securityContext=spec), ["net.core.*"]) == reason
+
+
+def test_sysctls_of_a_namespace_shared_with_the_host_are_refused() -> None:
+    context = {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}
+    why = 'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host net enabled'
+    assert forbidden(pod(securityContext=context, hostNetwork=True)) == why
+
+
+@pytest.mark.parametrize(
+    ("container", "field"),
+    [
+        ({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, "volumeDevices"),
+        ({"restartPolicyRules": [{"action": "RestartAllContainers"}]}, "restartPolicyRules"),
+        ({"securityContext": {"seLinuxOptions": {"level": "s0"}}}, "securityContext.seLinuxOptions"),
+    ],
+)
+def test_what_a_node_cannot_do_is_refused_with_the_fields_name(container: dict[str, Any], field: str) -> None:
+    refusal = container_refusal(pod(), {"name": "c", **container}, selinux=True)
+    assert refusal.startswith(f"{field}: ")
+    assert "not supported" in refusal
+
+
+def test_a_sandbox_that_cannot_be_is_refused_with_the_fields_name() -> None:
+    with pytest.raises(Permanent, match=r"spec\.hostUsers"):
+        check_sandbox(pod(hostUsers=False))
+    with pytest.raises(Permanent, match=r'spec\.runtimeClassName: no runtime for "gvisor"'):
+        check_sandbox(pod(), "gvisor")
+    check_sandbox(pod(hostUsers=True), "runc")
+
+
+def test_overhead_counts_for_admission_and_cgroups() -> None:
+    resources = {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}}
+    heavy = pod(containers=[{"name": "c", "resources": resources}], overhead={"cpu": "50m", "memory": "16Mi"})
+    found = pod_resources(heavy)
+    assert found.cpu_shares == cpu_shares(150)
+    assert found.memory_limit == 80 << 20
+
+
+def test_apparmor_is_refused_where_the_kernel_lacks_it() -> None:
+    asks = pod(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
+    node = {"metadata": {}, "spec": {}, "status": {}}
+    assert admit(asks, node, []) == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    assert admit(asks, node, [], apparmor=True) is None

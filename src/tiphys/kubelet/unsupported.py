@@ -1,0 +1,55 @@
+"""What a pod may ask for and this node does not have: said aloud, with the field's name, never passed over. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tiphys.base.errors import Permanent
+from tiphys.kubelet.podspec import Object, all_containers, is_host_network, main_containers
+from tiphys.kubelet.security import effective
+
+HANDLERS = ("", "runc", "tiphys")
+"""Runtime handlers (RuntimeClass) that mean this one runtime."""
+
+
+def check_sandbox(pod: Object, handler: str = "") -> None:
+    """Raises Permanent for what no sandbox here can have; `handler` is the pod's RuntimeClass's."""
+    if pod["spec"].get("hostUsers") is False:
+        raise Permanent("spec.hostUsers: this node's runtime does not support user namespaces")
+    if handler not in HANDLERS:
+        raise Permanent(f'spec.runtimeClassName: no runtime for "{handler}" is configured')
+
+
+def container_refusal(pod: Object, container: Object, selinux: bool) -> str:
+    """Why this container cannot be as asked, or "". Without SELinux on the host its options mean nothing."""
+    if container.get("volumeDevices"):
+        return "volumeDevices: raw block volumes are not supported by this node"
+    rules = container.get("restartPolicyRules") or ()
+    if any(rule.get("action") == "RestartAllContainers" for rule in rules):
+        return "restartPolicyRules: action RestartAllContainers is not supported by this node"
+    if selinux and effective(pod, container).get("seLinuxOptions"):
+        return "securityContext.seLinuxOptions: not supported by this node"
+    return ""
+
+
+def apparmor_refusal(pod: Object, enabled: bool) -> str:
+    """Why the pod's AppArmor profiles cannot be enforced, or ""."""
+    if enabled or not any(_wants_apparmor(pod, container) for container in all_containers(pod)):
+        return ""
+    return "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+
+
+def _wants_apparmor(pod: Object, container: Object) -> bool:
+    profile = effective(pod, container).get("appArmorProfile") or {}
+    return profile.get("type") in ("RuntimeDefault", "Localhost")
+
+
+def unmapped_host_ports(pod: Object) -> Iterator[str]:
+    """Host ports that nothing maps yet: "web: 8080/TCP"."""
+    if is_host_network(pod):
+        return
+    for container in main_containers(pod):
+        ports: Iterable[Object] = container.get("ports") or ()
+        for port in ports:
+            if port.get("hostPort"):
+                yield f"{container['name']}: {port['hostPort']}/{port.get('protocol') or 'TCP'}"
