@@ -90,7 +90,9 @@ def too_long(field: str, limit: int) -> FieldError:
 
 
 def too_many(field: str, count: int, limit: int) -> FieldError:
-    return FieldError(ErrorType.TOO_MANY, field, f"Too many: {count}: must have at most {limit} {'item' if limit == 1 else 'items'}")
+    return FieldError(
+        ErrorType.TOO_MANY, field, f"Too many: {count}: must have at most {limit} {'item' if limit == 1 else 'items'}"
+    )
 
 
 _GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}

@@ -96,7 +96,7 @@ def child(struct: MutableObject, name: str) -> MutableObject:
     value = struct.get(name)
     if value is None:
         value = struct[name] = {}
-    return value  # type: ignore[no-any-return] # JSON
+    return value
 
 
 def count_labels(new: MutableObject, old: Object, *names: str) -> None:
@@ -125,5 +125,3 @@ def hostname_warning(obj: Object, what: str = "Pod names and hostnames") -> list
         text = f"metadata.name: this is used in {what}, which can result in surprising behavior"
         return [f"{text}; a DNS label is recommended: [{' '.join(found)}]"]
     return []
-
-

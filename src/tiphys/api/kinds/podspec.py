@@ -16,7 +16,8 @@ _DISABLED = ("schedulingGroup",)
 """Fields of features that are off: dropped, as upstream does."""
 
 
-_DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _reference = re.compile(
     rf"(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*(?::(?P<tag>\w[\w.-]{{0,127}}))?(?P<digest>@[A-Za-z][\w+.-]*:[0-9a-fA-F]{{32,}})?",
@@ -49,9 +50,7 @@ def default_pod_spec(spec: MutableObject) -> None:
     for name in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(name) or ():
             _container(container)
-    fill_empty(
-        spec, restartPolicy="Always", dnsPolicy="ClusterFirst", schedulerName="default-scheduler"
-    )
+    fill_empty(spec, restartPolicy="Always", dnsPolicy="ClusterFirst", schedulerName="default-scheduler")
     setdefaults(spec, terminationGracePeriodSeconds=30, securityContext={})
     if spec.get("hostNetwork"):
         host_ports(spec)

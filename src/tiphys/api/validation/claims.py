@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_selector, labels
-from tiphys.api.validation.metadata import annotations
+from tiphys.api.validation.metadata import check_annotations
 from tiphys.api.validation.names import dns_label, dns_subdomain
 from tiphys.api.validation.quantities import amount
 
@@ -56,9 +56,7 @@ def _data_sources(errors: Errors, path: str, spec: Struct, *, any_group: bool) -
         errors.invalid(path, {}, "must match dataSourceRef")
 
 
-def claim_spec(
-    errors: Errors, path: str, spec: Struct, *, any_value: bool = False, any_group: bool = False
-) -> None:
+def claim_spec(errors: Errors, path: str, spec: Struct, *, any_value: bool = False, any_group: bool = False) -> None:
     """`any_value` and `any_group` forgive what older versions stored."""
     modes = spec.get("accessModes") or []
     errors.non_empty(f"{path}.accessModes", modes, "at least 1 access mode is required")
@@ -78,7 +76,7 @@ def claim_spec(
 def claim_template(errors: Errors, path: str, template: Struct) -> None:
     """A template in a pod's ephemeral volume: labels and annotations are all of metadata that it may have."""
     meta: Struct = template.get("metadata") or {}
-    annotations(errors, f"{path}.metadata.annotations", meta.get("annotations"))
+    check_annotations(errors, f"{path}.metadata.annotations", meta.get("annotations"))
     labels(errors, f"{path}.metadata.labels", meta.get("labels"))
     for name in sorted(set(meta) - {"annotations", "labels"}):
         if meta[name]:

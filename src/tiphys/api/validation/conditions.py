@@ -16,8 +16,8 @@ _MAX_REASON, _MAX_MESSAGE = 1024, 32 * 1024
 _REASON = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 _is_reason = re.compile(_REASON).fullmatch
 _REASON_ERROR = regex_error(
-    "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters"
-    " or '_,:', and must end with an alphanumeric character or '_'",
+    "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric"
+    " characters or '_,:', and must end with an alphanumeric character or '_'",
     _REASON,
     "my_name",
     "MY_NAME",

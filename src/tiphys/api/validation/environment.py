@@ -45,7 +45,9 @@ def _value_from(errors: Errors, path: str, source: Struct, value: str) -> None:
         count += 1
         file_key_selector(errors, f"{path}.fileKeyRef", file)
     if not count:
-        detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        detail = (
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        )
         errors.invalid(path, "", detail)
     elif value:
         errors.invalid(path, "", "may not be specified when `value` is not empty")

@@ -79,12 +79,12 @@ def _common(errors: Errors, meta: Struct) -> None:
     if values := meta.get("labels"):
         labels(errors, "metadata.labels", values)
     if values := meta.get("annotations"):
-        annotations(errors, "metadata.annotations", values)
+        check_annotations(errors, "metadata.annotations", values)
     if owners := meta.get("ownerReferences"):
         _owner_references(errors, owners)
 
 
-def annotations(errors: Errors, path: str, values: Mapping[str, str] | None) -> None:
+def check_annotations(errors: Errors, path: str, values: Mapping[str, str] | None) -> None:
     if not values:
         return
     size = 0

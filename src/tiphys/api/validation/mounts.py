@@ -94,5 +94,3 @@ def _device_name(errors: Errors, path: str, name: str, names: set[str], volumes:
     elif volume.get("persistentVolumeClaim") is None and volume.get("ephemeral") is None:
         detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
         errors.invalid(path, name, detail)
-
-

@@ -109,7 +109,9 @@ def dns_subdomain_underscore(value: str) -> Messages:
     """DNS search paths, which may have underscores."""
     if _is_subdomain_underscore(value):
         return _length(value, 253)
-    text = f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', {_ALNUM}"
+    text = (
+        f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', {_ALNUM}"
+    )
     return (*_length(value, 253), regex_error(text, _SUBDOMAIN_UNDERSCORE, "example.com"))
 
 
@@ -150,7 +152,9 @@ def qualified_name(value: str) -> Messages:
     if not slash:
         prefix, name = "", value
     elif "/" in name:
-        text = f"a valid label key {_KEY_ERROR} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        text = (
+            f"a valid label key {_KEY_ERROR} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        )
         return (text,)
     messages: Messages = ()
     if slash:
@@ -222,7 +226,8 @@ def relaxed_env_name(value: str) -> Messages:
 def c_identifier(value: str) -> Messages:
     if _is_c_identifier(value):
         return ()
-    text = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'"
+    text = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric"
+    text += " characters or '_'"
     return (regex_error(text, _C_IDENTIFIER, "my_name", "MY_NAME", "MyName"),)
 
 

@@ -98,7 +98,5 @@ def qos_class(spec: Struct) -> str:
     _compute((holder.get("limits") or {} for holder in holders), limits)
     if not requests and not limits:
         return "BestEffort"
-    everywhere = all(
-        amount((holder.get("limits") or {}).get(name)) > 0 for holder in holders for name in _COMPUTE
-    )
+    everywhere = all(amount((holder.get("limits") or {}).get(name)) > 0 for holder in holders for name in _COMPUTE)
     return "Guaranteed" if everywhere and requests == limits else "Burstable"

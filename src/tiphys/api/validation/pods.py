@@ -11,7 +11,7 @@ from tiphys.api.validation.containers import PodScope, containers, ephemeral_con
 from tiphys.api.validation.environment import file_key_volumes
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import labels
-from tiphys.api.validation.metadata import annotations
+from tiphys.api.validation.metadata import check_annotations
 from tiphys.api.validation.names import dns_label, dns_subdomain, dns_subdomain_underscore, qualified_name
 from tiphys.api.validation.pod_annotations import pod_annotations, profiles_match
 from tiphys.api.validation.pod_resources import pod_resources
@@ -212,7 +212,7 @@ def pod_template(errors: Errors, path: str, template: Struct) -> None:
     spec: Struct = template.get("spec") or {}
     labels(errors, f"{path}.labels", meta.get("labels"))
     if values := meta.get("annotations"):
-        annotations(errors, f"{path}.annotations", values)
+        check_annotations(errors, f"{path}.annotations", values)
         pod_annotations(errors, f"{path}.annotations", values, spec)
     pod_spec(errors, f"{path}.spec", spec)
     if meta.get("annotations"):

@@ -17,11 +17,24 @@ _UNIT = 10**9
 _MILLI = 10**6
 
 HUGE_PAGES = "hugepages-"
-_QUOTA_ONLY = (
-    "requests.cpu requests.memory requests.storage requests.ephemeral-storage limits.cpu limits.memory"
-    " limits.ephemeral-storage pods resourcequotas services replicationcontrollers secrets"
-    " persistentvolumeclaims configmaps services.nodeports services.loadbalancers"
-).split()
+_QUOTA_ONLY = [
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
+]
 _CONTAINER = ("cpu", "memory", "ephemeral-storage")
 QUOTA_RESOURCES = frozenset((*_CONTAINER, *_QUOTA_ONLY))
 _STANDARD = frozenset((*QUOTA_RESOURCES, "storage"))

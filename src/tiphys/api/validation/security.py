@@ -16,15 +16,32 @@ _MAX_ID = 2**31 - 1
 _SYSCTL = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _is_sysctl = re.compile(_SYSCTL).fullmatch
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
-_WINDOWS_POD = (
-    "appArmorProfile seLinuxOptions seccompProfile fsGroup fsGroupChangePolicy sysctls runAsUser runAsGroup"
-    " supplementalGroups supplementalGroupsPolicy seLinuxChangePolicy"
-).split()
+_WINDOWS_POD = [
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "sysctls",
+    "runAsUser",
+    "runAsGroup",
+    "supplementalGroups",
+    "supplementalGroupsPolicy",
+    "seLinuxChangePolicy",
+]
 _WINDOWS_SPEC = ("hostUsers", "hostPID", "hostIPC", "shareProcessNamespace")
-_WINDOWS_CONTAINER = (
-    "appArmorProfile seLinuxOptions seccompProfile capabilities readOnlyRootFilesystem privileged"
-    " allowPrivilegeEscalation procMount runAsUser runAsGroup"
-).split()
+_WINDOWS_CONTAINER = [
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "privileged",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "runAsUser",
+    "runAsGroup",
+]
 _NET_SYSCTLS = ("net.", "net/")
 _IPC_SYSCTLS = re.compile(r"(kernel[./](sem|shm|msg)|fs[./]mqueue[./])")
 
@@ -177,7 +194,7 @@ def _windows_user_part(user: str) -> Iterator[str]:
     if re.fullmatch(r"[\. ]+", user):
         yield "runAsUserName's User cannot contain only periods or spaces"
     if re.search(r'["/\\:;|=,\+\*\?<>@\[\]]', user):
-        yield 'runAsUserName\'s User cannot contain the following characters: "/\\:;|=,+*?<>@[]'
+        yield "runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]"
 
 
 def _host_process(context: Struct | None) -> bool | None:

@@ -11,7 +11,7 @@ from tiphys.api.validation.claims import claim_template
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.fields import VOLUME_FIELDS, field_selector, resource_selector
 from tiphys.api.validation.labels import label_selector
-from tiphys.api.validation.metadata import annotations
+from tiphys.api.validation.metadata import check_annotations
 from tiphys.api.validation.names import dns_label, dns_subdomain
 from tiphys.api.validation.paths import file_mode, local_non_reserved
 from tiphys.api.validation.quantities import amount
@@ -143,7 +143,7 @@ class _Projection:
     def _certificate(self, path: str, source: Struct) -> None:
         signer = source.get("signerName", "")
         signer_name(self.errors, f"{path}.signerName", signer)
-        annotations(self.errors, f"{path}.userAnnotations", source.get("userAnnotations"))
+        check_annotations(self.errors, f"{path}.userAnnotations", source.get("userAnnotations"))
         if (kind := source.get("keyType", "")) not in _KEY_TYPES:
             self.errors.unsupported(f"{path}.keyType", kind, _KEY_TYPES)
         self._lifetime(f"{path}.maxExpirationSeconds", source.get("maxExpirationSeconds"), signer)

@@ -38,7 +38,9 @@ class AdmissionPolicyBinding(PlainKind):
     qualified_finalizers = False
     columns = (
         printing.NAME,
-        Column("PolicyName", description="PolicyName indicates the policy definition which the policy binding binded to"),
+        Column(
+            "PolicyName", description="PolicyName indicates the policy definition which the policy binding binded to"
+        ),
         Column("ParamRef", description="ParamRef indicates the param resource which sets the configuration param"),
         printing.AGE,
     )

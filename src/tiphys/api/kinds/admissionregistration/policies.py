@@ -32,8 +32,29 @@ _PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"
 _MAX_ANNOTATIONS, _MAX_EXPRESSION = 20, 5 * 1024
 _NOTHING = "validations or auditAnnotations must contain at least one item"
 _RESERVED = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var "
-    "void while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _is_identifier = re.compile("[_a-zA-Z][_a-zA-Z0-9]*").fullmatch
 _has_line_break = re.compile(r"[\n\r]").search
@@ -163,7 +184,9 @@ def _common(errors: Errors, path: str, spec: Struct, was: Struct | None, *, muta
         errors.non_empty(f"{where}.resourceRules", resources.get("resourceRules"))
         if mutating:
             mutating_operations(errors, where, resources)
-    if was is None or any((spec.get(key) or None) != (was.get(key) or None) for key in ("paramKind", "matchConditions")):
+    if was is None or any(
+        (spec.get(key) or None) != (was.get(key) or None) for key in ("paramKind", "matchConditions")
+    ):
         match_conditions(errors, f"{path}.matchConditions", spec.get("matchConditions") or ())
     for i, variable in enumerate(spec.get("variables") or ()):
         _variable(errors, f"{path}.variables[{i}]", variable)
@@ -192,9 +215,9 @@ def _group_version(errors: Errors, path: str, value: str) -> None:
 
 def _variable(errors: Errors, path: str, variable: Struct) -> None:
     name = variable.get("name", "")
-    if errors.non_empty(f"{path}.name", name.strip(), "name is not specified"):
-        if not _is_identifier(name) or name in _RESERVED:
-            errors.invalid(f"{path}.name", name, "must be a valid CEL identifier")
+    named = errors.non_empty(f"{path}.name", name.strip(), "name is not specified")
+    if named and (not _is_identifier(name) or name in _RESERVED):
+        errors.invalid(f"{path}.name", name, "must be a valid CEL identifier")
     errors.non_empty(f"{path}.expression", variable.get("expression", "").strip(), "expression is not specified")
 
 

@@ -91,10 +91,8 @@ class CustomResourceDefinition(CreatedAtKind):
         _stored(errors, "status.storedVersions", status.get("storedVersions") or [], _versions(obj))
         _approval(errors, obj, old)
         if spec.get("preserveUnknownFields") and not (old.get("spec") or {}).get("preserveUnknownFields"):
-            detail = (
-                "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
-            )
-            errors.invalid("spec.preserveUnknownFields", True, detail)
+            instead = "set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+            errors.invalid("spec.preserveUnknownFields", True, f"cannot set to true, {instead}")
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()
@@ -121,7 +119,8 @@ def _shown(versions: Sequence[Struct], shared: Struct) -> list[dict[str, Any]]:
     fields = ("name", "served", "storage", "deprecated", "deprecationWarning", *_SHARED)
     zeros = {"name": "", "served": False, "storage": False, "deprecated": False}
     return [
-        {f[0].upper() + f[1:]: None if f in shared else version.get(f, zeros.get(f)) for f in fields} for version in versions
+        {f[0].upper() + f[1:]: None if f in shared else version.get(f, zeros.get(f)) for f in fields}
+        for version in versions
     ]
 
 
@@ -197,7 +196,9 @@ def _warning_problems(warning: str, *, deprecated: bool) -> list[str]:
     return found
 
 
-def _parts(errors: Errors, path: str, holder: Struct, rules: SchemaRules, schema_name: str, *, has_status: bool) -> None:
+def _parts(
+    errors: Errors, path: str, holder: Struct, rules: SchemaRules, schema_name: str, *, has_status: bool
+) -> None:
     """Schema, subresources, columns and selectable fields, of one version or of all."""
     schema = _schema_of(holder)
     if schema is not None:
@@ -227,9 +228,9 @@ def _scale(errors: Errors, path: str, scale: Struct) -> None:
         if errors.non_empty(where, value) and _json_path(errors, where, value) and not value.startswith(f"{root}."):
             errors.invalid(where, value, f"should be a json path under {root}")
     where = f"{path}.labelSelectorPath"
-    if (value := scale.get("labelSelectorPath")) and _json_path(errors, where, value):
-        if not value.startswith((".spec.", ".status.")):
-            errors.invalid(where, value, "should be a json path under either .spec or .status")
+    value = scale.get("labelSelectorPath")
+    if value and _json_path(errors, where, value) and not value.startswith((".spec.", ".status.")):
+        errors.invalid(where, value, "should be a json path under either .spec or .status")
 
 
 def _column(errors: Errors, path: str, column: Struct) -> None:
@@ -345,7 +346,9 @@ def _approval(errors: Errors, obj: Object, old: Object) -> None:
     if not value:
         errors.required(path, f'protected groups must have approval annotation "{_APPROVAL}", {_SEE}')
     elif _approved(value) == "no":
-        detail = f'protected groups must have approval annotation "{_APPROVAL}" with either a URL or a reason starting with'
+        detail = (
+            f'protected groups must have approval annotation "{_APPROVAL}" with either a URL or a reason starting with'
+        )
         errors.invalid(path, value, f'{detail} "unapproved", {_SEE}')
 
 

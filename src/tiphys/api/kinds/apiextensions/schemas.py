@@ -77,8 +77,9 @@ _GO_FIELDS = {
 }
 """Fields of a schema in the order and by the names that Go has for them: answers show schemas so."""
 _ROOT_FIELDS = (
-    "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems "
-    "MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations"
+    "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern "
+    "MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields "
+    "XValidations"
 )
 
 
@@ -179,12 +180,14 @@ def _root_fields(errors: Errors, path: str, schema: Schema) -> None:
         if value is None or value == zero:
             continue
         if name == "Type" and value != "object":
-            detail = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+            detail = (
+                'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+            )
             errors.invalid(f"{path}.type", value, detail)
             return
         if name not in allowed:
-            detail = f"only [{_ROOT_FIELDS}] fields are allowed at the root of the schema if the status subresource is enabled"
-            errors.invalid(path, _shown(schema), detail)
+            where = "at the root of the schema if the status subresource is enabled"
+            errors.invalid(path, _shown(schema), f"only [{_ROOT_FIELDS}] fields are allowed {where}")
             return
 
 
@@ -224,7 +227,9 @@ def shown_rule(rule: Schema) -> dict[str, Any]:
     }
 
 
-def _schema(errors: Errors, path: str, schema: Schema, rules: SchemaRules, place: _Place, *, is_root: bool = False) -> None:
+def _schema(
+    errors: Errors, path: str, schema: Schema, rules: SchemaRules, place: _Place, *, is_root: bool = False
+) -> None:
     _own(errors, path, schema, rules, place)
     if schema.get("uniqueItems"):
         detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
@@ -309,7 +314,10 @@ def _atomic_set(errors: Errors, path: str, schema: Schema) -> None:
     item = _item(schema)
     if schema.get("x-kubernetes-list-type") != "set" or schema.get("type") != "array" or item is None:
         return
-    detail, list_type = "must be atomic as item of a list with x-kubernetes-list-type=set", item.get("x-kubernetes-list-type")
+    detail, list_type = (
+        "must be atomic as item of a list with x-kubernetes-list-type=set",
+        item.get("x-kubernetes-list-type"),
+    )
     if item.get("type") == "array" and list_type not in (None, "atomic"):
         errors.invalid(f"{path}.items.x-kubernetes-list-type", list_type, detail)
     elif item.get("type") == "object" and item.get("x-kubernetes-map-type") != "atomic":

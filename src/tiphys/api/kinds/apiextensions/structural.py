@@ -63,7 +63,7 @@ def children(schema: Schema) -> Iterator[Schema]:
 def unstructured(schema: Schema) -> str:
     """What keeps a schema from being looked at as a structural one at all; '' for nothing."""
     for name, shown in _UNSUPPORTED.items():
-        if name == "additionalItems" and schema.get(name) is not None or schema.get(name):
+        if (name == "additionalItems" and schema.get(name) is not None) or schema.get(name):
             return f"OpenAPIV3Schema '{shown}' is not supported"
     if isinstance(schema.get("items"), list):
         return "OpenAPIV3Schema 'items' must be a schema, but is an array"
@@ -104,13 +104,15 @@ def _invariants(errors: Errors, path: str, schema: Schema, level: _Level) -> Non
     _metadata(errors, path, schema, level)
     embedded = schema.get("x-kubernetes-embedded-resource")
     if embedded and not schema.get("x-kubernetes-preserve-unknown-fields") and not _properties(schema):
-        detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+        detail = (
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+        )
         errors.required(f"{path}.properties", detail)
 
 
 def _first_is_pattern(schema: Schema) -> bool:
-    first = (schema.get("allOf") or [{}])[0]
-    return first.get("anyOf") == _INT_OR_STRING
+    first: Schema = (schema.get("allOf") or [{}])[0]
+    return bool(first.get("anyOf") == _INT_OR_STRING)
 
 
 def _int_or_string(errors: Errors, path: str, schema: Schema) -> None:

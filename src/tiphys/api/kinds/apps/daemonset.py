@@ -82,10 +82,10 @@ class DaemonSet(Workload):
         spec = spec_of(obj)
         wanted, template = spec.get("selector"), spec.get("template") or {}
         label_selector(errors, "spec.selector", wanted)
-        if usable(wanted):
-            # A null selector selects nothing, an empty one everything.
-            if wanted is None or (not is_empty(wanted) and not matches(wanted, template_labels(template))):
-                errors.invalid("spec.template.metadata.labels", template_labels(template) or None, MISMATCH)
+        # A null selector selects nothing, an empty one everything.
+        unmatched = wanted is None or not (is_empty(wanted) or matches(wanted, template_labels(template)))
+        if usable(wanted) and unmatched:
+            errors.invalid("spec.template.metadata.labels", template_labels(template) or None, MISMATCH)
         if wanted is not None and is_empty(wanted):
             errors.invalid("spec.selector", shown_selector(wanted), "empty selector is invalid for daemonset")
         pod_template(errors, "spec.template", template)

@@ -13,7 +13,7 @@ from tiphys.api.kinds.intorpercent import at_most_all, number
 from tiphys.api.kinds.intorpercent import non_negative as non_negative_share
 from tiphys.api.kinds.podspec import default_claim_spec, default_template
 from tiphys.api.kinds.workload import (
-    ScalePaths,
+    SCALE,
     Struct,
     Workload,
     at_most,
@@ -51,7 +51,7 @@ _COUNTERS = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", 
 class StatefulSet(Workload):
     group, plural, kind = "apps", "statefulsets", "StatefulSet"
     name_check = "dns_label"
-    scale = ScalePaths()
+    scale = SCALE
     empty_status = {"replicas": 0, "availableReplicas": 0}  # noqa: RUF012 - read only
     columns = (
         printing.NAME,
@@ -91,7 +91,9 @@ class StatefulSet(Workload):
         _strategy(errors, "spec.updateStrategy", spec.get("updateStrategy") or {})
         retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
         for name in ("whenDeleted", "whenScaled"):
-            errors.one_of(f"spec.persistentVolumeClaimRetentionPolicy.{name}", retention.get(name), ("Retain", "Delete"))
+            errors.one_of(
+                f"spec.persistentVolumeClaimRetentionPolicy.{name}", retention.get(name), ("Retain", "Delete")
+            )
         claims = spec.get("volumeClaimTemplates") or ()
         if is_new:
             for i, claim in enumerate(claims):

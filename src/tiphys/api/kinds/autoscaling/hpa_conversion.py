@@ -236,7 +236,9 @@ def _behavior_to_v1(behavior: Struct) -> dict[str, Any]:
 def _rules_to_v1(rules: Struct | None) -> dict[str, Any] | None:
     if rules is None:
         return None
-    policies = [{name: policy.get(name[0].lower() + name[1:]) for name in _POLICY} for policy in rules.get("policies") or ()]
+    policies = [
+        {name: policy.get(name[0].lower() + name[1:]) for name in _POLICY} for policy in rules.get("policies") or ()
+    ]
     return {
         "StabilizationWindowSeconds": rules.get("stabilizationWindowSeconds"),
         "SelectPolicy": rules.get("selectPolicy"),

@@ -105,7 +105,9 @@ def _source(errors: Errors, path: str, name: str, source: Struct, *, any_version
     if name == "object" and value is None and average is None:
         errors.required(f"{where}.averageValue", "must set either a target value or averageValue")
     elif name == "external":
-        _one(errors, where, "a target value for metric", "a per-pod target", (value, average), ("averageValue", "value"))
+        _one(
+            errors, where, "a target value for metric", "a per-pod target", (value, average), ("averageValue", "value")
+        )
     elif name == "pods" and average is None:
         errors.required(f"{where}.averageValue", "must specify a positive target averageValue")
     elif name in ("resource", "containerResource"):

@@ -205,11 +205,11 @@ def _success_rule(errors: Errors, path: str, rule: Struct, completions: int) -> 
 
 def job_warnings(spec: Struct, path: str) -> list[str]:
     found = []
-    if spec.get("completionMode") == "Indexed" and (spec.get("completions") or 0) > _MANY:
-        if (spec.get("parallelism") or 0) > _FEW:
-            found.append(
-                f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than"
-                " 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
-            )
+    completions, parallelism = spec.get("completions") or 0, spec.get("parallelism") or 0
+    if spec.get("completionMode") == "Indexed" and completions > _MANY and parallelism > _FEW:
+        found.append(
+            f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than"
+            " 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        )
     template = spec.get("template") or {}
     return [*found, *pod_warnings(template.get("spec") or {}, template.get("metadata") or {}, f"{path}.template")]

@@ -60,7 +60,10 @@ def _endings(errors: Errors, spec: Struct, status: Struct, was: Struct) -> None:
     complete, failed = has(status, "Complete"), has(status, "Failed")
     met, target = has(status, "SuccessCriteriaMet"), has(status, "FailureTarget")
     rules = (
-        (complete and failed and _changed(status, was, "Complete", "Failed"), "Complete=True and Failed=true conditions"),
+        (
+            complete and failed and _changed(status, was, "Complete", "Failed"),
+            "Complete=True and Failed=true conditions",
+        ),
         (
             complete and target and _changed(status, was, "Complete", "FailureTarget"),
             "Complete=True and FailureTarget=true conditions",
@@ -128,10 +131,11 @@ def _indexes(errors: Errors, spec: Struct, status: Struct, was: Struct) -> None:
     if failed_changed and not per_index:
         detail = "cannot set non-null failedIndexes when backoffLimitPerIndex is null"
         errors.invalid("status.failedIndexes", failed, detail)
-    if completions is not None and (done_changed or failed_changed):
-        if (index := overlap(done, failed, completions)) is not None:
-            detail = f"failedIndexes and completedIndexes overlap at index: {index}"
-            errors.invalid("status.failedIndexes", failed, detail)
+    if completions is None or not (done_changed or failed_changed):
+        return
+    if (index := overlap(done, failed, completions)) is not None:
+        detail = f"failedIndexes and completedIndexes overlap at index: {index}"
+        errors.invalid("status.failedIndexes", failed, detail)
 
 
 def _counters(errors: Errors, spec: Struct, status: Struct, was: Struct) -> None:

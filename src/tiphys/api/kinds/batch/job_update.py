@@ -39,9 +39,7 @@ def _completions(errors: Errors, spec: Struct, was: Struct) -> None:
 
 def _may_change(was: Struct, status: Struct) -> bool:
     """Suspended, and no pod of it has run or runs still."""
-    suspended = any(
-        c.get("type") == "Suspended" and c.get("status") == "True" for c in status.get("conditions") or ()
-    )
+    suspended = any(c.get("type") == "Suspended" and c.get("status") == "True" for c in status.get("conditions") or ())
     return bool(was.get("suspend")) and (not status.get("startTime") or suspended) and not status.get("active")
 
 

@@ -6,8 +6,10 @@ import re
 
 from tiphys.api.kinds.base import quote
 
-_MONTHS = {n: i for i, n in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-_DAYS = {n: i for i, n in enumerate("sun mon tue wed thu fri sat".split())}
+_MONTHS = {
+    n: i for i, n in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
+}
+_DAYS = {n: i for i, n in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (0, 59, {}),
     (0, 23, {}),
@@ -16,7 +18,9 @@ _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (0, 6, _DAYS),
 )
 _DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))*|[-+]?0")
+_DURATION = re.compile(
+    r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))*|[-+]?0"
+)
 
 
 def problem(schedule: str) -> str:
@@ -52,7 +56,7 @@ def _descriptor(text: str) -> None:
     if text.startswith("@every "):
         duration = text.removeprefix("@every ")
         if not _DURATION.fullmatch(duration):
-            raise ValueError(f'failed to parse duration {text}: time: invalid duration {quote(duration)}')
+            raise ValueError(f"failed to parse duration {text}: time: invalid duration {quote(duration)}")
         return
     raise ValueError(f"unrecognized descriptor: {text}")
 
@@ -92,7 +96,7 @@ def _number(text: str, names: dict[str, int]) -> int:
 
 def _integer(text: str) -> int:
     if not re.fullmatch(r"[-+]?[0-9]+", text):
-        raise ValueError(f'failed to parse int from {text}: strconv.Atoi: parsing {quote(text)}: invalid syntax')
+        raise ValueError(f"failed to parse int from {text}: strconv.Atoi: parsing {quote(text)}: invalid syntax")
     value = int(text)
     if value < 0:
         raise ValueError(f"negative number ({value}) not allowed: {text}")

@@ -81,8 +81,20 @@ def _storage(errors: Errors, path: str, item: Struct) -> None:
 
 _ORDER = (
     ("min", "max", "min", "min", "min value {} is greater than max value {}"),
-    ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min value {} is greater than default request value {}"),
-    ("defaultRequest", "max", "defaultRequest", "defaultRequest", "default request value {} is greater than max value {}"),
+    (
+        "min",
+        "defaultRequest",
+        "defaultRequest",
+        "defaultRequest",
+        "min value {} is greater than default request value {}",
+    ),
+    (
+        "defaultRequest",
+        "max",
+        "defaultRequest",
+        "defaultRequest",
+        "default request value {} is greater than max value {}",
+    ),
     (
         "defaultRequest",
         "default",
@@ -111,7 +123,8 @@ def _bounds(errors: Errors, path: str, name: str, values: Mapping[str, str | Non
             if amount(ratio) / _UNIT > most:
                 errors.invalid(where, ratio, f"ratio {ratio} is greater than max/min = {most:f}")
     default, request = values.get("default"), values.get("defaultRequest")
-    if default is not None and request is not None and not overcommit_allowed(name):
-        if amount(default) != amount(request):
-            detail = f"default value {default} must equal to defaultRequest value {request} in {name}"
-            errors.invalid(f"{path}.defaultRequest[{name}]", request, detail)
+    if default is None or request is None or overcommit_allowed(name):
+        return
+    if amount(default) != amount(request):
+        detail = f"default value {default} must equal to defaultRequest value {request} in {name}"
+        errors.invalid(f"{path}.defaultRequest[{name}]", request, detail)

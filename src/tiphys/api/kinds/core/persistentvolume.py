@@ -101,7 +101,9 @@ class PersistentVolume(StatusKind):
         volume_spec(errors, "spec", spec, printing.name(obj))
         annotations = (obj.get("metadata") or {}).get("annotations") or {}
         if MOUNT_OPTIONS in annotations and not any(spec.get(name) is not None for name in _MOUNTED):
-            errors.forbidden(f"metadata.annotations.{MOUNT_OPTIONS}", "may not specify mount options for this volume type")
+            errors.forbidden(
+                f"metadata.annotations.{MOUNT_OPTIONS}", "may not specify mount options for this volume type"
+            )
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         self.check(errors, new, context)
@@ -127,7 +129,9 @@ class PersistentVolume(StatusKind):
         for i, term in enumerate(terms):
             path = f"spec.nodeAffinity.required.nodeSelectorTerms[{i}].matchExpressions"
             found += requirement_warnings(term.get("matchExpressions"), path)
-        return found + [f"spec.{name}: {text}" for name, text in _GONE.items() if spec.get(name.lower()) or spec.get(name)]
+        return found + [
+            f"spec.{name}: {text}" for name, text in _GONE.items() if spec.get(name.lower()) or spec.get(name)
+        ]
 
     def fields(self, obj: Object) -> Mapping[str, str]:
         return {"name": printing.name(obj)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
-from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
+from tiphys.api.kinds.common import StatusKind, child, fill_empty
 from tiphys.api.kinds.core.persistentvolume import BETA_CLASS, attributes_class_of, class_of, modes_text
 from tiphys.api.kinds.podspec import default_claim_spec
 from tiphys.api.quantity import canonical
@@ -33,7 +33,7 @@ class PersistentVolumeClaim(StatusKind):
     plural, kind = "persistentvolumeclaims", "PersistentVolumeClaim"
     counts_generation = False
     revalidates_metadata = True
-    empty_status = {"phase": "Pending"}
+    empty_status: Mapping[str, Any] = {"phase": "Pending"}
     columns = (
         printing.NAME,
         Column("Status", description="@PersistentVolumeClaimStatus.phase"),
@@ -125,16 +125,17 @@ class PersistentVolumeClaim(StatusKind):
 
 def _data_sources(spec: MutableObject, old: Struct) -> None:
     """dataSource and dataSourceRef say the same; one that older servers ignored is dropped."""
-    if (reference := spec.get("dataSourceRef")) and reference.get("namespace"):
+    used = old.get("dataSourceRef") or {}
+    if (spec.get("dataSourceRef") or {}).get("namespace") and not used.get("namespace"):
         # Sources in other namespaces are off unless the old claim has one.
-        if not (old.get("dataSourceRef") or {}).get("namespace"):
-            spec.pop("dataSourceRef")
+        spec.pop("dataSourceRef")
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    if source is not None and reference is None and not (old.get("dataSource") or old.get("dataSourceRef")):
-        if (source.get("apiGroup") or "", source.get("kind")) not in _SOURCES:
-            source = spec.pop("dataSource", None) and None
     if source is not None and reference is None:
-        spec["dataSourceRef"] = _reference(source)
+        known = (source.get("apiGroup") or "", source.get("kind")) in _SOURCES
+        if known or used or old.get("dataSource"):
+            spec["dataSourceRef"] = _reference(source)
+        else:
+            spec.pop("dataSource")
     elif reference is not None and source is None and not reference.get("namespace"):
         spec["dataSource"] = _reference(reference)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.kinds.base import Context, FieldError, MutableObject, Object
@@ -111,7 +111,7 @@ class Pod(StatusKind):
 
     def fields(self, obj: Object) -> Mapping[str, str]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
-        addresses = status.get("podIPs") or ({},)
+        addresses: Sequence[Object] = status.get("podIPs") or ({},)
         return {
             "spec.nodeName": spec.get("nodeName", ""),
             "spec.restartPolicy": spec.get("restartPolicy", ""),
@@ -236,9 +236,7 @@ def _only_resources(new: MutableObject, old: Object) -> None:
             merged[name] = after
         elif before:
             fields = ("resources", "resizePolicy")
-            merged[name] = [
-                {**b, **{f: a[f] for f in fields if f in a}} for a, b in zip(after, before, strict=True)
-            ]
+            merged[name] = [{**b, **{f: a[f] for f in fields if f in a}} for a, b in zip(after, before, strict=True)]
     new["spec"] = merged
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,7 @@ def cells(pod: Object, now: float) -> list[Any]:
     restarts = str(tally.restarts)
     if tally.restarts and tally.last_restart:
         restarts += f" ({printing.since(tally.last_restart, now)} ago)"
-    addresses = status.get("podIPs") or ({},)
+    addresses: Sequence[Struct] = status.get("podIPs") or ({},)
     return [
         printing.name(pod),
         f"{tally.ready}/{len(spec.get('containers') or ()) + sidecars}",

@@ -24,8 +24,19 @@ _SCALABLE = ("cpu", "memory")
 
 
 _MAPS = frozenset(
-    "nodeSelector limits requests overhead labels annotations matchLabels options userAnnotations volumeAttributes"
-    " matchExpressions".split()
+    [
+        "nodeSelector",
+        "limits",
+        "requests",
+        "overhead",
+        "labels",
+        "annotations",
+        "matchLabels",
+        "options",
+        "userAnnotations",
+        "volumeAttributes",
+        "matchExpressions",
+    ]
 )
 
 
@@ -77,7 +88,11 @@ def _images(errors: Errors, path: str, new: Sequence[Struct], old: Sequence[Stru
 
 
 def _deadline(errors: Errors, new: Struct, old: Struct) -> bool:
-    path, after, before = "spec.activeDeadlineSeconds", new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
+    path, after, before = (
+        "spec.activeDeadlineSeconds",
+        new.get("activeDeadlineSeconds"),
+        old.get("activeDeadlineSeconds"),
+    )
     count = len(errors)
     if after is None:
         if before is not None:
@@ -207,7 +222,9 @@ def resize(errors: Errors, new: Object, old: Object) -> None:
     elif before is not None:
         _removed(errors, "spec.resources", spec["resources"], before, "pod-level resource")
     rest = ("containers", "initContainers", "resources")
-    if not errors and not same({k: v for k, v in spec.items() if k not in rest}, {k: v for k, v in was.items() if k not in rest}):
+    if not errors and not same(
+        {k: v for k, v in spec.items() if k not in rest}, {k: v for k, v in was.items() if k not in rest}
+    ):
         errors.forbidden("spec", "only cpu and memory resources are mutable")
 
 

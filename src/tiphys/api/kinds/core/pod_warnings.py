@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tiphys.api.kinds.deprecations import LABELS, requirement_warnings
 from tiphys.api.kinds.base import quote
+from tiphys.api.kinds.deprecations import LABELS, requirement_warnings
 from tiphys.api.validation.addresses import ip_warnings
 from tiphys.api.validation.pod_annotations import APP_ARMOR
 from tiphys.api.validation.quantities import amount

@@ -14,7 +14,7 @@ from tiphys.api.validation.quantities import amount, is_quota_resource, quantity
 Struct = Mapping[str, Any]
 
 _COUNTED = frozenset(("pods",))
-_COMPUTE = frozenset("cpu memory limits.cpu limits.memory requests.cpu requests.memory".split())
+_COMPUTE = frozenset(["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"])
 _CLAIMS = frozenset(("persistentvolumeclaims", "requests.storage"))
 _SCOPES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(

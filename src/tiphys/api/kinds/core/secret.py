@@ -101,7 +101,9 @@ def _docker(errors: Errors, key: str, data: Mapping[str, str]) -> None:
     if value is not None and not isinstance(value, dict):
         kinds = {str: "string", list: "array", bool: "bool"}
         shown = kinds.get(type(value), "number")
-        errors.invalid(path, _REDACTED, f"json: cannot unmarshal {shown} into Go value of type map[string]interface {{}}")
+        errors.invalid(
+            path, _REDACTED, f"json: cannot unmarshal {shown} into Go value of type map[string]interface {{}}"
+        )
 
 
 def _go_json_error(text: bytes, error: ValueError) -> str:

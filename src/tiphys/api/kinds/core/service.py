@@ -35,7 +35,7 @@ class Service(StatusKind):
     name_check = "dns_label"
     counts_generation = False
     allow_create_on_update = True
-    empty_status = {"loadBalancer": {}}  # noqa: RUF012 - read only
+    empty_status: Mapping[str, Any] = {"loadBalancer": {}}
     columns = (
         printing.NAME,
         Column("Type", description="@ServiceSpec.type"),

@@ -67,9 +67,9 @@ def family_errors(errors: Errors, spec: Struct, was: Struct) -> None:
     for i, address in enumerate(addresses):
         if address == "None":
             break
-        if i >= len(families) or (families[i] not in FAMILIES and _family(address) not in FAMILIES):
-            if _family(address) not in FAMILIES:
-                errors.invalid(f"spec.clusterIPs[{i}]", addresses, f"{_family(address)} is not configured on this cluster")
+        family = _family(address)
+        if family not in FAMILIES and (i >= len(families) or families[i] not in FAMILIES):
+            errors.invalid(f"spec.clusterIPs[{i}]", addresses, f"{family} is not configured on this cluster")
     if errors or _selectorless(spec):
         return
     if policy == "RequireDualStack":

@@ -143,5 +143,7 @@ def _hand(errors: Errors, path: str, queues: int, hand: int) -> None:
     if hand > queues:
         errors.invalid(path, hand, f"should not be greater than queues ({queues})")
     elif math.ceil(math.log2(queues) * hand) > _MAX_BITS:
-        detail = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {_MAX_BITS}"
+        detail = (
+            f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {_MAX_BITS}"
+        )
         errors.invalid(path, hand, detail)

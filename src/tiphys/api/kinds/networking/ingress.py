@@ -35,7 +35,10 @@ class Ingress(StatusKind):
     empty_status: Mapping[str, Any] = {"loadBalancer": {}}
     columns = (
         printing.NAME,
-        Column("Class", description="The name of the IngressClass resource that should be used for additional configuration"),
+        Column(
+            "Class",
+            description="The name of the IngressClass resource that should be used for additional configuration",
+        ),
         Column("Hosts", description="Hosts that incoming requests are matched against before the ingress rule"),
         Column("Address", description="Address is a list containing ingress points for the load-balancer"),
         Column("Ports", description="Ports of TLS configurations that open"),
@@ -70,7 +73,9 @@ class Ingress(StatusKind):
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         if context.subresource == "status":
             points = enumerate(_points(obj))
-            return [text for i, p in points for text in ip_warnings(f"status.loadBalancer.ingress[{i}]", p.get("ip", ""))]
+            return [
+                text for i, p in points for text in ip_warnings(f"status.loadBalancer.ingress[{i}]", p.get("ip", ""))
+            ]
         if old is None and _annotation(obj) is not None and (obj.get("spec") or {}).get("ingressClassName") is None:
             return [f"annotation \"{_CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"]
         return []
@@ -101,7 +106,9 @@ def _hosts(rules: Sequence[Struct]) -> str:
     listed = [rule["host"] for rule in rules if rule.get("host")]
     text = ",".join(listed[:_MAX_HOSTS]) or "*"
     # Rules past the third host count, be there a host in them or not.
-    full = len(listed) >= _MAX_HOSTS and len(rules) > rules.index(next(r for r in rules if r.get("host") == listed[2])) + 1
+    full = (
+        len(listed) >= _MAX_HOSTS and len(rules) > rules.index(next(r for r in rules if r.get("host") == listed[2])) + 1
+    )
     return f"{text} + {len(rules) - _MAX_HOSTS} more..." if full else text
 
 

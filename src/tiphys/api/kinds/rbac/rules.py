@@ -57,7 +57,7 @@ class RoleBindingKind(PlainKind):
     name_check = "path_segment"
     allow_create_on_update = True
     namespaced = True
-    roles = ("Role", "ClusterRole")
+    roles: tuple[str, ...] = ("Role", "ClusterRole")
 
     def default(self, obj: MutableObject, version: str) -> None:
         fill_empty(child(obj, "roleRef"), apiGroup=GROUP)
@@ -100,5 +100,8 @@ def binding_columns(kind: str) -> tuple[Column, ...]:
         printing.NAME,
         Column("Role", description=f"@{kind}.roleRef"),
         printing.AGE,
-        *(Column(what, description=f"{what} in the {where}", priority=1) for what in ("Users", "Groups", "ServiceAccounts")),
+        *(
+            Column(what, description=f"{what} in the {where}", priority=1)
+            for what in ("Users", "Groups", "ServiceAccounts")
+        ),
     )

@@ -31,7 +31,7 @@ from tiphys.api.validation.conditions import conditions
 from tiphys.api.validation.errors import IMMUTABLE, Errors
 from tiphys.api.validation.goform import shown
 from tiphys.api.validation.labels import labels, node_selector
-from tiphys.api.validation.metadata import annotations, validate_metadata
+from tiphys.api.validation.metadata import check_annotations, validate_metadata
 from tiphys.api.validation.quantities import is_extended
 from tiphys.api.validation.volume_sources import csi_driver_name
 
@@ -102,7 +102,7 @@ class ResourceClaimTemplate(PlainKind):
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         template: Struct = obj.get("spec") or {}
         meta: Struct = template.get("metadata") or {}
-        annotations(errors, "spec.metadata.annotations", meta.get("annotations"))
+        check_annotations(errors, "spec.metadata.annotations", meta.get("annotations"))
         labels(errors, "spec.metadata.labels", meta.get("labels"))
         for name in sorted(set(meta) - {"annotations", "labels"}):
             if meta[name]:
@@ -145,7 +145,9 @@ def _device_id(device: Struct) -> str:
 
 def _share_id(errors: Errors, path: str, share: str | None) -> None:
     if share is not None and not _is_uid(share):
-        detail = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal"
+        detail = (
+            "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal"
+        )
         errors.invalid(path, share, f"{detail} characters")
 
 

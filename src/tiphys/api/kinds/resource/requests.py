@@ -19,9 +19,7 @@ RequestNames = Mapping[str, frozenset[str]]
 MAX_REQUESTS, MAX_CONSTRAINTS, MAX_CONFIG, MAX_SELECTORS = 32, 32, 32, 32
 _MAX_ALTERNATIVES, _MAX_EXPRESSION, _MAX_PARAMETERS, _MAX_ID = 8, 10 * 1024, 10 * 1024, 32
 TAINT_EFFECTS = ("NoExecute", "NoSchedule", "None")
-_NO_REQUEST = (
-    "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
-)
+_NO_REQUEST = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
 
 
@@ -135,14 +133,14 @@ def _sub_request(errors: Errors, path: str, request: Struct) -> None:
 
 
 def _exact(errors: Errors, path: str, request: Struct) -> None:
-    name, mode, count = (request.get(key) or "" for key in ("deviceClassName", "allocationMode", "count"))
+    name, mode, count = request.get("deviceClassName", ""), request.get("allocationMode", ""), request.get("count") or 0
     if errors.non_empty(f"{path}.deviceClassName", name):
         errors.each(f"{path}.deviceClassName", name, dns_subdomain(name))
     selectors(errors, f"{path}.selectors", request.get("selectors") or ())
     if mode == "All" and count:
         errors.invalid(f"{path}.count", count, "must not be specified when allocationMode is 'All'")
-    elif mode == "ExactCount" and (count or 0) <= 0:
-        errors.invalid(f"{path}.count", count or 0, "must be greater than zero")
+    elif mode == "ExactCount" and count <= 0:
+        errors.invalid(f"{path}.count", count, "must be greater than zero")
     elif mode not in ("All", "ExactCount"):
         errors.unsupported(f"{path}.allocationMode", mode, ("All", "ExactCount"))
     items(errors, f"{path}.tolerations", request.get("tolerations") or (), -1, _toleration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from tiphys.api.kinds import printing
@@ -197,7 +198,9 @@ def _device(errors: Errors, path: str, device: Struct, was: Struct | None, *, pe
     if has_changed(device, was, "taints"):
         items(errors, f"{path}.taints", device.get("taints") or (), _MAX_TAINTS, _taint)
     consumed, consumption = device.get("consumesCounters") or (), _counter_set("counterSet")
-    unique(errors, f"{path}.consumesCounters", consumed, _MAX_CONSUMPTIONS, consumption, lambda c: c.get("counterSet", ""))
+    unique(
+        errors, f"{path}.consumesCounters", consumed, _MAX_CONSUMPTIONS, consumption, lambda c: c.get("counterSet", "")
+    )
     _device_nodes(errors, path, device, per_device=per_device)
     binding_conditions(errors, path, device)
     for name, mapping in sorted((device.get("nodeAllocatableResourceMappings") or {}).items()):
@@ -295,7 +298,7 @@ def _capacity(errors: Errors, path: str, capacity: Struct, *, many: bool) -> Non
 
 
 def _options(errors: Errors, path: str, values: list[str], default: str, most: str) -> None:
-    for i, (value, following) in enumerate(zip(values, values[1:], strict=False)):
+    for i, (value, following) in enumerate(pairwise(values)):
         if amount(value) > amount(following):
             errors.invalid(f"{path}[{i + 1}]", canonical(str(following)), "values must be sorted in ascending order")
 

@@ -35,7 +35,9 @@ class PriorityClass(PlainKind):
         name, value = printing.name(obj), obj.get("value") or 0
         if name.startswith("system-"):
             if problem := _system_problem(name, value, bool(obj.get("globalDefault"))):
-                detail = f"priority class names with 'system-' prefix are reserved for system use only. error: {problem}"
+                detail = (
+                    f"priority class names with 'system-' prefix are reserved for system use only. error: {problem}"
+                )
                 errors.forbidden("metadata.name", detail)
         elif value > HIGHEST:
             errors.forbidden("value", f"maximum allowed value of a user defined priority is {HIGHEST}")

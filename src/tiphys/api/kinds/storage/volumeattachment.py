@@ -24,7 +24,7 @@ class VolumeAttachment(StatusKind):
     unconditional_update = False
     counts_generation = False
     revalidates_metadata = True
-    empty_status = {"attached": False}
+    empty_status: Mapping[str, Any] = {"attached": False}
     columns = (
         printing.NAME,
         Column("Attacher", format="name", description="@VolumeAttachmentSpec.attacher"),
@@ -94,5 +94,8 @@ def _status(errors: Errors, path: str, status: Struct) -> None:
 def _shown(spec: Struct) -> Any:
     """The spec as the answer shows it, by the names of its fields in Go."""
     source: Struct = spec.get("source") or {}
-    names = {"PersistentVolumeName": source.get("persistentVolumeName"), "InlineVolumeSpec": source.get("inlineVolumeSpec")}
+    names = {
+        "PersistentVolumeName": source.get("persistentVolumeName"),
+        "InlineVolumeSpec": source.get("inlineVolumeSpec"),
+    }
     return {"Attacher": spec.get("attacher", ""), "Source": names, "NodeName": spec.get("nodeName", "")}
