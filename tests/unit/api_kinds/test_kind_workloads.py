@@ -18,7 +18,10 @@ from tiphys.api.kinds.core.event import NewEvent
 from tiphys.api.kinds.core.service import Service
 
 _CONTEXT = Context(now=1_700_000_000.0, namespace="default")
-_TEMPLATE = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
+_TEMPLATE: dict[str, Any] = {
+    "metadata": {"labels": {"app": "a"}},
+    "spec": {"containers": [{"name": "c", "image": "i:1"}]},
+}
 
 
 def _made(kind: Kind, spec: dict[str, Any]) -> dict[str, Any]:
