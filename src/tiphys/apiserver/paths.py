@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tiphys.api.catalog import Catalog
-from tiphys.apiserver import respond
+from tiphys.apiserver import negotiate
 from tiphys.apiserver.describe import Discovery, OpenApi
 from tiphys.apiserver.health import ENDPOINTS, Check, Health
 from tiphys.apiserver.metrics import Metrics
+from tiphys.apiserver.negotiate import JSON, PLAIN
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.routes import Plain
 from tiphys.apiserver.tokens import TokenIssuer
@@ -16,6 +18,8 @@ from tiphys.apiserver.version import version_info
 from tiphys.base.errors import ServiceUnavailable
 from tiphys.base.http.types import Request, Response
 from tiphys.store.types import Store
+
+FOR_AN_HOUR = "public, max-age=3600"
 
 
 def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
@@ -40,7 +44,7 @@ def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, met
     shown = sorted([path for path in found if not path.endswith("*")] + api_paths(catalog))
 
     async def root(request: Request) -> Response:
-        return respond.plain(request, {"paths": shown})
+        return raw(request, {"paths": shown})
 
     found["/"] = root
     return found
@@ -79,17 +83,24 @@ def checks(store: Store, parts: Parts) -> dict[str, dict[str, Check]]:
 
 async def version(request: Request) -> Response:
     """/version"""
-    return respond.plain(request, version_info())
+    return raw(request, version_info())
 
 
 async def configuration(request: Request, issuer: TokenIssuer) -> Response:
     """OpenID provider metadata of service account tokens (OpenID Connect Discovery 1.0)."""
     host = request.headers.get("host", "localhost")
-    return respond.plain(request, issuer.discovery(f"https://{host}/openid/v1/jwks"))
+    found = issuer.discovery(f"https://{host}/openid/v1/jwks")
+    return raw(request, found, {"Cache-Control": FOR_AN_HOUR})
 
 
 async def keys(request: Request, issuer: TokenIssuer) -> Response:
     """The public keys that service account tokens are verified by (RFC 7517)."""
-    response = respond.plain(request, issuer.jwks())
-    response.headers["Content-Type"] = "application/jwk-set+json"
-    return response
+    headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": FOR_AN_HOUR}
+    return raw(request, issuer.jwks(), headers)
+
+
+def raw(request: Request, document: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON, whatever the client accepts: these documents have one form."""
+    if request.local:
+        return Response(200, obj=document)
+    return Response(200, {"Content-Type": JSON, **(headers or {})}, negotiate.dump(document, PLAIN))

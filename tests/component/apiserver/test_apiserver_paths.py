@@ -149,3 +149,19 @@ def test_logs_of_a_pod_on_no_node_are_empty_and_exec_is_refused(play: Play) -> N
         assert refused["message"] == "pod p does not have a host assigned"
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "media"),
+    [
+        ("/version", "application/json"),
+        ("/.well-known/openid-configuration", "application/json"),
+        ("/openid/v1/jwks", "application/jwk-set+json"),
+    ],
+)
+def test_documents_of_one_form_are_sent_whatever_the_client_accepts(play: Play, path: str, media: str) -> None:
+    async def scenario(world: Any) -> None:
+        answer = await world.http("GET", path, accept="application/jwk-set+json")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, media)
+
+    play(scenario)
