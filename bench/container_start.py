@@ -1,6 +1,6 @@
 """Container start on this machine: milliseconds to exec, starts per second, memory of a shim. Needs root.
 
-    PYTHONPATH=src python bench/container_start.py [--count 100]
+PYTHONPATH=src python bench/container_start.py [--count 100]
 """
 
 from __future__ import annotations

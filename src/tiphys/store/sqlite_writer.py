@@ -184,7 +184,6 @@ class Writer:
             self._connection.execute("DELETE FROM current WHERE key IN (SELECT value FROM json_each(?))", (gone,))
 
 
-
 def _log_row(event: Event) -> tuple[object, ...]:
     row, previous = event.row, event.previous.revision if event.previous is not None else 0
     return (row.revision, row.key, row.created, previous, event.deleted, row.actor, row.cause, row.value)

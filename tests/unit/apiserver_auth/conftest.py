@@ -89,9 +89,7 @@ def attributes() -> Any:
         subresource: str = "",
         user: User = User("jane"),  # noqa: B008 - frozen
     ) -> Attributes:
-        info = RequestInfo(
-            operation.lower(), "", True, group, "v1", namespace, plural, subresource, name
-        )
+        info = RequestInfo(operation.lower(), "", True, group, "v1", namespace, plural, subresource, name)
         return Attributes(info, user, operation, (group, "v1", kind), obj, old)
 
     return build

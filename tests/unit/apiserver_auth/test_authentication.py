@@ -130,9 +130,7 @@ def test_a_token_may_come_as_a_websocket_subprotocol() -> None:
     assert request.headers["sec-websocket-protocol"] == "v4.channel.k8s.io"
 
 
-@pytest.mark.parametrize(
-    ("line", "message"), [("only", "line 1: needs at least 3 columns"), ("a,b", "has 2")]
-)
+@pytest.mark.parametrize(("line", "message"), [("only", "line 1: needs at least 3 columns"), ("a,b", "has 2")])
 def test_a_malformed_token_file_names_the_line(line: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse([line])

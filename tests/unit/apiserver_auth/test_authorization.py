@@ -251,7 +251,7 @@ def test_a_subject_access_review_is_answered_and_checked(reader: Any) -> None:
         asyncio.run(subject_access_review({"spec": {}}, rbac))
     assert caught.value.message == (
         '.authorization.k8s.io "" is invalid: [spec.resourceAttributes: Invalid value: null: exactly one of '
-        "nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: \"\": at least "
+        'nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: "": at least '
         "one of user or group must be specified]"
     )
     assert caught.value.details.keys() == {"group", "causes"}

@@ -31,9 +31,7 @@ from tiphys.base.clock import Clock
 __all__ = ["QuotaLedger", "plugins"]
 
 
-def plugins(
-    reader: Reader, authorizer: Authorizer, clock: Clock, ledger: QuotaLedger | None = None
-) -> list[Plugin]:
+def plugins(reader: Reader, authorizer: Authorizer, clock: Clock, ledger: QuotaLedger | None = None) -> list[Plugin]:
     """Those that kube-apiserver enables by default, and NodeRestriction, in its order.
 
     Without a `ledger` resource quotas are not enforced.

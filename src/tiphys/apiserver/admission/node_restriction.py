@@ -74,8 +74,7 @@ class NodeRestriction(Plugin):
                 raise refuse(attributes, f'node "{node}" can only delete pods with spec.nodeName set to itself')
         else:
             detail = (
-                f'unexpected operation "{attributes.operation}", '
-                f'node "{node}" can only create and delete mirror pods'
+                f'unexpected operation "{attributes.operation}", node "{node}" can only create and delete mirror pods'
             )
             raise refuse(attributes, detail)
 

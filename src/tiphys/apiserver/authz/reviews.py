@@ -23,7 +23,15 @@ from tiphys.base.identity import User
 
 GROUP = "authorization.k8s.io"
 RESOURCE_FIELDS = (
-    ("namespace", "verb", "group", "version", "resource", "subresource", "name", "fieldSelector", "labelSelector")
+    "namespace",
+    "verb",
+    "group",
+    "version",
+    "resource",
+    "subresource",
+    "name",
+    "fieldSelector",
+    "labelSelector",
 )
 SPEC_FIELDS = ("resourceAttributes", "nonResourceAttributes", "user", "groups", "extra", "uid")
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
