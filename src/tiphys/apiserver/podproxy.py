@@ -10,7 +10,7 @@ from tiphys.api import errors
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
-from tiphys.base.errors import BadRequest, InternalError, ServiceUnavailable
+from tiphys.base.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from tiphys.base.http.types import Request, Response
 
 Object = Mapping[str, Any]
@@ -33,6 +33,8 @@ class Proxies:
             return Response(200, {"Content-Type": "text/plain"})
         query = {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
         response = await self._to_kubelet(call, pod, "containerLogs", container, query)
+        if response.status != 200:
+            raise await _refused(response)
         response.headers.pop("content-type", None)
         response.headers["Content-Type"] = "text/plain"
         return response
@@ -143,6 +145,19 @@ class Proxies:
         pieces = [what, call.namespace, pod["metadata"]["name"], *([container] if container else [])]
         path = "/" + "/".join(quote(piece, safe="") for piece in pieces)
         return await forward(call.request, self._kubelets.target(node, path, query))
+
+
+async def _refused(response: Response) -> ApiError:
+    """What a kubelet's plain answer means to a client of the API."""
+    body = response.body
+    if response.stream is not None:
+        body = b"".join([chunk async for chunk in response.stream])
+    text = body.decode(errors="replace").strip()
+    if response.status == 400:
+        return BadRequest(text)
+    if response.status == 404:
+        return NotFound("the server could not find the requested resource")
+    return InternalError(f"Internal error occurred: {text}")
 
 
 def split_name(text: str) -> tuple[str, str, str]:

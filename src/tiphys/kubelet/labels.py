@@ -124,6 +124,10 @@ def record_of(status: ContainerStatus, message: str = "") -> Record:
 
 
 def _user(status: ContainerStatus) -> tuple[int, int, tuple[int, ...]] | None:
+    """As it started, the first group among the others; before that as asked, where that is in numbers."""
+    if status.identity is not None:
+        known_uid, known_gid, groups = status.identity
+        return known_uid, known_gid, tuple(sorted({known_gid, *groups}))
     uid, _, gid = status.spec.user.partition(":")
     if not uid:
         uid = "0"

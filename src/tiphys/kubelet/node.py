@@ -6,6 +6,7 @@ The lease (kube-node-lease) is the heartbeat; the status is written when it diff
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,7 @@ class NodeAgent:
         self._backoff = Backoff(base=0.2, limit=7.0, jitter=0.1, seed=config.node_name)
         self._lease: Object | None = None
         self._reported_at = 0.0
+        self._reporting = asyncio.Lock()
         self.machine = read_machine(config.root_dir)
         self.port = config.port
         self.node: Object = new_node(config, self.machine, {})
@@ -90,7 +92,19 @@ class NodeAgent:
         return await self._client.patch(NODES, self._config.node_name, patch)
 
     async def run(self) -> None:
-        """Heartbeats until cancelled."""
+        """Until cancelled: heartbeats, and the status at once when images come or go."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_images(), name="images")
+            await self._beat()
+
+    async def _follow_images(self) -> None:
+        async for _ in self._runtime.images.changes():
+            try:
+                await self.report()
+            except (ApiError, OSError) as error:
+                log.info("images changed, the next heartbeat tells it: %s", error)
+
+    async def _beat(self) -> None:
         failures = 0
         while True:
             try:
@@ -135,6 +149,10 @@ class NodeAgent:
 
     async def report(self, force: bool = False) -> None:
         """Write the status if it changed or is due. Raises ApiError, OSError."""
+        async with self._reporting:
+            await self._report(force)
+
+    async def _report(self, force: bool) -> None:
         old = self.node.get("status") or {}
         status = await self._status(old)
         now = self._clock.monotonic()

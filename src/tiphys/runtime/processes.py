@@ -8,6 +8,10 @@ import time
 
 from tiphys.runtime import syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def describe(error: OSError) -> str:
     """An OSError for the user: what failed, where, and why, without Python's decoration."""
@@ -36,6 +40,17 @@ def start_time(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def identity(pid: int) -> list[Any] | None:
+    """[uid, gid, [group ...]] of a process; None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            rows = dict(line.split(":", 1) for line in file if line.startswith(("Uid:", "Gid:", "Groups:")))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    uid, gid = (int(rows[name].split()[0]) for name in ("Uid", "Gid"))
+    return [uid, gid, [int(word) for word in rows["Groups"].split()]]
 
 
 def now() -> float:

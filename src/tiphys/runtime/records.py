@@ -66,4 +66,5 @@ class ContainerRecord:
             oom_killed=state.get("oom_killed", False),
             error=state.get("error", ""),
             pid=state.get("pid", 0) if self.running else 0,
+            identity=(who[0], who[1], tuple(who[2])) if (who := state.get("identity")) else None,
         )

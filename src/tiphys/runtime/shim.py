@@ -74,6 +74,7 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
         "state": "running",
         "pid": pid,
         "start_time": processes.start_time(pid),
+        "identity": processes.identity(pid),
         "shim": os.getpid(),
         "boot": processes.boot_id(),
         "started_at": processes.now(),

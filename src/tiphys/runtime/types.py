@@ -182,6 +182,8 @@ class ContainerStatus:
     """Why it could not start (state EXITED, exit code 127 or 128), for the user."""
     pid: int = 0
     """The host's pid of the container's first process; 0 unless running."""
+    identity: tuple[int, int, tuple[int, ...]] | None = None
+    """uid, gid and supplementary groups that the first process started with; None when it ended too soon to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,10 @@ class ImageStore(Protocol):
         ...
 
     async def list(self) -> Sequence[Image]: ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yields whenever images came or went, whichever process did it. Told, never polled."""
+        ...
 
     async def remove(self, reference: str) -> None:
         """The tag; the image with its last tag, unless a container uses it (raises RuntimeFailure)."""

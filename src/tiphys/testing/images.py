@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from tiphys.base.clock import Clock
 from tiphys.runtime.types import Credential, Image, ImageConfig, InvalidSpec, NoSuchImage
@@ -22,6 +23,7 @@ class FakeImages:
         """Every reference that was pulled, in order."""
         self._clock, self._pull_seconds = clock, pull_seconds
         self._images: dict[str, Image] = {}
+        self._listeners: set[asyncio.Event] = set()
         self.add(BUSYBOX, ImageConfig(command=("sh",)))
 
     def add(self, reference: str, config: ImageConfig) -> Image:
@@ -30,7 +32,24 @@ class FakeImages:
         repository = reference.rpartition(":")[0] or reference
         image = Image(f"sha256:{digest}", (reference,), (f"{repository}@sha256:{digest}",), 1 << 20, config)
         self._images[image.id] = image
+        self._tell()
         return image
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+    async def changes(self) -> AsyncIterator[None]:
+        """After each add and remove."""
+        told = asyncio.Event()
+        self._listeners.add(told)
+        try:
+            while True:
+                await told.wait()
+                told.clear()
+                yield
+        finally:
+            self._listeners.discard(told)
 
     async def get(self, reference: str) -> Image | None:
         """By ID, full reference, or a Docker Hub short name."""
@@ -62,3 +81,4 @@ class FakeImages:
         image = await self.get(reference)
         if image is not None:
             del self._images[image.id]
+            self._tell()

@@ -34,6 +34,8 @@ async def kubelet(request: Request) -> Response:
 
     if "upgrade" in request.headers:
         return Response(101, {"Upgrade": request.headers["upgrade"], "Connection": "Upgrade"}, upgrade=echo)
+    if "previous" in request.query:
+        return Response(400, {"Content-Type": "text/plain"}, b"previous terminated container not found\n")
     return Response(200, {"Content-Type": "text/plain"}, f"{request.path}?{request.query_string}".encode())
 
 
@@ -80,6 +82,16 @@ def test_logs_come_from_the_pods_kubelet() -> None:
     async def scenario(client: HttpClient) -> None:
         answer = await client.request("GET", "/api/v1/namespaces/default/pods/p/log?tailLines=3&follow=true")
         assert answer.body == b"/containerLogs/default/p/c?follow=true&tailLines=3"
+
+    play(scenario)
+
+
+def test_a_kubelets_refusal_is_told_in_its_own_words() -> None:
+    async def scenario(client: HttpClient) -> None:
+        answer = await client.request("GET", "/api/v1/namespaces/default/pods/p/log?previous=true")
+        told = orjson.loads(answer.body)
+        assert (answer.status, told["kind"], told["reason"]) == (400, "Status", "BadRequest")
+        assert told["message"] == "previous terminated container not found"
 
     play(scenario)
 

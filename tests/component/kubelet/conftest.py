@@ -176,6 +176,8 @@ class MemoryImages:
         self.broken: dict[str, str] = {}
         self.pulls: list[str] = []
         self.config = rt.ImageConfig(entrypoint=("/bin/sh",), user="")
+        self.shown: list[rt.Image] = []
+        self.changed = asyncio.Event()
 
     def _image(self, name: str) -> rt.Image:
         return rt.Image(f"sha256:{name}", (f"docker.io/library/{name}:latest",), (), 1000, self.config)
@@ -192,7 +194,13 @@ class MemoryImages:
         return self._image(reference)
 
     async def list(self) -> Sequence[rt.Image]:
-        return []
+        return self.shown
+
+    async def changes(self) -> AsyncIterator[None]:
+        while True:
+            await self.changed.wait()
+            self.changed.clear()
+            yield
 
     async def load(self, path: str) -> Sequence[rt.Image]:
         return []

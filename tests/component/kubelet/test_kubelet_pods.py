@@ -232,3 +232,55 @@ def test_the_node_registers_ready_with_what_it_has(node: Any, pod: Any) -> None:
             assert found["status"]["nodeInfo"]["kubeletVersion"] == "v1.36.0"
 
     node.clock.run(scenario())
+
+
+def test_a_new_image_is_in_the_nodes_status_at_once(node: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            images = node.runtime.images
+            await node.clock.sleep(1)
+            images.shown.append(images._image("fresh"))
+            images.changed.set()
+
+            def named() -> list[str]:
+                found = node.api.objects["nodes", "", "node-1"]["status"].get("images") or []
+                return [name for image in found for name in image["names"]]
+
+            assert await node.until(lambda: named() == ["docker.io/library/fresh:latest"]) < 1
+
+    node.clock.run(scenario())
+
+
+def test_what_the_sandbox_cannot_have_is_said_with_the_fields_name(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod(hostUsers=False))
+            await node.until(lambda: bool(node.events("FailedCreatePodSandBox")))
+            assert "spec.hostUsers" in node.events("FailedCreatePodSandBox")[0]
+
+    node.clock.run(scenario())
+
+
+def test_host_ports_that_nothing_maps_are_warned_of(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod(containers=[{"ports": [{"containerPort": 80, "hostPort": 8080}]}]))
+            await node.until(node.is_phase("Running"))
+            await node.until(lambda: bool(node.events("HostPortNotSupported")))
+            assert node.events("HostPortNotSupported")[0].endswith("main: 8080/TCP")
+
+    node.clock.run(scenario())
+
+
+def test_an_ephemeral_container_joins_the_processes_of_its_target(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod())
+            await node.until(node.is_phase("Running"))
+            found = dict(node.pod())
+            debugger = {"name": "debugger", "image": "busybox", "targetContainerName": "main"}
+            await node.api.update(PODS, {**found, "spec": {**found["spec"], "ephemeralContainers": [debugger]}})
+            await node.until(lambda: node.runtime.log.count("start debugger") == 1)
+            assert node.runtime.by_name("debugger").spec.pid_of == node.runtime.by_name("main").spec.id
+
+    node.clock.run(scenario())

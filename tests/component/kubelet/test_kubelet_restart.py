@@ -143,3 +143,17 @@ def test_a_status_that_somebody_else_wrote_is_put_right(node: Any, pod: Any) -> 
             await node.until(lambda: node.status()["podIP"] == "10.1.0.2")
 
     node.clock.run(scenario())
+
+
+def test_the_pre_stop_hook_of_a_pod_that_was_removed_meanwhile_still_runs(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        hook = {"preStop": {"exec": {"command": ["flush"]}}}
+        async with node.running():
+            await node.create(pod(containers=[{"lifecycle": hook}]))
+            await node.until(node.is_phase("Running"))
+        await node.api.delete(PODS, "web", "default", grace_seconds=0)
+        async with node.running():
+            await node.until(lambda: not node.runtime.runs)
+            assert "exec flush" in node.runtime.log
+
+    node.clock.run(scenario())

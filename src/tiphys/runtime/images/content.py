@@ -70,6 +70,18 @@ class Content:
         for directory in (root, root / "layers", root / "configs"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    def stamp(self) -> tuple[int, int]:
+        """Differs after each change of the database."""
+        try:
+            facts = (self._root / "images.json").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return facts.st_ino, facts.st_mtime_ns
+
     def names(self) -> Names:
         """The database as it is now."""
         try:

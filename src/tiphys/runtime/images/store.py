@@ -8,12 +8,13 @@ network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Retry, TiphysError
+from tiphys.base.inotify import DirectoryWatch
 from tiphys.runtime.images import registry
 from tiphys.runtime.images.archive import Archive
 from tiphys.runtime.images.content import Content, Names, diff_ids
@@ -77,6 +78,20 @@ class LocalImages:
 
     async def list(self) -> Sequence[Image]:
         return await asyncio.to_thread(self._list)
+
+    async def changes(self) -> AsyncIterator[None]:
+        told = asyncio.Event()
+        watch = DirectoryWatch(self._content.root, told.set)
+        try:
+            seen = self._content.stamp()
+            while True:
+                await told.wait()
+                told.clear()
+                if (now := self._content.stamp()) != seen:
+                    seen = now
+                    yield
+        finally:
+            watch.close()
 
     async def remove(self, reference: str) -> None:
         await asyncio.to_thread(self._remove, reference)
