@@ -132,9 +132,3 @@ def share(nodes: int) -> dict[str, str]:
         return {}
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"memory": f"{total // nodes // 1024}Ki"}
-
-
-def log_directories() -> tuple[Path, Path]:
-    """Where pods' logs are on every node: real files, and the links that log shippers follow."""
-    defaults = KubeletConfig(node_name="", root_dir=Path())
-    return defaults.log_dir, defaults.container_log_dir or Path("/var/log/containers")

@@ -12,9 +12,10 @@ from pathlib import Path
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import NotFound, TiphysError
 from tiphys.cluster import config as configs
-from tiphys.cluster import images, network, node, paths, pki, stores
+from tiphys.cluster import images, network, paths, pki, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
+from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.logdirs import remove_logs
 from tiphys.runtime.cleanup import purge, unmount_below
 from tiphys.runtime.images import destroy
@@ -76,7 +77,7 @@ def remove_shared_if_last() -> None:
 
 def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     directory = config.paths.node(gone.name)
-    remove_logs(directory / "kubelet", *node.log_directories())
+    remove_logs(directory / "kubelet", *_log_directories())
     left = purge(directory / "runtime", f"{config.name}/{gone.name}")
     left += unmount_below(directory)  # volumes in memory
     left += network.of_node(config, gone).teardown()
@@ -106,6 +107,12 @@ def _remove_file(file: Path) -> list[str]:
     except OSError as error:
         return [f"{file}: {error.strerror}"]
     return []
+
+
+def _log_directories() -> tuple[Path, Path]:
+    """Where pods' logs are on every node: real files, and the links that log shippers follow."""
+    defaults = KubeletConfig(node_name="", root_dir=Path())
+    return defaults.log_dir, defaults.container_log_dir or Path("/var/log/containers")
 
 
 def _remove_if_empty(directory: Path) -> None:

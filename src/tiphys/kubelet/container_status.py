@@ -154,7 +154,7 @@ def _terminated(facts: Facts, record: Record) -> dict[str, Any]:
 
 def exit_reason(record: Record) -> str:
     """Completed, Error, OOMKilled, StartError, or ContainerStatusUnknown."""
-    if record.error:
+    if record.error and not record.started_at:
         return "StartError"
     if record.state is State.UNKNOWN:
         return UNKNOWN
