@@ -27,7 +27,7 @@ _MAX_SIMILAR = 10
 _BURST = 25
 _REFILL = 1 / 300.0
 _REMEMBERED = 4096
-_BACKLOG = 1000
+_BACKLOG = 10_000
 
 
 def reference(obj: Object, field_path: str = "") -> dict[str, str]:
@@ -135,11 +135,13 @@ class EventRecorder:
         self._queue: asyncio.Queue[Object] = asyncio.Queue(_BACKLOG)
         self._last_stamp = 0
 
-    def event(self, obj: Object, type: str, reason: str, message: str, *, field_path: str = "") -> None:
+    def event(
+        self, obj: Object, type: str, reason: str, message: str, *, field_path: str = "", action: str = ""
+    ) -> None:
         """Note an event about `obj` (it needs apiVersion, kind and metadata). Never waits, never fails."""
-        self.about(reference(obj, field_path), type, reason, message)
+        self.about(reference(obj, field_path), type, reason, message, action)
 
-    def about(self, ref: Object, type: str, reason: str, message: str) -> None:
+    def about(self, ref: Object, type: str, reason: str, message: str, action: str = "") -> None:
         """Note an event about the object that an ObjectReference names."""
         now = self._clock.time()
         event = {
@@ -157,6 +159,7 @@ class EventRecorder:
             "eventTime": None,
             "reportingComponent": self._source["component"],
             "reportingInstance": self._source.get("host", ""),
+            **({"action": action} if action else {}),
         }
         if self._queue.full():
             log.warning("too many events wait to be written, dropped: %s %s", reason, message)

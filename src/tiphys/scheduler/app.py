@@ -1,7 +1,8 @@
 """The scheduler's shell: pods without a node in, Bindings out.
 
 Decisions are made one after the other, each on a snapshot that includes the ones before; Bindings are written
-at the same time as later decisions are made. A Binding that fails gives the room back.
+at the same time as later decisions are made. A Binding that fails gives the room back, unless the pod turns out to be
+bound all the same. A pod that fits nowhere is told so before it is tried again, so that the two writes never cross.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from tiphys.client.informer import InformerFactory
 from tiphys.client.resources import NAMESPACES, NODES, PODS
 from tiphys.client.types import Client
 from tiphys.scheduler import plugins as default_plugins
-from tiphys.scheduler.decide import Decision, decide
+from tiphys.scheduler.decide import Decider, Decision
 from tiphys.scheduler.queue import SchedulingQueue
 from tiphys.scheduler.snapshot import FINISHED, PodInfo, Snapshot
-from tiphys.scheduler.types import Plugin
+from tiphys.scheduler.types import Change, Plugin
 
 log = logging.getLogger(__name__)
 Object = Mapping[str, Any]
@@ -41,17 +42,18 @@ class Scheduler:
         self._client = client
         self._clock = clock
         self._name = name
-        self._plugins = tuple(plugins if plugins is not None else default_plugins.default())
         self._snapshot = Snapshot()
+        self._decider = Decider(self._snapshot, plugins if plugins is not None else default_plugins.default())
+        self._assumed: dict[str, str] = {}
+        """Nodes of the pods whose Binding is not seen yet."""
         self._queue = SchedulingQueue(clock)
         self._events = EventRecorder(client, clock, name)
-        self._turn = 0
         self._slots = asyncio.Semaphore(BINDINGS_AT_ONCE)
 
     async def run(self) -> None:
         async with InformerFactory(self._client, self._clock) as informers, asyncio.TaskGroup() as tasks:
             for resource, changed in (
-                (NAMESPACES, self._snapshot.namespace_changed),
+                (NAMESPACES, self._namespace_changed),
                 (NODES, self._node_changed),
                 (PODS, self._pod_changed),
             ):
@@ -65,12 +67,11 @@ class Scheduler:
             for _ in range(DECISIONS_IN_A_ROW):
                 info = await self._queue.next()
                 moves = self._queue.moves
-                decision = decide(info, self._snapshot, self._plugins, self._turn)
+                decision = self._decider.decide(info)
                 if not decision.node:
-                    self._queue.failed(info.key, moves)
-                    tasks.create_task(self._report(info, decision), name="report")
+                    tasks.create_task(self._refuse(info, decision, moves), name="refuse")
                     continue
-                self._turn += 1
+                self._assumed[info.key] = decision.node
                 self._snapshot.place(info, decision.node)
                 await self._slots.acquire()
                 tasks.create_task(self._bind(info, decision.node), name="bind")
@@ -86,31 +87,38 @@ class Scheduler:
         }
         try:
             await self._client.create(PODS, binding, meta["namespace"], name=meta["name"], subresource="binding")
-        except NotFound:
-            self._undo(info, forget=True)
         except (ApiError, OSError) as error:
-            log.warning("binding %s/%s to %s failed: %s", meta["namespace"], meta["name"], node, error)
-            self._undo(info, forget=False)
-            if not isinstance(error, Conflict):
-                self._events.event(info.pod, WARNING, "FailedScheduling", f"binding rejected: {error}")
+            self._not_bound(info, node, error)
         else:
             message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"
-            self._events.event(info.pod, NORMAL, "Scheduled", message)
+            self._events.event(info.pod, NORMAL, "Scheduled", message, action="Binding")
         finally:
             self._slots.release()
 
-    def _undo(self, info: PodInfo, *, forget: bool) -> None:
+    def _not_bound(self, info: PodInfo, node: str, error: ApiError | OSError) -> None:
+        """Give the room back, unless the informer has told meanwhile what became of the pod."""
+        if self._assumed.pop(info.key, "") != node:
+            return
         self._snapshot.remove(info.key)
-        if forget:
+        self._queue.something_changed(Change.ROOM)
+        if isinstance(error, NotFound):
             self._queue.remove(info.key)
-        else:
-            self._queue.failed(info.key, self._queue.moves, park=False)
-        self._queue.something_changed()
+            return
+        log.warning("binding %s/%s to %s failed: %s", info.namespace, info.pod["metadata"]["name"], node, error)
+        self._events.event(info.pod, WARNING, "FailedScheduling", f"binding rejected: {error}", action="Scheduling")
+        self._queue.retry(info.key)
+
+    async def _refuse(self, info: PodInfo, decision: Decision, moves: int) -> None:
+        await self._report(info, decision)
+        self._queue.failed(info.key, moves, decision.helped_by)
 
     async def _report(self, info: PodInfo, decision: Decision) -> None:
         """Tell the pod's owner why it waits: an event, and the PodScheduled condition when it changes."""
-        self._events.event(info.pod, WARNING, "FailedScheduling", decision.message)
-        wanted = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": decision.message}
+        self._events.event(info.pod, WARNING, "FailedScheduling", decision.message, action="Scheduling")
+        wanted: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+        wanted["message"] = decision.message
+        if generation := info.pod["metadata"].get("generation"):
+            wanted["observedGeneration"] = generation
         conditions = (info.pod.get("status") or {}).get("conditions") or ()
         known: Object = next((c for c in conditions if c["type"] == "PodScheduled"), {})
         if all(known.get(field) == value for field, value in wanted.items()):
@@ -126,10 +134,16 @@ class Scheduler:
         except (ApiError, OSError) as error:
             log.warning("condition of %s/%s not written: %s", meta["namespace"], meta["name"], error)
 
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        self._snapshot.namespace_changed(old, new)
+        if new is not None and old is not None and old["metadata"].get("labels") != new["metadata"].get("labels"):
+            self._queue.something_changed(Change.NEIGHBOURS)
+
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is not None and _matters(old) == _matters(new):
+            return
         self._snapshot.node_changed(old, new)
-        if new is not None and (old is None or _matters(old) != _matters(new)):
-            self._queue.something_changed()
+        self._queue.something_changed(Change.NEIGHBOURS if new is None else Change.NODE)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old
@@ -138,19 +152,28 @@ class Scheduler:
         uid = str(pod["metadata"]["uid"])
         if new is None or (new.get("status") or {}).get("phase") in FINISHED:
             self._queue.remove(uid)
+            self._assumed.pop(uid, None)
             if self._snapshot.placed(uid):
                 self._snapshot.remove(uid)
-                self._queue.something_changed()
+                self._queue.something_changed(Change.ROOM)
         elif new["spec"].get("nodeName"):
+            self._bound_changed(uid, old, new)
+        elif not self._mine(new):
             self._queue.remove(uid)
-            self._snapshot.place(PodInfo.of(new), new["spec"]["nodeName"])
-            if old is None or _concerns_others(old) != _concerns_others(new):
-                self._queue.something_changed(for_opinionated=True)
-        elif self._mine(new):
-            if not self._snapshot.placed(uid):
-                self._queue.put(PodInfo.of(new))
+        elif uid not in self._assumed:
+            self._queue.put(PodInfo(new))
+
+    def _bound_changed(self, uid: str, old: Object | None, new: Object) -> None:
+        if old is not None and old["spec"].get("nodeName"):
+            change = _difference(old, new)
+            if not change:
+                return
         else:
+            change = Change.NEIGHBOURS
             self._queue.remove(uid)
+            self._assumed.pop(uid, None)
+        self._snapshot.place(PodInfo(new), new["spec"]["nodeName"])
+        self._queue.something_changed(change)
 
     def _mine(self, pod: Object) -> bool:
         spec, meta = pod["spec"], pod["metadata"]
@@ -158,13 +181,19 @@ class Scheduler:
         return named and not spec.get("schedulingGates") and not meta.get("deletionTimestamp")
 
 
-def _concerns_others(pod: Object) -> tuple[Any, ...]:
-    """What of a pod decides whether others may be near it."""
-    return pod["spec"].get("nodeName"), pod["metadata"].get("labels"), pod["metadata"].get("deletionTimestamp")
+def _difference(old: Object, new: Object) -> Change:
+    """What the change of a bound pod may mean for others; nothing for those of its status alone."""
+    change = Change(0)
+    before, after = old["metadata"], new["metadata"]
+    if any(before.get(field) != after.get(field) for field in ("labels", "deletionTimestamp")):
+        change |= Change.NEIGHBOURS
+    if old["spec"] != new["spec"]:
+        change |= Change.ROOM
+    return change
 
 
 def _matters(node: Object) -> tuple[Any, ...]:
-    """What of a node decides whether pods fit."""
+    """What of a node decides where pods go."""
     spec, status = node.get("spec") or {}, node.get("status") or {}
     labels = node["metadata"].get("labels")
-    return labels, spec.get("taints"), spec.get("unschedulable"), status.get("allocatable")
+    return labels, spec.get("taints"), spec.get("unschedulable"), status.get("allocatable"), status.get("images")

@@ -1,7 +1,7 @@
 """Pods that wait for a node: by priority, then by age.
 
-A pod that fits nowhere is parked until something changes that may help (a node comes or changes, a pod goes) or
-five minutes have passed, and then waits for its back-off (1 s doubling to 10 s) before it is tried again.
+A pod that fits nowhere is parked until something changes that may help (by the plugins that refused it) or five
+minutes have passed, and then waits for its back-off (1 s doubling to 10 s) before it is tried again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tiphys.base.clock import Clock
 from tiphys.scheduler.snapshot import PodInfo
+from tiphys.scheduler.types import Change
 
 FIRST_BACKOFF = 1.0
 LAST_BACKOFF = 10.0
@@ -28,10 +29,14 @@ class Waiting:
     ready_at: float = 0.0
     """When its back-off ends, by the monotonic clock."""
     timer: asyncio.TimerHandle | None = None
+    helped_by: Change = Change.NODE
+    """While it is parked: what it waits for."""
+    changed: bool = False
+    """Whether it changed itself while it was being decided about."""
 
     @property
     def order(self) -> tuple[int, float, str]:
-        return -(self.info.pod["spec"].get("priority") or 0), self.since, self.info.key
+        return -self.info.priority, self.since, self.info.key
 
 
 @dataclass(order=True, slots=True)
@@ -51,13 +56,14 @@ class SchedulingQueue:
         self._parked: set[str] = set()
         self._changed = asyncio.Event()
         self._moves = 0
+        self._last_moves = dict.fromkeys(Change, 0)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def moves(self) -> int:
-        """Counts `something_changed` calls: a decision that overlapped one is not parked."""
+        """Counts `something_changed` calls: a decision that overlapped a helpful one is not parked."""
         return self._moves
 
     def put(self, info: PodInfo) -> None:
@@ -71,6 +77,7 @@ class SchedulingQueue:
         known.info = info
         if changed and info.key in self._parked:
             self._after_backoff(info.key)
+        known.changed = changed or known.changed
 
     def remove(self, uid: str) -> None:
         """The pod was bound by someone, finished or deleted."""
@@ -89,30 +96,43 @@ class SchedulingQueue:
                 if uid in self._queued and self._waiting.get(uid) is waiting:
                     self._queued.discard(uid)
                     waiting.attempts += 1
+                    waiting.changed = False
                     return waiting.info
             self._changed.clear()
             await self._changed.wait()
 
-    def failed(self, uid: str, moves: int, park: bool = True) -> None:
-        """It was tried and got no node. `moves` is what `moves` was before the try; `park` False tries again
-        after the back-off in any case (a conflict, an error)."""
+    def failed(self, uid: str, moves: int, helped_by: Change) -> None:
+        """It fits nowhere. `moves` is what the property was before the try; `helped_by` says what warrants another."""
         waiting = self._waiting.get(uid)
         if waiting is None:
             return
-        backoff = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(waiting.attempts - 1, 10))
-        waiting.ready_at = self._clock.monotonic() + backoff
-        if not park or moves != self._moves:
+        self._back_off(waiting)
+        if waiting.changed or any(self._last_moves[kind] > moves for kind in helped_by):
             self._after_backoff(uid)
             return
+        waiting.helped_by = helped_by
         self._parked.add(uid)
         self._set_timer(waiting, PARKED_AT_MOST)
 
-    def something_changed(self, *, for_opinionated: bool = False) -> None:
-        """The cluster changed in a way that may help parked pods, or only those with opinions about other pods."""
+    def retry(self, uid: str) -> None:
+        """It got a node but could not be bound: try again after the back-off."""
+        waiting = self._waiting.get(uid)
+        if waiting is not None:
+            self._back_off(waiting)
+            self._after_backoff(uid)
+
+    def something_changed(self, what: Change) -> None:
+        """The cluster changed in ways that may help parked pods."""
         self._moves += 1
+        for kind in what:
+            self._last_moves[kind] = self._moves
         for uid in tuple(self._parked):
-            if not for_opinionated or self._waiting[uid].info.opinionated:
+            if self._waiting[uid].helped_by & what:
                 self._after_backoff(uid)
+
+    def _back_off(self, waiting: Waiting) -> None:
+        backoff = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(waiting.attempts - 1, 10))
+        waiting.ready_at = self._clock.monotonic() + backoff
 
     def _after_backoff(self, uid: str) -> None:
         self._parked.discard(uid)

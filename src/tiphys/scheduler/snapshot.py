@@ -1,16 +1,20 @@
 """The scheduler's picture of the cluster: nodes with what is free on them, kept current event by event.
 
-Pods that were given a node but are not bound yet (`assume`) count like bound ones, so the next decision does not
-give the same room away twice.
+Pods that were given a node but are not bound yet count like bound ones, so the next decision does not give the same
+room away twice. Every change of a node has a version, so that what was worked out about nodes can be brought up to
+date by looking at those that changed since.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tiphys.api import pod_resources
+from tiphys.scheduler.terms import AffinityTerms
 
 Object = Mapping[str, Any]
 Amounts = dict[str, int]
@@ -21,20 +25,13 @@ DEFAULT_CPU = 100
 DEFAULT_MEMORY = 200 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class PodInfo:
-    """A pod with what the plugins ask of it again and again, worked out once."""
+    """A pod with what the plugins ask of it again and again, worked out once. The pod is read-only."""
 
     pod: Object
-    requests: Amounts
-    scoring: tuple[int, int]
-    """(cpu, memory) with defaults for containers that ask for nothing."""
-    ports: tuple[tuple[str, str, int], ...]
-    """Host ports: (host IP, protocol, port)."""
-    opinionated: bool
-    """Whether other pods decide where it may go: inter-pod affinity or spread constraints."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         return str(self.pod["metadata"]["uid"])
 
@@ -47,26 +44,53 @@ class PodInfo:
     def namespace(self) -> str:
         return str(self.pod["metadata"]["namespace"])
 
-    @staticmethod
-    def of(pod: Object) -> PodInfo:
-        spec = pod["spec"]
-        requests = pod_resources.requests(pod)
-        containers = spec.get("containers") or ()
-        missing = [(c.get("resources") or {}).get("requests") or {} for c in containers]
-        cpu = requests.get("cpu", 0) + DEFAULT_CPU * sum("cpu" not in r for r in missing)
-        memory = requests.get("memory", 0) + DEFAULT_MEMORY * sum("memory" not in r for r in missing)
+    @property
+    def priority(self) -> int:
+        return self.pod["spec"].get("priority") or 0
+
+    @cached_property
+    def requests(self) -> Amounts:
+        return pod_resources.requests(self.pod)
+
+    @cached_property
+    def scoring(self) -> tuple[int, int]:
+        """(cpu, memory) with defaults for containers that ask for nothing."""
+        containers = self.pod["spec"].get("containers") or ()
+        asked = [(c.get("resources") or {}).get("requests") or {} for c in containers]
+        cpu = self.requests.get("cpu", 0) + DEFAULT_CPU * sum("cpu" not in r for r in asked)
+        memory = self.requests.get("memory", 0) + DEFAULT_MEMORY * sum("memory" not in r for r in asked)
+        return cpu, memory
+
+    @cached_property
+    def ports(self) -> tuple[tuple[str, str, int], ...]:
+        """Host ports: (host IP, protocol, port)."""
+        spec = self.pod["spec"]
         sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-        ports = tuple(
+        return tuple(
             (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"])  # noqa: S104
-            for container in (*containers, *sidecars)
+            for container in (*(spec.get("containers") or ()), *sidecars)
             for port in container.get("ports") or ()
             if port.get("hostPort")
         )
-        affinity = spec.get("affinity") or {}
-        opinionated = bool(
-            affinity.get("podAffinity") or affinity.get("podAntiAffinity") or spec.get("topologySpreadConstraints")
-        )
-        return PodInfo(pod, requests, (cpu, memory), ports, opinionated)
+
+    @cached_property
+    def affinity(self) -> AffinityTerms:
+        """What it wants of other pods."""
+        return AffinityTerms.of(self.pod)
+
+    @cached_property
+    def opinionated(self) -> bool:
+        """Whether it has terms about other pods."""
+        affinity = self.pod["spec"].get("affinity") or {}
+        return bool(affinity.get("podAffinity") or affinity.get("podAntiAffinity"))
+
+    @cached_property
+    def category(self) -> str:
+        """Pods of one category are the same to every plugin that does not look at other pods."""
+        spec = self.pod["spec"]
+        images = [container.get("image") for container in spec.get("containers") or ()]
+        asked = [spec.get(name) for name in ("tolerations", "nodeSelector", "affinity", "nodeName")]
+        return repr((asked, images, self.requests, self.scoring, self.ports))
 
 
 @dataclass(slots=True)
@@ -86,6 +110,11 @@ class NodeInfo:
     @property
     def name(self) -> str:
         return str(self.node["metadata"]["name"])
+
+    @property
+    def discouraging(self) -> bool:
+        """Whether it has a taint that asks pods to prefer other nodes."""
+        return any(taint.get("effect") == "PreferNoSchedule" for taint in self.taints)
 
     def replace(self, node: Object) -> None:
         """The node object changed; its pods stay."""
@@ -123,11 +152,30 @@ class Snapshot:
         self._nodes: dict[str, NodeInfo] = {}
         self._where: dict[str, str] = {}
         self._opinionated: dict[str, str] = {}
+        self._versions: dict[str, int] = {}
+        self._version = 0
+        self._count = 0
+        self.images: Counter[str] = Counter()
+        """On how many nodes each image is, by each of its names."""
+        self.discouraging: int = 0
+        """How many nodes have a taint that asks pods to prefer other nodes."""
         self.namespaces: dict[str, Mapping[str, str]] = {}
         """Labels of each namespace."""
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.nodes())
+        return self._count
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of a node or of the pods on it."""
+        return self._version
+
+    def changed_since(self, version: int) -> Iterator[str]:
+        """Names of the nodes that came, changed, went, got or lost a pod after `version`."""
+        for name, changed in reversed(self._versions.items()):
+            if changed <= version:
+                return
+            yield name
 
     def namespace_changed(self, old: Object | None, new: Object | None) -> None:
         """An informer's event about a namespace."""
@@ -158,19 +206,31 @@ class Snapshot:
 
     def node_changed(self, old: Object | None, new: Object | None) -> None:
         """An informer's event about a node."""
+        node = new or old
+        if node is None:
+            return
+        name = node["metadata"]["name"]
+        info = self._info(name)
+        self._tally(info, -1)
         if new is not None:
-            self._info(new["metadata"]["name"]).replace(new)
-        elif old is not None:
-            self._info(old["metadata"]["name"]).node = {}
-            self._forget_empty(old["metadata"]["name"])
+            info.replace(new)
+        else:
+            info.node = {}
+        self._tally(info, 1)
+        self._touch(name)
+        self._forget_empty(name)
 
     def place(self, info: PodInfo, node: str) -> None:
         """The pod is on `node`, or will be; whatever was known of it before is replaced."""
+        if self._where.get(info.key) == node and self._same_room(info, node):
+            self._nodes[node].pods[info.key] = info
+            return
         self.remove(info.key)
         self._info(node).add(info)
         self._where[info.key] = node
         if info.opinionated:
             self._opinionated[info.key] = node
+        self._touch(node)
 
     def remove(self, uid: str) -> None:
         """The pod is gone, finished, or was not bound after all."""
@@ -178,11 +238,29 @@ class Snapshot:
         self._opinionated.pop(uid, None)
         if name is not None:
             self._nodes[name].remove(uid)
+            self._touch(name)
             self._forget_empty(name)
 
     def placed(self, uid: str) -> str:
         """The node that the pod is counted on, "" if none."""
         return self._where.get(uid, "")
+
+    def _same_room(self, info: PodInfo, node: str) -> bool:
+        before = self._nodes[node].pods[info.key]
+        return before.requests == info.requests and before.scoring == info.scoring and before.ports == info.ports
+
+    def _tally(self, info: NodeInfo, sign: int) -> None:
+        if not info.node:
+            return
+        self._count += sign
+        self.discouraging += sign * info.discouraging
+        for image in info.images:
+            self.images[image] += sign
+
+    def _touch(self, name: str) -> None:
+        self._version += 1
+        self._versions.pop(name, None)
+        self._versions[name] = self._version
 
     def _info(self, name: str) -> NodeInfo:
         return self._nodes.setdefault(name, NodeInfo({}))

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from enum import Enum, Flag, auto
+from typing import Any, Final
 
 from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
 
 MAX_SCORE = 100
+
+
+class Change(Flag):
+    """What happened to the cluster, as far as it may help a pod that fitted nowhere."""
+
+    NODE = auto()
+    """A node came, or changed in what decides whether pods fit."""
+    ROOM = auto()
+    """A pod went, or asks for less than before."""
+    NEIGHBOURS = auto()
+    """A pod came to a node, or labels of pods or namespaces changed."""
+
+
+class Silent(Enum):
+    """See SILENT."""
+
+    SILENT = auto()
+
+
+SILENT: Final = Silent.SILENT
+"""What `Plugin.prepare` returns when the plugin neither refuses nor prefers any node for this pod now."""
 
 
 class Plugin:
@@ -15,21 +38,36 @@ class Plugin:
     name: str = ""
     weight: int = 0
     """How much its score counts; 0 for plugins that only filter."""
+    helped_by: Change = Change.NODE
+    """After which changes a pod that this plugin refused is worth another try."""
 
     def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
-        """Work out once for this pod what `filter` and `score` need; handed to them as `state`."""
+        """Work out once for this pod what the other methods need, handed to them as `state`; SILENT leaves it out."""
+        return None
+
+    def local(self, pod: PodInfo, state: Any) -> Hashable | None:
+        """On what, besides the node itself and the pod's class, its verdicts rest; they are kept for as long as that
+        stays equal. None if other nodes or pods elsewhere matter: then every pod is looked at afresh."""
+        return None
+
+    def only(self, pod: PodInfo, state: Any) -> frozenset[str] | None:
+        """Names of the only nodes that can come into question; None for no such limit."""
         return None
 
     def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
         """Why the pod cannot go there; () if it can."""
         return ()
 
+    def resolvable(self, pod: PodInfo, node: NodeInfo, reasons: tuple[str, ...]) -> bool:
+        """Whether fewer pods on the node could change the refusal for these reasons."""
+        return False
+
     def score(self, pod: PodInfo, node: NodeInfo, state: Any) -> float:
         """How good the node is; any scale, see `normalize`."""
         return 0.0
 
     def normalize(self, scores: list[float]) -> list[float]:
-        """Scores of all nodes that passed, brought to 0..MAX_SCORE."""
+        """Scores of all nodes that passed, brought to 0..MAX_SCORE. A `local` plugin's are so already."""
         return scores
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -30,15 +30,19 @@ from tiphys.client.local import LocalClient
 from tiphys.client.streams import closing
 from tiphys.client.types import Client, Object, Resource
 from tiphys.controllers import manager
+from tiphys.scheduler.app import Scheduler
 from tiphys.store.memory import MemoryStore
 from tiphys.testing.nodes import FakeNodes
 
 ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated"))
+SCHEDULER = User("system:kube-scheduler", groups=("system:authenticated",))
 MANAGER = User("system:kube-controller-manager", groups=("system:authenticated",))
 
 
 class Cluster:
-    """See the module's docstring. `controllers` are names as for --controllers, "" for none."""
+    """See the module's docstring. `controllers` are names as for --controllers, "" for none.
+
+    With `scheduler` the real one binds pods; else the nodes take them as `FakeNodes` describes."""
 
     def __init__(
         self,
@@ -46,12 +50,14 @@ class Cluster:
         *,
         nodes: int = 1,
         controllers: Sequence[str] | str = manager.ALL,
+        scheduler: bool = False,
         settings: dict[str, object] | None = None,
         config: ApiServerConfig | None = None,
     ) -> None:
         self.clock = clock
         self._nodes = nodes
         self._controllers = controllers
+        self._scheduler = scheduler
         self._settings = settings or {"root-ca": "test certificate"}
         self._config = config or ApiServerConfig()
         self._stack = AsyncExitStack()
@@ -64,10 +70,12 @@ class Cluster:
         self._stack.push_async_callback(self.store.close)
         self.server = await self._stack.enter_async_context(ApiServer(self._config, self.store, self.clock))
         self.client = self.connect(ADMIN)
-        self.nodes = FakeNodes(self.client, self.clock)
-        await self._stack.enter_async_context(_background(self.nodes.run))
+        self.nodes = FakeNodes(self.client, self.clock, bind=not self._scheduler)
+        await self._stack.enter_async_context(background(self.nodes.run))
         if self._controllers:
-            await self._stack.enter_async_context(_background(self._manage))
+            await self._stack.enter_async_context(background(self._manage))
+        if self._scheduler:
+            await self._stack.enter_async_context(self.scheduler())
         for number in range(1, self._nodes + 1):
             await self.nodes.add(f"node-{number}")
         return self
@@ -80,6 +88,10 @@ class Cluster:
     def connect(self, user: User) -> Client:
         """A client that speaks as `user`."""
         return LocalClient(self.server.handler, user, agent=user.name.rpartition(":")[2])
+
+    def scheduler(self) -> AbstractAsyncContextManager[None]:
+        """Run a scheduler until the block is left."""
+        return background(Scheduler(self.connect(SCHEDULER), self.clock).run)
 
     async def wait(
         self,
@@ -135,7 +147,7 @@ class Cluster:
 
 
 @asynccontextmanager
-async def _background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+async def background(work: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
     """Run `work` until the block is left; if it fails, so does the block."""
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(work())

@@ -1,8 +1,9 @@
 """Nodes without containers: they register, renew their leases, take pods and say that these run.
 
-A pod is bound to the node that it asks for (DaemonSets do), else to the one with the fewest pods. It becomes Running
-and Ready at once; `finish` ends it as a container's exit would; a pod that is deleted goes when its containers would
-have stopped. Schedulers and kubelets have tests of their own; this is for everything above them.
+A pod is bound to the node that it asks for (DaemonSets do), else to the one with the fewest pods, unless a scheduler
+is there to do that. It becomes Running and Ready at once; `finish` ends it as a container's exit would; a pod that is
+deleted goes when its containers would have stopped. Schedulers and kubelets have tests of their own; this is for
+everything above them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Outcome = Callable[[Object], int | None]
 class FakeNodes:
     """All nodes of a test; `outcome` may be replaced at any time."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, *, bind: bool = True) -> None:
+        self._bind_pods = bind
         self._client = client
         self._clock = clock
         self._queue: WorkQueue[str] = WorkQueue()
@@ -39,12 +41,20 @@ class FakeNodes:
         """Whether pods become ready when they run."""
         self.outcome: Outcome = lambda pod: None
 
-    async def add(self, name: str, *, labels: dict[str, str] | None = None, taints: list[Any] | None = None) -> None:
-        """Register a node that is ready."""
+    async def add(
+        self,
+        name: str,
+        *,
+        labels: dict[str, str] | None = None,
+        taints: list[Any] | None = None,
+        room: dict[str, str] | None = None,
+    ) -> None:
+        """Register a node that is ready; `room` is what it has for pods."""
         meta = {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})}}
         node = {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {"taints": taints or []}}
         created = await self._client.create(NODES, node)
-        await self._client.update(NODES, {**created, "status": self._status()}, subresource="status")
+        status = {**self._status(), **({"capacity": room, "allocatable": room} if room else {})}
+        await self._client.update(NODES, {**created, "status": status}, subresource="status")
         self._names.append(name)
         await self._renew(name)
 
@@ -95,7 +105,8 @@ class FakeNodes:
         if pod["metadata"].get("deletionTimestamp"):
             await self._stop(pod)
         elif not node:
-            await self._bind(pod)
+            if self._bind_pods:
+                await self._bind(pod)
         elif (pod.get("status") or {}).get("phase") == "Pending" and node in self._names:
             await self._put_status(pod, self._running())
         elif (pod.get("status") or {}).get("phase") == "Running":

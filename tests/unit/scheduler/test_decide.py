@@ -20,7 +20,7 @@ def node(name: str, cpu: str = "2", memory: str = "4Gi", **extra: Any) -> dict[s
 def pod(name: str, cpu: str = "100m", **spec: Any) -> PodInfo:
     meta = {"name": name, "namespace": "default", "uid": name, "labels": spec.pop("labels", {})}
     container = {"name": "c", "resources": {"requests": {"cpu": cpu}}, "ports": spec.pop("ports", [])}
-    return PodInfo.of({"metadata": meta, "spec": {"containers": [container], **spec}})
+    return PodInfo({"metadata": meta, "spec": {"containers": [container], **spec}})
 
 
 def snapshot(*nodes: dict[str, Any], **placed: list[PodInfo]) -> Snapshot:
@@ -87,7 +87,7 @@ def test_taints_keep_pods_away_unless_tolerated(tolerations: list[dict[str, str]
     decision = decide(pod("p", tolerations=tolerations), cluster, PLUGINS)
     assert (decision.node == "a") is fits
     if not fits:
-        assert "1 node(s) had untolerated taint" in decision.message
+        assert "1 node(s) had untolerated taint(s)." in decision.message
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_spread_keeps_the_skew() -> None:
 
 def test_init_containers_count_by_their_peak() -> None:
     init = [{"name": "i", "resources": {"requests": {"cpu": "3"}}}]
-    assert PodInfo.of(
+    assert PodInfo(
         {
             "metadata": {"name": "p", "namespace": "d", "uid": "u"},
             "spec": {"initContainers": init, "containers": [{"resources": {"requests": {"cpu": "1"}}}]},

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
-from tiphys.scheduler.types import MAX_SCORE, Plugin
+from tiphys.scheduler.types import MAX_SCORE, SILENT, Plugin
 
 LEAST = 23 * 1024 * 1024
 """Bytes below which an image does not count, and (per container) above which more does not count more."""
 MOST = 1024 * 1024 * 1024
+
+Shares = tuple[tuple[str, float], ...]
+"""Of each image that is somewhere: on what share of the nodes."""
 
 
 class ImageLocality(Plugin):
     name = "ImageLocality"
     weight = 1
 
-    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> tuple[dict[str, int], int]:
-        """How many nodes have each image, and how many nodes there are."""
-        counts = dict.fromkeys(_images(pod), 0)
-        total = 0
-        for node in snapshot.nodes():
-            total += 1
-            for image in counts:
-                counts[image] += image in node.images
-        return counts, total
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
+        found = sorted((image, snapshot.images[image]) for image in _images(pod))
+        return tuple((image, count / len(snapshot)) for image, count in found if count) or SILENT
 
-    def score(self, pod: PodInfo, node: NodeInfo, state: tuple[dict[str, int], int]) -> float:
-        counts, total = state
-        found = sum(node.images.get(image, 0) * count / total for image, count in counts.items() if total)
-        most = MOST * max(1, len(counts))
+    def local(self, pod: PodInfo, state: Shares) -> Hashable | None:
+        return state
+
+    def score(self, pod: PodInfo, node: NodeInfo, state: Shares) -> float:
+        found = sum(node.images.get(image, 0) * share for image, share in state)
+        most = MOST * max(1, len(pod.pod["spec"].get("containers") or ()))
         return MAX_SCORE * (min(max(found, LEAST), most) - LEAST) / (most - LEAST)
 
 

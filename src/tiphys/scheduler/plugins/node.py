@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from tiphys.scheduler.plugins.taints import tolerates
 from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
-from tiphys.scheduler.types import Plugin, scale_up
+from tiphys.scheduler.types import SILENT, Change, Plugin, scale_up
 
 Object = Mapping[str, Any]
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
@@ -17,6 +17,12 @@ UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedul
 class NodeName(Plugin):
     name = "NodeName"
 
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
+        return None if pod.pod["spec"].get("nodeName") else SILENT
+
+    def local(self, pod: PodInfo, state: Any) -> Hashable | None:
+        return ()
+
     def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
         wanted = pod.pod["spec"].get("nodeName")
         return ("node(s) didn't match the requested node name",) if wanted and wanted != node.name else ()
@@ -24,6 +30,9 @@ class NodeName(Plugin):
 
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
+
+    def local(self, pod: PodInfo, state: Any) -> Hashable | None:
+        return ()
 
     def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
         if not (node.node.get("spec") or {}).get("unschedulable"):
@@ -36,10 +45,18 @@ class NodeUnschedulable(Plugin):
 
 class NodePorts(Plugin):
     name = "NodePorts"
+    helped_by = Change.NODE | Change.ROOM
+
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
+        return None if pod.ports else SILENT
+
+    def local(self, pod: PodInfo, state: Any) -> Hashable | None:
+        return ()
+
+    def resolvable(self, pod: PodInfo, node: NodeInfo, reasons: tuple[str, ...]) -> bool:
+        return True
 
     def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
-        if not pod.ports:
-            return ()
         taken = [port for other in node.pods.values() for port in other.ports]
         if any(_collide(mine, theirs) for mine in pod.ports for theirs in taken):
             return ("node(s) didn't have free ports for the requested pod ports",)
@@ -57,17 +74,27 @@ class NodeAffinity(Plugin):
     name = "NodeAffinity"
     weight = 2
 
-    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Object:
-        affinity: Object = (pod.pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-        return affinity
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
+        spec = pod.pod["spec"]
+        affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+        return affinity if affinity or spec.get("nodeSelector") else SILENT
+
+    def local(self, pod: PodInfo, state: Object) -> Hashable | None:
+        return None if state.get("preferredDuringSchedulingIgnoredDuringExecution") else ()
+
+    def only(self, pod: PodInfo, state: Object) -> frozenset[str] | None:
+        """Nodes that its terms name, as those of DaemonSets' pods do."""
+        required = state.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+        names: set[str] = set()
+        for term in required.get("nodeSelectorTerms") or ():
+            named = [set(item["values"]) for item in term.get("matchFields") or () if _names_nodes(item)]
+            if not named:
+                return None
+            names |= set.intersection(*named)
+        return frozenset(names) if names else None
 
     def filter(self, pod: PodInfo, node: NodeInfo, state: Object) -> tuple[str, ...]:
-        selector = pod.pod["spec"].get("nodeSelector") or {}
-        required = state.get("requiredDuringSchedulingIgnoredDuringExecution")
-        fits = all(node.labels.get(key) == value for key, value in selector.items()) and (
-            required is None or any(matches_term(term, node.node) for term in required.get("nodeSelectorTerms") or ())
-        )
-        return () if fits else ("node(s) didn't match Pod's node affinity/selector",)
+        return () if selects(pod, node) else ("node(s) didn't match Pod's node affinity/selector",)
 
     def score(self, pod: PodInfo, node: NodeInfo, state: Object) -> float:
         preferred = state.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
@@ -75,6 +102,22 @@ class NodeAffinity(Plugin):
 
     def normalize(self, scores: list[float]) -> list[float]:
         return scale_up(scores)
+
+
+def selects(pod: PodInfo, node: NodeInfo) -> bool:
+    """Whether the pod's nodeSelector and required node affinity select the node."""
+    spec = pod.pod["spec"]
+    wanted = spec.get("nodeSelector")
+    if wanted and not all(node.labels.get(key) == value for key, value in wanted.items()):
+        return False
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    terms = (required or {}).get("nodeSelectorTerms") or ()
+    return required is None or any(matches_term(term, node.node) for term in terms)
+
+
+def _names_nodes(requirement: Object) -> bool:
+    return bool(requirement["key"] == "metadata.name" and requirement["operator"] == "In")
 
 
 def matches_term(term: Object, node: Object) -> bool:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api import selectors
-from tiphys.scheduler.plugins.node import NodeAffinity
+from tiphys.api.selectors import LabelSelector
+from tiphys.scheduler.plugins.node import selects
 from tiphys.scheduler.plugins.taints import untolerated
 from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
-from tiphys.scheduler.types import Plugin, scale_down
+from tiphys.scheduler.terms import with_label_keys
+from tiphys.scheduler.types import MAX_SCORE, SILENT, Change, Plugin
 
 Object = Mapping[str, Any]
+
+_SKEWED = "node(s) didn't match pod topology spread constraints"
+_UNLABELLED = f"{_SKEWED} (missing required label)"
+_IGNORED = -1.0
+"""Score of nodes without the labels: less than any other, and 0 once normalized."""
 
 
 @dataclass(slots=True)
@@ -21,8 +28,8 @@ class Domains:
     """One constraint and how many matching pods each value of its topology key has."""
 
     constraint: Object
-    counts: dict[str, int]
-    self_matches: bool
+    selector: LabelSelector
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -36,66 +43,92 @@ class Domains:
         return min(self.counts.values(), default=0)
 
 
+@dataclass(slots=True)
+class Spread:
+    """The constraints that must hold, each with the most pods that a place may have, and those that should hold."""
+
+    hard: list[tuple[Domains, int]]
+    soft: list[Domains]
+
+
 class PodTopologySpread(Plugin):
     name = "PodTopologySpread"
     weight = 2
+    helped_by = Change.NODE | Change.ROOM | Change.NEIGHBOURS
 
-    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> list[Domains]:
-        constraints = pod.pod["spec"].get("topologySpreadConstraints") or ()
-        return [_count(constraint, pod, snapshot) for constraint in constraints]
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
+        constraints = pod.pod["spec"].get("topologySpreadConstraints")
+        if not constraints:
+            return SILENT
+        hard = _count([each for each in constraints if each.get("whenUnsatisfiable") == "DoNotSchedule"], pod, snapshot)
+        soft = _count([each for each in constraints if each.get("whenUnsatisfiable") != "DoNotSchedule"], pod, snapshot)
+        return Spread([(domains, _limit(domains, pod)) for domains in hard], soft)
 
-    def filter(self, pod: PodInfo, node: NodeInfo, state: list[Domains]) -> tuple[str, ...]:
-        for domains in state:
-            if domains.constraint.get("whenUnsatisfiable") != "DoNotSchedule":
-                continue
+    def filter(self, pod: PodInfo, node: NodeInfo, state: Spread) -> tuple[str, ...]:
+        for domains, limit in state.hard:
             value = node.labels.get(domains.key)
             if value is None:
-                return ("node(s) didn't match pod topology spread constraints (missing required label)",)
-            skew = domains.counts.get(value, 0) + domains.self_matches - domains.fewest
-            if skew > domains.constraint["maxSkew"]:
-                return ("node(s) didn't match pod topology spread constraints",)
+                return (_UNLABELLED,)
+            if domains.counts.get(value, 0) > limit:
+                return (_SKEWED,)
         return ()
 
-    def score(self, pod: PodInfo, node: NodeInfo, state: list[Domains]) -> float:
+    def resolvable(self, pod: PodInfo, node: NodeInfo, reasons: tuple[str, ...]) -> bool:
+        return reasons[0] == _SKEWED
+
+    def score(self, pod: PodInfo, node: NodeInfo, state: Spread) -> float:
         total = 0.0
-        for domains in state:
+        for domains in state.soft:
             value = node.labels.get(domains.key)
-            if domains.constraint.get("whenUnsatisfiable") == "ScheduleAnyway" and value is not None:
-                weight = math.log(len(domains.counts) + 2)
-                total += domains.counts.get(value, 0) * weight + domains.constraint["maxSkew"] - 1
+            if value is None:
+                return _IGNORED
+            weight = math.log(len(domains.counts) + 2)
+            total += domains.counts.get(value, 0) * weight + domains.constraint["maxSkew"] - 1
         return total
 
     def normalize(self, scores: list[float]) -> list[float]:
-        return scale_down(scores)
+        counted = [score for score in scores if score != _IGNORED]
+        low, high = min(counted, default=0.0), max(counted, default=0.0)
+        if not high:
+            return [0.0 if score == _IGNORED else float(MAX_SCORE) for score in scores]
+        return [0.0 if score == _IGNORED else MAX_SCORE * (high + low - score) / high for score in scores]
 
 
-def _count(constraint: Object, pod: PodInfo, snapshot: Snapshot) -> Domains:
-    selector = selectors.from_object(constraint.get("labelSelector"))
-    same = {key: pod.labels[key] for key in constraint.get("matchLabelKeys") or () if key in pod.labels}
+def _limit(domains: Domains, pod: PodInfo) -> int:
+    """With how many matching pods a place may still take `pod`."""
+    return int(domains.constraint["maxSkew"]) + domains.fewest - domains.selector.matches(pod.labels)
 
-    def alike(other: PodInfo) -> bool:
-        return selector.matches(other.labels) and all(other.labels.get(key) == same[key] for key in same)
 
-    counts: dict[str, int] = {}
-    for node in snapshot.nodes():
-        value = node.labels.get(constraint["topologyKey"])
-        if value is None or not _eligible(constraint, pod, node):
+def _count(constraints: Sequence[Object], pod: PodInfo, snapshot: Snapshot) -> list[Domains]:
+    """How many of the pods alike are where, on the nodes that have the labels of all the constraints."""
+    out = [Domains(constraint, _selector(constraint, pod)) for constraint in constraints]
+    for node in snapshot.nodes() if out else ():
+        if any(domains.key not in node.labels for domains in out):
             continue
-        here = sum(
-            1
-            for other in node.pods.values()
-            if other.namespace == pod.namespace and "deletionTimestamp" not in other.pod["metadata"] and alike(other)
-        )
-        counts[value] = counts.get(value, 0) + here
-    return Domains(constraint, counts, alike(pod))
+        for domains in out:
+            if _eligible(domains.constraint, pod, node):
+                value = node.labels[domains.key]
+                domains.counts[value] = domains.counts.get(value, 0) + _alike(domains, pod, node)
+    return out
+
+
+def _selector(constraint: Object, pod: PodInfo) -> LabelSelector:
+    selector = selectors.from_object(constraint.get("labelSelector"))
+    return with_label_keys(selector, pod.pod, constraint.get("matchLabelKeys") or ())
+
+
+def _alike(domains: Domains, pod: PodInfo, node: NodeInfo) -> int:
+    return sum(
+        other.namespace == pod.namespace
+        and "deletionTimestamp" not in other.pod["metadata"]
+        and domains.selector.matches(other.labels)
+        for other in node.pods.values()
+    )
 
 
 def _eligible(constraint: Object, pod: PodInfo, node: NodeInfo) -> bool:
     """nodeAffinityPolicy (Honor by default) and nodeTaintsPolicy (Ignore by default)."""
-    affinity = NodeAffinity()
-    if (constraint.get("nodeAffinityPolicy") or "Honor") == "Honor" and affinity.filter(
-        pod, node, affinity.prepare(pod, Snapshot())
-    ):
+    if (constraint.get("nodeAffinityPolicy") or "Honor") == "Honor" and not selects(pod, node):
         return False
     honor_taints = constraint.get("nodeTaintsPolicy") == "Honor"
     return not (honor_taints and untolerated(pod, node.taints, ("NoSchedule", "NoExecute")))

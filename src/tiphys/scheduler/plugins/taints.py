@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from tiphys.scheduler.snapshot import NodeInfo, PodInfo
+from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
 from tiphys.scheduler.types import Plugin, scale_down
 
 Object = Mapping[str, Any]
@@ -36,14 +36,21 @@ class TaintToleration(Plugin):
     name = "TaintToleration"
     weight = 3
 
-    def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
-        bad = untolerated(pod, node.taints, ("NoSchedule", "NoExecute"))
-        if not bad:
-            return ()
-        taint = bad[0]
-        return (f"node(s) had untolerated taint {{{taint.get('key', '')}: {taint.get('value') or ''}}}",)
+    def prepare(self, pod: PodInfo, snapshot: Snapshot) -> bool:
+        """Whether any node is only discouraged from: scores then depend on all of them."""
+        return snapshot.discouraging > 0
 
-    def score(self, pod: PodInfo, node: NodeInfo, state: Any) -> float:
+    def local(self, pod: PodInfo, state: bool) -> Hashable | None:
+        return None if state else ()
+
+    def filter(self, pod: PodInfo, node: NodeInfo, state: Any) -> tuple[str, ...]:
+        if node.taints and untolerated(pod, node.taints, ("NoSchedule", "NoExecute")):
+            return ("node(s) had untolerated taint(s)",)
+        return ()
+
+    def score(self, pod: PodInfo, node: NodeInfo, state: bool) -> float:
+        if not state:
+            return 0.0
         return float(len(untolerated(pod, node.taints, ("PreferNoSchedule",))))
 
     def normalize(self, scores: list[float]) -> list[float]:
