@@ -95,6 +95,16 @@ def test_concurrent_requests_have_their_own_connections(trust: ssl.SSLContext, i
     asyncio.run(run())
 
 
+def test_a_burst_of_requests_shares_few_connections(trust: ssl.SSLContext, identity: ssl.SSLContext) -> None:
+    async def run() -> None:
+        async with to_site(identity, trust) as client:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(client.request("GET", "/port")) for _ in range(60)]
+            assert len({task.result().body for task in tasks}) < 30
+
+    asyncio.run(run())
+
+
 def test_streams_come_piece_by_piece_and_may_be_left(trust: ssl.SSLContext, identity: ssl.SSLContext) -> None:
     async def run() -> None:
         async with to_site(identity, trust) as client:

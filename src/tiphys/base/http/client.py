@@ -71,6 +71,7 @@ class HttpClient:
         self.headers: Headers = {"Host": url.netloc.rpartition("@")[2], **(headers or {})}
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
+        self._dialing = asyncio.Lock()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -148,7 +149,7 @@ class HttpClient:
         self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes
     ) -> AsyncIterator[ClientConnection]:
         """Send the request and wait for the head; afterwards the connection is kept, if all of the body was read."""
-        connection = self._reusable() or await self._connect()
+        connection = self._reusable() or await self._another()
         try:
             try:
                 await self._send(connection, method, path, headers or {}, body)
@@ -169,6 +170,12 @@ class HttpClient:
             if not connection.closed:
                 return connection
         return None
+
+    async def _another(self) -> ClientConnection:
+        """Dial, one at a time: of a burst of requests most then find a connection that an earlier one gave back, and
+        save a TLS handshake, which costs both sides more than the request."""
+        async with self._dialing:
+            return self._reusable() or await self._connect()
 
     def _put_back(self, connection: ClientConnection) -> None:
         if connection.reusable and not self._closed and len(self._idle) < MAX_IDLE:
