@@ -80,6 +80,8 @@ def test_null_items_are_zero_values() -> None:
     done = decode(pod(containers=[None], nodeSelector={"a": None})).obj
     assert done["spec"]["containers"] == [{"name": "", "resources": {}}]
     assert done["spec"]["nodeSelector"] == {"a": ""}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": None}}
+    assert decode(secret, kind="Secret").obj["data"] == {"a": ""}
 
 
 HANDLED = 'Pod in version "v1" cannot be handled as a Pod: '

@@ -11,7 +11,7 @@ from tiphys.api import schema
 from tiphys.api.decode.request import Codec, Expected
 from tiphys.api.patch import json_patch, merge_patch, strategic
 from tiphys.api.patch.request import JSON, MERGE, STRATEGIC, patch
-from tiphys.base.errors import ApiError, BadRequest, InternalError, Invalid, TooLarge
+from tiphys.base.errors import ApiError, BadRequest, Invalid, TooLarge
 
 DEFINITIONS = schema.builtin()
 CODEC = Codec(DEFINITIONS)
@@ -138,7 +138,7 @@ def test_null_removes_and_is_not_kept_in_new_objects() -> None:
 
 
 def test_a_list_item_without_its_key_is_refused() -> None:
-    with pytest.raises(InternalError, match=r"map: map\[image:x\] does not contain declared merge key: name"):
+    with pytest.raises(BadRequest, match=r"map: map\[image:x\] does not contain declared merge key: name"):
         merged(spec(A), spec({"image": "x"}))
 
 

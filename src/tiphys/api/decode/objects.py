@@ -27,7 +27,7 @@ _OPEN = ("raw", "any")
 """Shapes that hold JSON of any type: what is there stays, however empty."""
 _TYPES: dict[str, type] = {"string": str, "boolean": bool, "object": dict, "map": dict, "array": list}
 _ZERO: dict[str, Any] = {
-    "string": "", "bytes": None, "int32": 0, "int64": 0, "number": 0, "boolean": False, "quantity": "0",
+    "string": "", "bytes": "", "int32": 0, "int64": 0, "number": 0, "boolean": False, "quantity": "0",
     "time": None, "micro-time": None, "int-or-string": 0, "raw": None, "any": None, "array": None, "map": None,
 }  # fmt: skip
 _GO = {"string": "string", "boolean": "bool", "number": "float64", "bytes": "[]uint8", "raw": "runtime.RawExtension"}

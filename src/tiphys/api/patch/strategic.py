@@ -14,7 +14,7 @@ from typing import Any
 from tiphys.api.decode.values import json_type
 from tiphys.api.patch.gotext import go_text
 from tiphys.api.schema import Definitions, Type
-from tiphys.base.errors import BadRequest, InternalError
+from tiphys.base.errors import BadRequest
 
 PATCH, RETAIN = "$patch", "$retainKeys"
 ORDER, DELETE_LIST = "$setElementOrder/", "$deleteFromPrimitiveList/"
@@ -47,7 +47,7 @@ class Scope:
 
 
 def apply(document: Map, patch: Map, type: Type | None, definitions: Definitions) -> dict[str, Any]:
-    """The patched document. Raises BadRequest for directives that make no sense, InternalError as upstream."""
+    """The patched document. Raises BadRequest for directives that make no sense (upstream: some are 500)."""
     return _merge_map(document, patch, Scope(definitions, type))
 
 
@@ -97,7 +97,7 @@ def _directive(patch: Map) -> dict[str, Any]:
         return {key: value for key, value in patch.items() if key != PATCH}
     if kind == "delete":
         return {}
-    raise InternalError(f"unknown patch type: {go_text(kind)} in map: {go_text(patch)}")
+    raise BadRequest(f"unknown patch type: {go_text(kind)} in map: {go_text(patch)}")
 
 
 def _retain(out: dict[str, Any], patch: Map) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _merge_list(original: list[Any], patch: list[Any], merge_key: str, scope: Sc
         return _ordered(merged, patch, original, "")
     if not merge_key:
         name = scope.type.name if scope.type else ""
-        raise InternalError(f"cannot merge lists without merge key for {name}")
+        raise BadRequest(f"cannot merge lists without merge key for {name}")
     kept, changes = _special(original, patch, merge_key)
     merged = list(kept)
     places = {_hashable(item.get(merge_key)): place for place, item in reversed(list(enumerate(merged)))}
@@ -158,7 +158,7 @@ def _special(original: list[Any], patch: list[Any], merge_key: str) -> tuple[lis
     changes, gone, replace = [], [], False
     for item in patch:
         if not isinstance(item, Mapping):
-            raise InternalError(f"list element types are not identical: {go_text([original, patch])}")
+            raise BadRequest(f"list element types are not identical: {go_text([original, patch])}")
         kind = item.get(PATCH)
         if PATCH not in item:
             changes.append(item)
@@ -167,9 +167,9 @@ def _special(original: list[Any], patch: list[Any], merge_key: str) -> tuple[lis
         elif kind == "replace":
             replace = True
         elif kind == "merge":
-            raise InternalError("merging lists cannot yet be specified in the patch")
+            raise BadRequest("merging lists cannot yet be specified in the patch")
         else:
-            raise InternalError(f"unknown patch type: {go_text(kind)} in map: {go_text(item)}")
+            raise BadRequest(f"unknown patch type: {go_text(kind)} in map: {go_text(item)}")
     if replace:
         return changes, []
     return [item for item in original if item.get(merge_key) not in gone], changes
@@ -201,7 +201,7 @@ def _check_order(changes: list[Any], order: list[Any], merge_key: str) -> None:
             continue
         if _identity(change, merge_key) not in items:
             found = f"The order in patch list:\n{go_text(changes)}\n"
-            raise InternalError(f"{found} doesn't match $setElementOrder list:\n{go_text(order)}\n")
+            raise BadRequest(f"{found} doesn't match $setElementOrder list:\n{go_text(order)}\n")
 
 
 def _places(items: list[Any], merge_key: str) -> dict[Any, int]:
@@ -218,14 +218,14 @@ def _hashable(value: Any) -> Any:
 
 def _key_of(item: Map, merge_key: str) -> Any:
     if merge_key not in item:
-        raise InternalError(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
+        raise BadRequest(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
     return item[merge_key]
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         found = "map" if isinstance(value, Mapping) else "nil" if value is None else json_type(value)
-        raise InternalError(f"expected a []interface {{}}, but received a {found}")
+        raise BadRequest(f"expected a []interface {{}}, but received a {found}")
     return value
 
 

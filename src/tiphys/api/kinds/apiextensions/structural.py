@@ -50,14 +50,19 @@ class _Level(Enum):
 
 
 def children(schema: Schema) -> Iterator[Schema]:
-    """The schemas that are right below this one."""
+    """The schemas that are right below this one. What is none is left out: below `items` nobody decoded it."""
     for name in ("items", "not", "additionalProperties", "additionalItems"):
         value = schema.get(name)
-        yield from (value if isinstance(value, list) else [value] if isinstance(value, Mapping) else [])
+        yield from _schemas(value if isinstance(value, list) else [value])
     for name in _JUNCTORS:
-        yield from schema.get(name) or ()
+        yield from _schemas(schema.get(name))
     for name in ("properties", "patternProperties", "definitions", "dependencies"):
-        yield from (part for part in (schema.get(name) or {}).values() if isinstance(part, Mapping))
+        value = schema.get(name)
+        yield from _schemas(list(value.values()) if isinstance(value, Mapping) else ())
+
+
+def _schemas(values: Any) -> Iterator[Schema]:
+    yield from (value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
 
 
 def unstructured(schema: Schema) -> str:

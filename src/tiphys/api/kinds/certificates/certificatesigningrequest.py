@@ -185,7 +185,7 @@ def _stamp(status: MutableObject, was: Struct, now: str) -> None:
 def _request(errors: Errors, obj: Object, old: Object) -> None:
     """What is wrong with the request; what an older server let pass in `old` is let pass again."""
     spec, was = obj.get("spec") or {}, old.get("spec") or {}
-    request, usages, before = spec.get("request", ""), spec.get("usages") or (), was.get("usages") or ()
+    request, usages, before = spec.get("request") or "", spec.get("usages") or (), was.get("usages") or ()
     if problem := _pem_problem(request):
         errors.invalid("spec.request", request, problem)
     errors.non_empty("spec.usages", usages)
