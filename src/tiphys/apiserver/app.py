@@ -31,6 +31,7 @@ from tiphys.apiserver.flow import max_in_flight
 from tiphys.apiserver.guard import guard
 from tiphys.apiserver.impersonate import impersonate
 from tiphys.apiserver.metrics import Metrics
+from tiphys.apiserver.ownership import Ownership
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.requestinfo import request_info
 from tiphys.apiserver.resource import Key, Resource, served_resources, stored_resources
@@ -89,7 +90,7 @@ class ApiServer:
         served = served_resources(self.catalog, kinds, caches)
         rbac = RbacAuthorizer(caches)
         authorizer = self._authorizer(caches, rbac)
-        parts = self._parts(caches, authorizer, rbac)
+        parts = self._parts(caches, served, authorizer, rbac)
         tokens = self._tokens(caches)
         router = self._router(parts, served, authorizer, rbac, tokens)
         self.handler = self._chain(router, authorizer, tokens)
@@ -140,7 +141,9 @@ class ApiServer:
         accounts = ServiceAccounts(self.issuer, caches, self._clock)
         return [*self._config.token_authenticators, accounts, BootstrapTokens(caches, self._clock)]
 
-    def _parts(self, caches: Caches, authorizer: Authorizer, rbac: RbacAuthorizer) -> Parts:
+    def _parts(
+        self, caches: Caches, served: Mapping[Key, Resource], authorizer: Authorizer, rbac: RbacAuthorizer
+    ) -> Parts:
         config = self._config
         plugins: list[Plugin] = plumbing.plugins(caches, authorizer, self._clock)
         if "RBAC" in config.authorization_modes:
@@ -148,10 +151,13 @@ class ApiServer:
         first, last = config.node_ports
         address = self._bootstrap().service_address
         services = ServiceAddresses(caches.of("", "services"), config.service_cidr, range(first, last + 1), {address})
+        codec = Codec(self.catalog.resources[0].definitions)
         return Parts(
             caches=caches,
             storage=Storage(self._store, caches),
-            codec=Codec(self.catalog.resources[0].definitions),
+            codec=codec,
+            ownership=Ownership(codec, served),
+            authorizer=authorizer,
             clock=self._clock,
             admission=Admission([plugin for plugin in plugins if plugin.name not in config.disabled_admission]),
             watches=Watches(caches, self._timers),

@@ -35,9 +35,13 @@ def head(kind: str, api_version: str) -> bytes:
     return b'{"kind":"%s","apiVersion":"%s",' % (kind.encode(), api_version.encode())
 
 
-def encode(obj: Mapping[str, Any], kind: str, api_version: str) -> bytes:
-    """The stored bytes of `obj`: kind, apiVersion and metadata first, no resourceVersion."""
+def encode(obj: Mapping[str, Any], kind: str, api_version: str, managed: bytes = b"") -> bytes:
+    """The stored bytes of `obj`: kind, apiVersion and metadata first, no resourceVersion.
+
+    `managed` are its managedFields as JSON. They come first in metadata, followed by the name: `managed_span`."""
     metadata = {key: value for key, value in obj["metadata"].items() if key not in ("resourceVersion", "selfLink")}
+    if managed:
+        metadata = {"managedFields": orjson.Fragment(managed), "name": metadata.pop("name"), **metadata}
     out = {"kind": kind, "apiVersion": api_version, "metadata": metadata}
     for key, value in obj.items():
         if key not in out:
@@ -60,4 +64,30 @@ def item(value: bytes, prefix: bytes, revision: int) -> bytes:
 def foreign_item(obj: dict[str, Any], revision: int) -> bytes:
     """The item of an object that is not in the stored shape (written by another version of the server)."""
     rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
-    return dumps({"metadata": {"resourceVersion": str(revision), **obj.get("metadata", {})}, **rest})
+    metadata = dict(obj.get("metadata", {}))
+    first = {key: metadata.pop(key) for key in ("managedFields", "name") if metadata.get(key)}
+    return dumps({"metadata": {"resourceVersion": str(revision), **first, **metadata}, **rest})
+
+
+def managed_span(item: bytes) -> tuple[int, int]:
+    """Where the array of managedFields is in an item; (0, 0) if there are none.
+
+    The end is found without parsing: a quote followed by `name":"` opens a string, so the closing brackets before it
+    cannot be inside of one, and there are no arrays in managedFields.
+    """
+    start = len(_METADATA)
+    if item.startswith(_VERSION, start):
+        start = item.index(b'",', start + len(_VERSION)) + 2
+    if not item.startswith(_MANAGED, start):
+        return 0, 0
+    return start + len(_MANAGED) - 1, item.index(_MANAGED_END, start) + 2
+
+
+def slim(item: bytes) -> bytes:
+    """The item without managedFields: what nearly everybody wants to decode."""
+    start, end = managed_span(item)
+    return item[: start - len(_MANAGED) + 1] + item[end + 1 :] if end else item
+
+
+_METADATA, _VERSION = b'{"metadata":{', b'"resourceVersion":"'
+_MANAGED, _MANAGED_END = b'"managedFields":[', b'}],"name":"'

@@ -36,11 +36,16 @@ async def create(parts: Parts, call: Call) -> Entry:
     raise AssertionError("unreachable: the last attempt raises")
 
 
-async def insert(parts: Parts, call: Call, obj: dict[str, Any]) -> Entry:
-    """Create `obj`, decoded and defaulted, in the stored version. Raises Mismatch when its name is taken."""
+async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes | None = None) -> Entry:
+    """Create `obj`, decoded and defaulted, in the stored version. Raises Mismatch when its name is taken.
+
+    `managed` are its managedFields as JSON; None: whoever creates it manages what it says."""
     resource = call.resource
     meta = metadata.initialize(obj, call.now)
     metadata.match_namespace(meta, call.namespace)
+    supplied = meta.pop("managedFields", None)
+    if managed is None:
+        managed = parts.ownership.created(call, obj, supplied)
     attributes = parts.admission.attributes(call, "CREATE", obj, None)
     await parts.admission.admit(call, attributes)
     if resource.kind.counts_generation:
@@ -52,10 +57,10 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any]) -> Entry:
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
-            return await parts.storage.create(resource.cache, key, obj, call.author)
+            return await parts.storage.create(resource.cache, key, obj, call.author, managed)
         if resource.cache.at(key) is not None:
             raise Mismatch(key, None)
-        return transient(resource, key, obj, 0)
+        return transient(resource, key, obj, 0, managed)
 
 
 def check(call: Call, obj: dict[str, Any], context: Context) -> None:
@@ -88,10 +93,10 @@ def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
     return obj
 
 
-def transient(resource: Resource, key: str, obj: Mapping[str, Any], revision: int) -> Entry:
+def transient(resource: Resource, key: str, obj: Mapping[str, Any], revision: int, managed: bytes) -> Entry:
     """An Entry of an object that is not in the store: what a dry run answers with."""
     stored, cache = resource.cache.stored, resource.cache
-    value = codec.encode(obj, stored.kind, stored.api_version)
+    value = codec.encode(obj, stored.kind, stored.api_version, managed)
     return cache.entry(key, codec.item(value, cache.head, revision), revision, revision)
 
 

@@ -53,13 +53,14 @@ async def _attempt(parts: Parts, call: Call, old: Entry, options: Options) -> tu
     plan = _namespace_plan(current, call) if _is_namespace(resource) else None
     plan = plan or deletion.plan(resource.kind, current, options, call.now)
     if call.dry_run:
-        shown = old if plan.marked is None else creating.transient(resource, old.key, plan.marked, old.revision)
-        return shown, plan.gone
+        if plan.marked is None:
+            return old, plan.gone
+        return creating.transient(resource, old.key, plan.marked, old.revision, old.managed), plan.gone
     if plan.gone:
         # A pod that goes at once is shown marked as deleted, with a grace period of zero.
         gone = await parts.storage.remove(resource.cache, old, call.author)
         if plan.marked is not None:
-            gone = creating.transient(resource, old.key, plan.marked, gone.revision)
+            gone = creating.transient(resource, old.key, plan.marked, gone.revision, old.managed)
         return gone, True
     if plan.marked is None or plan.marked == current:
         return old, False

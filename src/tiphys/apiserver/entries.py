@@ -55,10 +55,16 @@ class Entry:
     def name(self) -> str:
         return self.key[self.key.rindex("/") + 1 :]
 
+    @property
+    def managed(self) -> bytes:
+        """metadata.managedFields as JSON; b"" if nobody has tracked them."""
+        start, end = codec.managed_span(self.item)
+        return self.item[start:end]
+
     def obj(self, stored: Stored) -> Obj:
-        """The decoded object, with kind and apiVersion: shared, never change it."""
+        """The decoded object, with kind and apiVersion but without managedFields: shared, never change it."""
         found = self._obj() if self._obj is not None else None
-        return found if found is not None else self.adopt(codec.loads(self.item), stored)
+        return found if found is not None else self.adopt(codec.loads(codec.slim(self.item)), stored)
 
     def adopt(self, obj: Obj, stored: Stored) -> Obj:
         """Take `obj` as this entry's decoded form (a writer has it at hand already)."""

@@ -15,6 +15,7 @@ from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Entry
 
 Object = Mapping[str, Any]
+Wrap = Callable[[bytes], Any]
 META_GROUP = "meta.k8s.io"
 
 
@@ -38,6 +39,16 @@ class Form:
     def show(self, obj: Object) -> Object:
         """A decoded object of the cache in this form; shared, never change it."""
         return obj
+
+    def wire(self, entry: Entry, wrap: Wrap = orjson.loads) -> Object:
+        """The object decoded with its managedFields, which are left out of `obj`; `wrap` turns their JSON into what
+        an encoder takes."""
+        obj, managed = self.obj(entry), entry.managed
+        return {**obj, "metadata": {**obj["metadata"], "managedFields": wrap(managed)}} if managed else obj
+
+    def wire_list(self, entries: Sequence[Entry], metadata: Object, wrap: Wrap = orjson.loads) -> dict[str, Any]:
+        """A whole list of what `wire` gives."""
+        return {**self.list_obj((), metadata), "items": [self.wire(entry, wrap) for entry in entries]}
 
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
         """A whole list: one join over the entries' bytes."""
@@ -78,10 +89,10 @@ class DecodedForm(Form):
     """Base of the forms that need the object decoded."""
 
     def body(self, entry: Entry) -> bytes:
-        return orjson.dumps(self.obj(entry))
+        return orjson.dumps(self.wire(entry, orjson.Fragment))
 
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
-        return orjson.dumps(self.list_obj(entries, metadata))
+        return orjson.dumps(self.wire_list(entries, metadata, orjson.Fragment))
 
 
 class ConvertedForm(DecodedForm):
@@ -133,14 +144,15 @@ class TableForm(DecodedForm):
         super().__init__(form.cache, "Table", f"{META_GROUP}/{version}")
         self.name = f"table {version} {include} {form.name}"
         self._form, self._definitions, self._cells = form, definitions, cells
+        self._partial = PartialForm(form, version)
         self._include = include or "Metadata"
 
-    def obj(self, entry: Entry) -> Object:
+    def wire(self, entry: Entry, wrap: Wrap = orjson.loads) -> Object:
         metadata = {"resourceVersion": str(entry.revision)}
-        return self._table(metadata, [self._row(entry)])
+        return self._table(metadata, [self._row(entry, wrap)])
 
-    def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
-        return self._table(metadata, [self._row(entry) for entry in entries])
+    def wire_list(self, entries: Sequence[Entry], metadata: Object, wrap: Wrap = orjson.loads) -> dict[str, Any]:
+        return self._table(metadata, [self._row(entry, wrap) for entry in entries])
 
     def bookmark(self, revision: int, annotations: Object | None = None) -> dict[str, Any]:
         plain = self._form.bookmark(revision, annotations)
@@ -159,12 +171,12 @@ class TableForm(DecodedForm):
             "rows": rows,
         }
 
-    def _row(self, entry: Entry) -> dict[str, Any]:
+    def _row(self, entry: Entry, wrap: Wrap) -> dict[str, Any]:
         row: dict[str, Any] = {"cells": self._cells(self.cache.obj(entry))}
         if self._include == "Object":
-            row["object"] = self._form.obj(entry)
+            row["object"] = self._form.wire(entry, wrap)
         elif self._include == "Metadata":
-            row["object"] = partial(self.cache.obj(entry), self.api_version)
+            row["object"] = self._partial.wire(entry, wrap)
         else:
             row["object"] = None
         return row

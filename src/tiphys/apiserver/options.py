@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.api.decode.body import require_object
+from tiphys.api.decode.body import media_type, require_object
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
-from tiphys.api.kinds.base import FieldError, invalid, not_supported, too_long
+from tiphys.api.kinds.base import FieldError, forbidden, invalid, not_supported, required, too_long
+from tiphys.api.patch.request import APPLY
 from tiphys.apiserver import bodies
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import BadRequest
@@ -25,10 +26,15 @@ def read_write_options(call: Call) -> None:
     """Fill in what the query of a POST, PUT or PATCH says. Raises Invalid."""
     request = call.request
     call.manager = _agent(request)
-    if not request.query_string:
+    applies = call.info.verb == "patch" and media_type(request.headers.get("content-type", "")) == APPLY
+    if not request.query_string and not applies:
         return
     kind = KINDS.get(call.info.verb, "CreateOptions")
     problems: list[FieldError] = []
+    if applies and not request.param("fieldManager"):
+        problems.append(required("fieldManager", "is required for apply patch"))
+    elif kind == "PatchOptions" and not applies and request.param("force"):
+        problems.append(forbidden("force", "may not be specified for non-apply patch"))
     values = request.query.get("dryRun", [])
     call.dry_run = bool(values)
     if any(value != "All" for value in values):

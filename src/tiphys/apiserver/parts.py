@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from tiphys.api.decode.request import Codec
 from tiphys.apiserver.admit import Admission
 from tiphys.apiserver.feed import Caches
+from tiphys.apiserver.ownership import Ownership
 from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
+from tiphys.apiserver.types import Authorizer
 from tiphys.apiserver.watching import Watches
 from tiphys.base.clock import Clock
 
@@ -37,6 +39,9 @@ class Parts:
     admission: Admission
     watches: Watches
     timers: Timers
+    ownership: Ownership
+    authorizer: Authorizer | None = None
+    """Asked when one request needs two permissions (an apply that creates); None: everything is allowed."""
     reserves: Mapping[tuple[str, str], Reserve] = field(default_factory=dict)
     """By (group, plural)."""
 

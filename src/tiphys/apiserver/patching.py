@@ -14,6 +14,7 @@ from tiphys.api.patch import request as patches
 from tiphys.api.patch.gotext import go_text
 from tiphys.api.schema import Type
 from tiphys.apiserver import creating
+from tiphys.apiserver.applying import apply
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
@@ -21,16 +22,18 @@ from tiphys.apiserver.updating import RETRIES, Change, update
 from tiphys.base.errors import BadRequest, UnsupportedMediaType
 
 Object = Mapping[str, Any]
-ACCEPTED = (patches.JSON, patches.MERGE, patches.STRATEGIC)
+ACCEPTED = (patches.JSON, patches.MERGE, patches.STRATEGIC, patches.APPLY)
 
 
 async def patch(parts: Parts, call: Call, name: str) -> tuple[Entry, bool]:
     """PATCH on an object or one of its views; (the entry, whether it was created)."""
     media = check_media(call)
-    resource = call.resource
+    if media == patches.APPLY:
+        return await apply(parts, call, name)
+    resource, whole = call.resource, _mentions_managers(call)
 
-    async def make(current: Object) -> dict[str, Any]:
-        shown = resource.form.show(current)
+    async def make(current: Object, old: Entry) -> dict[str, Any]:
+        shown = resource.form.wire(old) if whole else resource.form.show(current)
         decoded = _decode(parts, call, shown, media, resource.expected)
         new = creating.to_stored(resource, decoded.obj)
         _check_identity(new, current)
@@ -69,6 +72,13 @@ def _decode(parts: Parts, call: Call, current: Object, media: str, expected: Exp
         shown = go_text(change) if media == patches.STRATEGIC else orjson.dumps(result).decode()
         return patches.finish(result, shown, [], expected, parts.codec, call.validation)
     return patches.patch(current, request.body, media, expected, parts.codec, call.validation)
+
+
+def _mentions_managers(call: Call) -> bool:
+    """Whether a patch may speak of managedFields, which are not shown to others."""
+    request = call.request
+    body = orjson.dumps(request.obj) if request.local and request.obj is not None else request.body
+    return b"managedFields" in body
 
 
 def _check_identity(new: dict[str, Any], current: Object) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from tiphys.api.protobuf.codec import builtin
 from tiphys.api.protobuf.envelope import frame
 from tiphys.apiserver.entries import Entry
-from tiphys.apiserver.forms import Form
+from tiphys.apiserver.forms import Form, Wrap
 
 
 class ProtobufForm(Form):
@@ -23,16 +25,24 @@ class ProtobufForm(Form):
         self._form = form
 
     def body(self, entry: Entry) -> bytes:
-        return builtin().encode(self.obj(entry))
+        return builtin().encode(self.wire(entry))
 
     def obj(self, entry: Entry) -> Mapping[str, Any]:
         return self._form.obj(entry)
+
+    def wire(self, entry: Entry, wrap: Wrap = orjson.loads) -> Mapping[str, Any]:
+        return self._form.wire(entry, wrap)
+
+    def wire_list(
+        self, entries: Sequence[Entry], metadata: Mapping[str, Any], wrap: Wrap = orjson.loads
+    ) -> dict[str, Any]:
+        return self._form.wire_list(entries, metadata, wrap)
 
     def show(self, obj: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._form.show(obj)
 
     def list_body(self, entries: Sequence[Entry], metadata: Mapping[str, Any]) -> bytes:
-        return builtin().encode(self.list_obj(entries, metadata))
+        return builtin().encode(self._form.wire_list(entries, metadata))
 
     def list_obj(self, entries: Sequence[Entry], metadata: Mapping[str, Any]) -> dict[str, Any]:
         return self._form.list_obj(entries, metadata)

@@ -23,7 +23,7 @@ def entry(call: Call, found: Entry, status: int = 200, *, form: Form | None = No
         body = (form or call.resource.form).body(found)
         return Response(status, {"Content-Type": negotiate.JSON}, body)
     shown = form or form_for(call, media)
-    return _encoded(call.request, shown.obj(found), media, status)
+    return _encoded(call.request, shown.wire(found), media, status)
 
 
 def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) -> Response:
@@ -34,7 +34,7 @@ def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) ->
     if media.type == negotiate.JSON:
         body = form_for(call, media).list_body(entries, metadata)
         return negotiate.compress(call.request, Response(200, {"Content-Type": negotiate.JSON}, body))
-    shown = form_for(call, media).list_obj(entries, metadata)
+    shown = form_for(call, media).wire_list(entries, metadata)
     return _encoded(call.request, shown, media, 200)
 
 

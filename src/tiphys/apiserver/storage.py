@@ -33,14 +33,22 @@ class Storage:
     def __init__(self, store: Store, caches: Caches) -> None:
         self._store, self.caches = store, caches
 
-    async def create(self, cache: ResourceCache, key: str, obj: Mapping[str, Any], author: Author) -> Entry:
-        """Write a new object. Raises Mismatch when `key` exists."""
-        return await self._put(cache, key, obj, 0, author)
+    async def create(
+        self, cache: ResourceCache, key: str, obj: Mapping[str, Any], author: Author, managed: bytes = b""
+    ) -> Entry:
+        """Write a new object with these managedFields (JSON). Raises Mismatch when `key` exists."""
+        return await self._put(cache, key, obj, 0, author, managed)
 
-    async def replace(self, cache: ResourceCache, old: Entry, obj: Mapping[str, Any], author: Author) -> Entry:
-        """Write `obj` over `old`. Raises Mismatch when there is a newer one; the cache then has it."""
+    async def replace(
+        self, cache: ResourceCache, old: Entry, obj: Mapping[str, Any], author: Author, managed: bytes | None = None
+    ) -> Entry:
+        """Write `obj` over `old`; managedFields stay as they are unless new ones are given (JSON).
+
+        Raises Mismatch when there is a newer object; the cache then has it."""
         try:
-            return await self._put(cache, old.key, obj, old.revision, author)
+            return await self._put(
+                cache, old.key, obj, old.revision, author, old.managed if managed is None else managed
+            )
         except Mismatch as error:
             await self._catch_up(error)
             raise
@@ -57,9 +65,17 @@ class Storage:
         await self.caches.wait(row.revision)
         return cache.entry_of(Row(old.key, row.value, row.revision, old.created))
 
-    async def _put(self, cache: ResourceCache, key: str, obj: Mapping[str, Any], expect: int, author: Author) -> Entry:
+    async def _put(
+        self,
+        cache: ResourceCache,
+        key: str,
+        obj: Mapping[str, Any],
+        expect: int,
+        author: Author,
+        managed: bytes,
+    ) -> Entry:
         stored = cache.stored
-        value = codec.encode(obj, stored.kind, stored.api_version)
+        value = codec.encode(obj, stored.kind, stored.api_version, managed)
         own = Obj(obj)
         own["metadata"] = dict(obj["metadata"])
         self.caches.hand_over(key, value, own)

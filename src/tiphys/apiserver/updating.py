@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.apply.managed import same_but_times
 from tiphys.api.kinds.base import FieldError, invalid
 from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata_update
@@ -22,8 +23,11 @@ from tiphys.base.errors import Conflict
 from tiphys.store.types import Mismatch
 
 Object = Mapping[str, Any]
-Make = Callable[[Object], Awaitable[dict[str, Any]]]
-"""The new object, made from the current one (shared: never change it). What it returns is the caller's own."""
+Make = Callable[[Object, Entry], Awaitable[dict[str, Any]]]
+"""The new object, made from the current one (shared: never change it) and its entry, which has the managedFields.
+What it returns is the caller's own."""
+Track = Callable[[Entry, Object, Object], bytes | None]
+"""managedFields (JSON) after a change: entry and object before, object after. None: as they were."""
 
 RETRIES = 5
 """Attempts of a conditional-free write against other writers, beyond the first; upstream's patch handler has five."""
@@ -42,6 +46,8 @@ class Change:
     retries: int = RETRIES
     raw: bool = False
     """The server's own change (binding, finalize): no preparation, no validation, only admission."""
+    track: Track | None = None
+    """Who manages what afterwards; None: whoever changes a field takes it over."""
 
 
 async def update(parts: Parts, call: Call, name: str, change: Change) -> Entry:
@@ -65,11 +71,12 @@ async def update(parts: Parts, call: Call, name: str, change: Change) -> Entry:
 async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entry:
     resource = call.resource
     current = resource.cache.obj(old)
-    new = await change.make(current)
+    new = await change.make(current, old)
     check_version(call, new, current)
     _settle(new, current)
     if change.subresource in STATUS_LIKE:
         _only_status(new, current)
+    managed = _track(parts, call, old, current, new, change)
     attributes = parts.admission.attributes(call, "UPDATE", new, current)
     await parts.admission.admit(call, attributes)
     if not change.raw:
@@ -78,20 +85,33 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
         if not change.raw:
             check(call, new, current, change.subresource)
         await parts.admission.validate(call, attributes)
-        return await _store(parts, call, old, current, new)
+        return await _store(parts, call, old, current, new, managed)
 
 
-async def _store(parts: Parts, call: Call, old: Entry, current: Object, new: dict[str, Any]) -> Entry:
+def _track(
+    parts: Parts, call: Call, old: Entry, current: Object, new: dict[str, Any], change: Change
+) -> bytes | None:
+    supplied = new["metadata"].pop("managedFields", None)
+    if change.track is not None:
+        return change.track(old, current, new)
+    return None if change.raw else parts.ownership.updated(call, old, current, new, change.subresource, supplied)
+
+
+async def _store(
+    parts: Parts, call: Call, old: Entry, current: Object, new: dict[str, Any], managed: bytes | None
+) -> Entry:
     resource = call.resource
+    if managed is None:
+        managed = old.managed
     ends = "deletionTimestamp" in current["metadata"] and finished(new) and _may_end(call, new)
-    if not ends and new == current:
+    if not ends and new == current and same_but_times(managed, old.managed):
         return old
     if call.dry_run:
-        return creating.transient(resource, old.key, new, old.revision)
+        return creating.transient(resource, old.key, new, old.revision, managed)
     if ends:
         await parts.storage.remove(resource.cache, old, call.author)
-        return creating.transient(resource, old.key, new, old.revision)
-    return await parts.storage.replace(resource.cache, old, new, call.author)
+        return creating.transient(resource, old.key, new, old.revision, managed)
+    return await parts.storage.replace(resource.cache, old, new, call.author, managed)
 
 
 def prepare(call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:
@@ -189,7 +209,7 @@ async def put(parts: Parts, call: Call, name: str) -> tuple[Entry, bool]:
     if missing and resource.kind.allow_create_on_update and not call.info.subresource:
         return await _create_on_update(parts, call, obj, name), True
 
-    async def make(current: Object) -> dict[str, Any]:
+    async def make(_: Object, __: Entry) -> dict[str, Any]:
         return {**obj, "metadata": dict(meta)}
 
     change = Change(make, call.info.subresource, retries=0 if conditional else RETRIES)

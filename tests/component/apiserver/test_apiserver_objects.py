@@ -118,15 +118,6 @@ def test_every_kind_of_patch_is_applied(play: Play, media: str, body: Any) -> No
     play(scenario)
 
 
-def test_server_side_apply_is_refused_aloud(play: Play) -> None:
-    async def scenario(world: Any) -> None:
-        await world.http("POST", MAPS, config_map())
-        answer = await world.http("PATCH", f"{MAPS}/x", config_map(), content_type="application/apply-patch+yaml")
-        assert answer.status == 415
-
-    play(scenario)
-
-
 def test_unknown_fields_are_warned_of_or_refused(play: Play) -> None:
     async def scenario(world: Any) -> None:
         body = {**config_map(), "nonsense": 1}

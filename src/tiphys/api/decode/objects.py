@@ -125,6 +125,8 @@ def _kept(field: Field) -> bool:
     """Whether an empty value of the field is written. An empty list never is: it is stored as none (protobuf has
     no such difference), and shows as null where the field is always written."""
     kind = field.shape.kind
+    if field.name == "managedFields":
+        return True  # an empty list asks for them to be forgotten
     return field.pointer or kind in (*_STRUCTS, *_OPEN) or (field.always and kind not in ("array", "map"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, not_supported, required
 from tiphys.apiserver import options, respond
+from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.subresources.bodies import created, decode
@@ -31,7 +32,7 @@ async def bind(parts: Parts, call: Call) -> Response:
     _check(binding, name)
     node = binding["target"]["name"]
 
-    async def make(pod: Object) -> dict[str, Any]:
+    async def make(pod: Object, _: Entry) -> dict[str, Any]:
         _check_pod(pod, metadata, name)
         return _bound(pod, node, metadata, call.now)
 

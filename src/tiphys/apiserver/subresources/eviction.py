@@ -9,6 +9,7 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.selectors import from_object
 from tiphys.apiserver import deleting, options, respond
+from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call, Resource
 from tiphys.apiserver.subresources.bodies import created, decode
@@ -69,7 +70,7 @@ class Evictions:
         return list(self._parts.caches.list("policy", "poddisruptionbudgets", namespace))
 
     async def _take(self, call: Call, name: str, pod: str) -> None:
-        async def make(budget: Object) -> dict[str, Any]:
+        async def make(budget: Object, _: Entry) -> dict[str, Any]:
             status = dict(budget.get("status") or {})
             refusal = _refusal(budget, status, name)
             if refusal is not None:
@@ -86,7 +87,7 @@ class Evictions:
 
     async def _delete(self, call: Call, name: str, wanted: dict[str, Any]) -> None:
         if not call.dry_run:
-            change = Change(lambda pod: _marked(pod, call.now), "status", raw=True)
+            change = Change(lambda pod, _: _marked(pod, call.now), "status", raw=True)
             own = replace(call, info=replace(call.info, subresource="status"))
             if not wanted.get("preconditions"):
                 await update(self._parts, own, name, change)

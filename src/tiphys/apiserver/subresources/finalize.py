@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.apiserver import creating, options, respond
+from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.metadata import match_name
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
@@ -21,7 +22,7 @@ async def put(parts: Parts, call: Call) -> Response:
     match_name(metadata, call.info.name)
     finalizers = (wanted.get("spec") or {}).get("finalizers") or []
 
-    async def make(current: Mapping[str, Any]) -> dict[str, Any]:
+    async def make(current: Mapping[str, Any], _: Entry) -> dict[str, Any]:
         spec = {**(current.get("spec") or {}), "finalizers": finalizers}
         if not finalizers:
             del spec["finalizers"]

@@ -7,8 +7,11 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import ScalePaths, invalid
+from tiphys.api.patch.request import APPLY
 from tiphys.api.selectors import from_labels, from_object
 from tiphys.apiserver import options, patching, reading, respond
+from tiphys.apiserver.applying import configuration, forced
+from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.metadata import match_name
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
@@ -32,8 +35,8 @@ async def put(parts: Parts, call: Call) -> Response:
     wanted = decode(parts, call, GROUP, VERSION, KIND)
     match_name(wanted.setdefault("metadata", {}), call.info.name)
 
-    async def scale(_: Object) -> Object:
-        return wanted
+    async def scale(*_: object) -> tuple[Object, None]:
+        return wanted, None
 
     return await _write(parts, call, scale, conditional=bool(wanted["metadata"].get("resourceVersion")))
 
@@ -44,8 +47,11 @@ async def patch(parts: Parts, call: Call) -> Response:
     type = parts.codec.definitions.of(GROUP, VERSION, KIND)
     paths = _paths(call)
 
-    async def scale(current: Object) -> Object:
-        return await patching.patched(parts, call, scale_of(current, paths), type)
+    async def scale(shown: Object, old: Entry) -> tuple[Object, bytes | None]:
+        if patching.check_media(call) == APPLY:
+            config = configuration(call)
+            return parts.ownership.scale_applied(call, old, shown, config, paths.replicas, force=forced(call))
+        return await patching.patched(parts, call, shown, type), None
 
     return await _write(parts, call, scale, conditional=False)
 
@@ -53,18 +59,24 @@ async def patch(parts: Parts, call: Call) -> Response:
 async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> Response:
     paths = _paths(call)
 
-    async def make(current: Object) -> dict[str, Any]:
-        wanted = await scale(current)
+    managed: bytes | None = None
+
+    async def make(current: Object, old: Entry) -> dict[str, Any]:
+        nonlocal managed
+        shown = scale_of(current, paths)
+        wanted, managed = await scale(shown, old)
         replicas = (wanted.get("spec") or {}).get("replicas") or 0
         if replicas < 0:
             problem = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
             raise errors.invalid(GROUP, KIND, call.info.name, [problem])
+        if managed is None:
+            managed = parts.ownership.scaled(call, old, shown, wanted, paths.replicas)
         metadata = dict(current["metadata"])
         for field in ("uid", "resourceVersion"):
             metadata[field] = wanted["metadata"].get(field) or metadata[field]
         return {**put_at(current, paths.replicas.split("."), replicas), "metadata": metadata}
 
-    change = Change(make, retries=0 if conditional else RETRIES)
+    change = Change(make, retries=0 if conditional else RETRIES, track=lambda *_: managed)
     entry = await update(parts, call, call.info.name, change)
     return respond.plain(call.request, scale_of(call.resource.cache.obj(entry), paths))
 
