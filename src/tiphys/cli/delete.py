@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 
+from tiphys.base.errors import TiphysError
 from tiphys.cli.arguments import add_kubeconfig, cluster_name
 from tiphys.cli.output import Output, add_common
 
@@ -21,12 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import config, lifecycle
 
+    lifecycle.require_root("delete")
     output = Output(options)
-    names = config.names() if options.all else options.name or [config.DEFAULT_NAME]
-    left = {name: lifecycle.delete(name, options.kubeconfig, output.step) for name in names}
+    left: dict[str, list[str]] = {}
+    for name in config.names() if options.all else options.name or [config.DEFAULT_NAME]:
+        try:
+            left[name] = lifecycle.delete(name, options.kubeconfig, output.step)
+        except (TiphysError, OSError) as error:
+            left[name] = [str(error)]
+    lifecycle.sweep()
     for name, things in left.items():
         for thing in things:
-            output.note(f"cluster {name}: not removed: {thing}")
+            output.error(f"cluster {name}: not removed: {thing}")
     done = [name for name, things in left.items() if not things]
     output.result(
         {"deleted": done, "left": {name: things for name, things in left.items() if things}},

@@ -36,7 +36,7 @@ def _remove(options: argparse.Namespace, output: Output) -> int:
 
     left = lifecycle.remove_node(options.name, options.node, output.step)
     for thing in left:
-        output.note(f"node {options.node}: not removed: {thing}")
+        output.error(f"node {options.node}: not removed: {thing}")
     output.result({"removed": not left, "left": left}, "" if left else f"node {options.node} is removed")
     return 1 if left else 0
 

@@ -27,10 +27,9 @@ class Output:
             mark = "\033[32m✓\033[0m" if sys.stderr.isatty() else "-"
             print(f" {mark} {text} ({seconds:.1f} s)", file=sys.stderr, flush=True)
 
-    def note(self, text: str) -> None:
-        """Something that the user should know but did not ask for."""
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+    def error(self, text: str) -> None:
+        """A part of the work that failed, while the rest went on: printed in any case."""
+        print(f"tiphys: {text}", file=sys.stderr, flush=True)
 
     def result(self, value: Any, text: str) -> None:
         """The answer: `value` as JSON, or `text` (nothing when it is empty or --quiet was given)."""

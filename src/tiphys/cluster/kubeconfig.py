@@ -22,6 +22,8 @@ Config = dict[str, Any]
 SECTIONS = ("clusters", "users", "contexts")
 LOCK_WAIT = 10.0
 LOCK_STEP = 0.02
+LOCK_AGE = 60.0
+"""Seconds after which nobody can still be writing: whoever made the lock was killed."""
 
 
 def files(explicit: str = "") -> list[Path]:
@@ -158,16 +160,20 @@ def _write(path: Path, config: Config) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """kubectl's lock: FILE.lock exists while someone writes FILE. Waits up to 10 s."""
+    """kubectl's lock: FILE.lock exists while someone writes FILE. Waits up to 10 s; ours names its process."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
     clock = SystemClock()
     end = clock.monotonic() + LOCK_WAIT
     while True:
         try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0))
+            with open(lock, "x") as file:
+                file.write(str(os.getpid()))
             break
         except FileExistsError:
+            if _abandoned(lock, clock.time()):
+                lock.unlink(missing_ok=True)
+                continue
             if clock.monotonic() > end:
                 raise Permanent(
                     f"kubeconfig {path} is locked: {lock} exists for {LOCK_WAIT:.0f} s; remove it if no kubectl runs"
@@ -177,3 +183,12 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _abandoned(lock: Path, now: float) -> bool:
+    """Whether nobody can be writing any more."""
+    try:
+        owner, age = lock.read_text(), now - lock.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return age > LOCK_AGE or (owner.isdigit() and not Path("/proc", owner).exists())

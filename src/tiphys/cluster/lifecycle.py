@@ -111,13 +111,19 @@ def delete(name: str, kubeconfig_file: str, progress: Progress) -> list[str]:
     with changing(name, progress):
         config = configs.deletable(name)
         stop_processes(config, progress)
-        left = teardown.remove_cluster(config)
-        if not left:
+        left = _forget_context(config, kubeconfig_file)
+        remaining = teardown.remove_cluster(config)
+        if not remaining:
             paths.pointer(name).unlink(missing_ok=True)
             _lock_of(name).unlink(missing_ok=True)
-        left += _forget_context(config, kubeconfig_file)
+    return left + remaining
+
+
+def sweep() -> None:
+    """Remove what clusters shared, if there are none any more."""
+    from tiphys.cluster import teardown
+
     teardown.remove_shared_if_last()
-    return left
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import socket
-from pathlib import Path
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.http.server import BACKLOG

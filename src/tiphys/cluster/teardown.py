@@ -17,6 +17,7 @@ from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.logdirs import remove_logs
+from tiphys.runtime import cgroups
 from tiphys.runtime.cleanup import purge, unmount_below
 from tiphys.runtime.images import destroy
 from tiphys.runtime.linux import LinuxRuntime
@@ -46,6 +47,9 @@ def remove_cluster(config: ClusterConfig) -> list[str]:
     """Everything of a cluster whose processes have ended; returns what could not be removed."""
     left = [thing for each in config.nodes for thing in _remove_node_files(config, each)]
     left += teardown_cluster_network(network.of_cluster(config))
+    for root in cgroups.detect().all_roots():
+        _remove_if_empty(Path(root, "tiphys", config.name))
+        _remove_if_empty(Path(root, "tiphys"))
     if left:
         return left
     left += _remove_directory(config.paths.run)
