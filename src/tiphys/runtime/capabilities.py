@@ -1,6 +1,12 @@
-"""Capability names, the default set of a container, and putting a set into force (capabilities(7))."""
+"""Capability names, the default set of a container, and putting a set into force (capabilities(7)).
+
+Nothing is read from /proc here: at the time of an exec it may be the container's own invention.
+"""
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
 
 from tiphys.runtime import syscalls
 
@@ -51,20 +57,27 @@ def select(add: tuple[str, ...], drop: tuple[str, ...], privileged: bool) -> int
 
 def available() -> int:
     """The permitted set of this process: nobody can give more than they have."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("CapPrm:"):
-                return int(line.split()[1], 16)
-    return 0
+    return syscalls.permitted()
 
 
 def limit_bounding(allowed: int) -> None:
     """Drop everything but `allowed` from the bounding set. Needs CAP_SETPCAP: before the user changes."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:
-        last = int(file.read())
-    for number in range(last + 1):
+    for number in _bounding():
         if not allowed >> number & 1:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+
+
+def _bounding() -> Iterator[int]:
+    """The numbers that the kernel knows and that are still in the bounding set."""
+    for number in range(64):
+        try:
+            held = syscalls.prctl(syscalls.PR_CAPBSET_READ, number)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return
+            raise
+        if held:
+            yield number
 
 
 def apply(allowed: int, uid: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tiphys.base.files import remove_tree
 from tiphys.runtime import cgroups, processes, spec, syscalls
 from tiphys.runtime.sandboxes import own_cgroup
 
@@ -27,9 +27,10 @@ def purge(root: Path, name: str) -> list[str]:
     _remove_empty(layout)
     left += unmount_below(root)
     if not any(item.startswith("mount ") for item in left):
-        shutil.rmtree(root, ignore_errors=True)
-        if root.exists():
-            left.append(f"directory {root}")
+        try:
+            remove_tree(root)
+        except OSError as error:
+            left.append(f"directory {root}: {error.strerror}")
     return left
 
 

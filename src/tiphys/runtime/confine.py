@@ -10,6 +10,7 @@ import errno
 import os
 import resource
 import signal
+import stat
 
 from tiphys.runtime import capabilities, syscalls, users
 
@@ -63,8 +64,10 @@ def execute(bundle: dict[str, Any], argv: list[str], environment: dict[str, str]
 
 
 def _own_streams(uid: int) -> None:
-    """Let the program open /dev/stdout again: its pipes belong to its user."""
+    """Let the program open /dev/stdout again: its pipes belong to its user. Devices may be the host's own."""
     for descriptor in (0, 1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            continue
         try:
             os.fchown(descriptor, uid, -1)
         except OSError as error:
@@ -102,6 +105,12 @@ def _enter_directory(path: str) -> None:
         os.chdir(path or "/")
     except OSError as error:
         raise CannotExec(f'chdir to cwd ("{path}") set in config.json failed: {_lower(error)}', 128) from error
+    try:
+        inside = os.getcwd().startswith("/")
+    except OSError:
+        inside = False
+    if not inside:  # by a descriptor of ours, say /proc/self/fd/7 (CVE-2024-21626)
+        raise CannotExec("current working directory is outside of container mount namespace root", 128)
 
 
 def find_program(name: str, path: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from tiphys.base.clock import Clock
+from tiphys.base.files import remove_tree
 from tiphys.runtime import bundle, cgroups, processes, protocol, spec
 from tiphys.runtime.channel import Channel, Frame
 from tiphys.runtime.launcher import Launcher
@@ -53,7 +53,8 @@ class Containers:
         for directory in sorted(self._directory.iterdir()):
             content, prepared = spec.load(directory / "spec.json"), spec.load(directory / "prepared.json")
             if content is None or prepared is None:
-                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(directory)
                 continue
             record = ContainerRecord(spec.container(content), directory, prepared)
             self.records[record.spec.id] = record
@@ -214,7 +215,10 @@ class Containers:
             if record.channel is not None:
                 record.channel.close()
                 record.channel = None
-            await asyncio.to_thread(shutil.rmtree, record.directory, ignore_errors=True)
+            try:
+                await asyncio.to_thread(remove_tree, record.directory)
+            except OSError as error:
+                raise RuntimeFailure(f"container {record.spec.id} left {record.directory}: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the shims; the containers go on."""

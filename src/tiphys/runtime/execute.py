@@ -75,6 +75,8 @@ def _enter(bundle: dict[str, Any], request: dict[str, Any]) -> list[int]:
         raise OSError(3, "container is not running")
     files = [processes.membership(directory) for directory in bundle["cgroup"]["directories"]]
     handles = [os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in files]
+    # Inherited by the program; afterwards /proc would be the container's.
+    processes.set_oom_score("self", bundle["oom_score_adj"])
     syscalls.setns(container, SPACES)
     os.close(container)
     return handles

@@ -58,7 +58,6 @@ def container(report: socket.socket, bundle: dict[str, Any], streams: list[int],
 def joined(report: socket.socket, bundle: dict[str, Any], argv: list[str], tty: bool, streams: list[int]) -> None:
     """Run `argv` in a container whose namespaces the calling process is already in."""
     os.setsid()
-    processes.set_oom_score("self", bundle["oom_score_adj"])
     if tty:
         open_terminal(report, console=False)
     else:
@@ -71,12 +70,27 @@ def joined(report: socket.socket, bundle: dict[str, Any], argv: list[str], tty: 
 
 def use_streams(streams: list[int]) -> None:
     """Make `streams` descriptors 0, 1 and 2; -1 stands for /dev/null."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    sources = [os.dup(null if stream < 0 else stream) for stream in streams]
+    sources = [_nothing() if stream < 0 else os.dup(stream) for stream in streams]
     # Copies above 2 first: a source may itself be 0, 1 or 2.
     high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 10) for source in sources]
     for number, source in enumerate(high):
         os.dup2(source, number)
+
+
+def _nothing() -> int:
+    """The container's own /dev/null; if it has made something else of it, a pipe that is at its end."""
+    try:
+        handle = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        if rootfs.is_null(handle):
+            os.set_blocking(handle, True)
+            return handle
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EPERM):
+            raise
+    read_end, write_end = os.pipe()
+    os.close(write_end)
+    return read_end
 
 
 def open_terminal(report: socket.socket, *, console: bool) -> None:

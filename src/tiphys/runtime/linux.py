@@ -77,7 +77,7 @@ class LinuxRuntime:
     def _open(self) -> None:
         if not self._opened:
             self._opened = self._recovering = True
-            self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sandboxes.recover()
             self._containers.recover()
             self._recovering = False

@@ -14,13 +14,15 @@ import os
 import signal
 import socket
 
-from tiphys.runtime import cgroups, processes, protocol, syscalls
+from tiphys.runtime import capabilities, cgroups, processes, protocol, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 OOM_SCORE = -998
+NOBODY = 65535
+"""Who the pause process of a shared pid namespace is, as in upstream's pause image."""
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 JOINED = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
@@ -75,9 +77,30 @@ def _first_process(files: list[int]) -> int:
         return pid
     for descriptor in files:
         os.write(descriptor, b"0")
-    os.closerange(3, 64)
+    _forsake()
     _hold()
     os._exit(0)
+
+
+def _forsake() -> None:
+    """Give up all that a container with CAP_SYS_PTRACE could take from its neighbour: files, root, capabilities."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.closerange(3, 1024)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    restrict = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("pause", "/proc", "tmpfs", restrict, "size=4k")
+    os.chdir("/proc")
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".")
+    os.chdir("/")
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    capabilities.limit_bounding(0)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def _enter(request: dict[str, Any]) -> list[int]:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime",
+        "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid",
+    )
+)  # fmt: skip
+"""All below /proc that may be mounted over (as runc): nothing decides about confinement by them."""
 LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -40,7 +48,7 @@ def build(bundle: dict[str, Any]) -> None:
     root = os.open(root_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _kernel_filesystems(root, bundle)
     for mount, tree in volumes:
-        _attach(root, mount, tree)
+        _attach(root, mount, tree, anywhere=bundle["privileged"])
     for device in bundle["devices"]:
         _device(root, device)
     os.close(_make_directory(root, bundle["cwd"]))
@@ -128,6 +136,9 @@ def _host_devices(root: int) -> None:
 def _mount(root: int, path: str, kind: str, flags: int, data: str | None = None) -> None:
     handle = _make_directory(root, path)
     try:
+        if _place(root, handle) != path:
+            # Elsewhere the container could replace it, and be believed at the next exec (CVE-2023-27561).
+            raise OSError(errno.ELOOP, f"{kind} must be mounted on an ordinary directory", path)
         syscalls.mount(kind, f"/proc/self/fd/{handle}", kind, flags, data)
     except OSError as error:
         error.filename = path
@@ -136,13 +147,19 @@ def _mount(root: int, path: str, kind: str, flags: int, data: str | None = None)
         os.close(handle)
 
 
+def _place(root: int, handle: int) -> str:
+    """Where an open file is, seen from the root that is being built."""
+    return os.readlink(f"/proc/self/fd/{handle}").removeprefix(os.readlink(f"/proc/self/fd/{root}")) or "/"
+
+
 def _volume(mount: dict[str, Any]) -> int:
     """A detached mount for a volume: a copy of the source's mounts, or a tmpfs."""
     if not mount["source"]:
         size: list[tuple[str, str | None]] = [("size", str(mount["size"]))] if mount["size"] else []
         tree = syscalls.new_filesystem("tmpfs", [*size, ("mode", "1777")])
     else:
-        tree = syscalls.open_tree(mount["source"], recursive=True)
+        open_tree = syscalls.open_resolved_tree if mount.get("source_resolved") else syscalls.open_tree
+        tree = open_tree(mount["source"], recursive=True)
     kinds = {"rslave": syscalls.MS_SLAVE, "rshared": syscalls.MS_SHARED}
     syscalls.mount_setattr(tree, recursive=True, propagation=kinds.get(mount["propagation"], syscalls.MS_PRIVATE))
     attributes = _attributes(mount["options"])
@@ -163,12 +180,16 @@ def _attributes(options: list[str]) -> int:
     return sum(known.get(option, 0) for option in set(options))
 
 
-def _attach(root: int, mount: dict[str, Any], tree: int) -> None:
-    """Attach a detached mount at its target, which is created if need be: a directory or an empty file."""
+def _attach(root: int, mount: dict[str, Any], tree: int, *, anywhere: bool = True) -> None:
+    """Attach a detached mount at its target, which is created if need be: a directory or an empty file. `anywhere`:
+    also inside /proc, which an unprivileged container must not be able to forge (CVE-2019-16884)."""
     if stat.S_ISDIR(os.fstat(tree).st_mode):
         target = _make_directory(root, mount["target"])
     else:
         target = _make_file(root, mount["target"])
+    place = _place(root, target)
+    if not anywhere and f"{place}/".startswith("/proc/") and place not in PROC_FILES:
+        raise OSError(errno.EPERM, f'"{mount["target"]}" cannot be mounted because it is inside /proc')
     syscalls.move_mount(tree, target)
     os.close(target)
     os.close(tree)
@@ -252,8 +273,17 @@ def _mask(path: str) -> None:
         raise
     if directory:
         syscalls.mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k")
-    else:
-        _cover(syscalls.open_tree("/dev/null", recursive=False), path)
+        return
+    null = syscalls.open_tree("/dev/null", recursive=False)
+    if not is_null(null):  # a volume at /dev may have anything there (CVE-2025-31133)
+        raise OSError(errno.ENODEV, "not the null device", "/dev/null")
+    _cover(null, path)
+
+
+def is_null(handle: int) -> bool:
+    """Whether an open file is the null device, whatever its name."""
+    facts = os.fstat(handle)
+    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == os.makedev(*NODES["null"])
 
 
 def _cover(tree: int, path: str) -> None:

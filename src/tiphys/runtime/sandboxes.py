@@ -24,6 +24,10 @@ from tiphys.runtime.types import InvalidSpec, Network, RuntimeFailure, SandboxSp
 ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 """In a network of its own any user may use low ports and ping, as with containerd and Docker."""
+IPC_SYSCTLS = frozenset(
+    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)
+"""Those of an IPC namespace (ipc_namespaces(7)); all below net and fs.mqueue belong to namespaces, too."""
 
 
 class Sandboxes:
@@ -207,5 +211,23 @@ def _check(wanted: SandboxSpec, networks: Mapping[str, Network]) -> None:
         raise InvalidSpec(f"sandbox id {wanted.id!r} must match {ID.pattern}")
     if wanted.network not in ("host", "none") and wanted.network not in networks:
         raise InvalidSpec(f"sandbox {wanted.id}: network {wanted.network!r} is not known")
+    for name in wanted.sysctls:
+        _check_sysctl(wanted, name)
     if ".." in wanted.cgroup_parent.split("/"):
         raise InvalidSpec(f"sandbox {wanted.id}: cgroup parent {wanted.cgroup_parent!r} must not go up")
+
+
+def _check_sysctl(wanted: SandboxSpec, name: str) -> None:
+    """Raises InvalidSpec for one that is not the sandbox's own: setting it would change the host's."""
+    parts = name.split("/" if "/" in name else ".")
+    if any(part in ("", ".", "..") for part in parts):
+        raise InvalidSpec(f"sandbox {wanted.id}: sysctl {name!r} is not a name")
+    dotted = ".".join(parts)
+    if dotted.startswith("net."):
+        if wanted.network == "host":
+            raise InvalidSpec(f"sandbox {wanted.id}: sysctl {name!r} is not allowed in the host's network")
+    elif dotted in IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+        if wanted.host_ipc:
+            raise InvalidSpec(f"sandbox {wanted.id}: sysctl {name!r} is not allowed with the host's IPC")
+    elif dotted != "kernel.domainname":
+        raise InvalidSpec(f"sandbox {wanted.id}: sysctl {name!r} is not in a separate kernel namespace")

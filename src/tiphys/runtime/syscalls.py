@@ -15,7 +15,7 @@ _long = libc.syscall
 _long.restype = ctypes.c_long
 
 ARM = os.uname().machine == "aarch64"
-_CAPSET = 91 if ARM else 126
+_CAPGET, _CAPSET = (90, 91) if ARM else (125, 126)
 _KEYCTL = 219 if ARM else 250
 _SECCOMP = 277 if ARM else 317
 # From 424 on a number means the same call on every architecture.
@@ -44,7 +44,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
 
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 4, 8, 15
-PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 24, 36
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 23, 24, 36
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 
 
@@ -106,6 +106,14 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _check(_long(_CAPSET, header, (ctypes.c_uint32 * 6)(*low, *high)), "capset")
 
 
+def permitted() -> int:
+    """The permitted capabilities of the calling process, as a bit mask (capget(2))."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _check(_long(_CAPGET, header, sets), "capget")
+    return sets[1] | sets[4] << 32
+
+
 def new_session_keyring() -> None:
     """Leave the parent's session keyring. Harmless where the kernel has no keyrings."""
     _long(_KEYCTL, 1, None)
@@ -143,6 +151,16 @@ def open_tree(path: str, recursive: bool) -> int:
     """A detached copy of the mounts at `path`: it stays a peer of shared mounts until attached elsewhere."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _check(_long(_OPEN_TREE, AT_FDCWD, _text(path), flags), "bind", path)
+
+
+def open_resolved_tree(path: str, recursive: bool) -> int:
+    """`open_tree` of an absolute path without symlinks. One that has got a symlink since is refused (ELOOP)."""
+    handle = openat2(AT_FDCWD, path, os.O_PATH, RESOLVE_NO_SYMLINKS)
+    try:
+        flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+        return _check(_long(_OPEN_TREE, handle, b"", flags), "bind", path)
+    finally:
+        os.close(handle)
 
 
 def move_mount(tree: int, target: int) -> None:

@@ -53,6 +53,8 @@ class Mount:
     size: int = 0
     recursive_readonly: bool = False
     options: tuple[str, ...] = ()
+    source_resolved: bool = False
+    """`source` has no symlinks; if it has got one since it was looked at, refuse it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiphys.runtime import bundle, capabilities, cgroups, protocol, resources, spec, users
+from tiphys.runtime import bundle, capabilities, cgroups, protocol, resources, sandboxes, spec, users
 from tiphys.runtime.containers import signal_number
 from tiphys.runtime.logs import MAX_PART, LineSplitter, LogWriter
 from tiphys.runtime.types import (
@@ -194,3 +194,38 @@ def test_signal_names() -> None:
     assert [signal_number(name) for name in ("SIGTERM", "term", "9", "SIGRTMIN+3")] == [15, 15, 9, 37]
     with pytest.raises(InvalidSpec, match="SIGNOPE"):
         signal_number("SIGNOPE")
+
+
+def test_digits_are_an_id_and_never_a_name(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("1000:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+    (tmp_path / "group").write_text("50:x:0:\n")
+    files = str(tmp_path / "passwd"), str(tmp_path / "group")
+    assert users.lookup("1000", *files)[:2] == (1000, 1000)
+    assert users.lookup("1000:50", *files)[:2] == (1000, 50)
+
+
+@pytest.mark.parametrize("identity", ["4294967295:7", "7:4294967295"])
+def test_an_account_cannot_have_the_id_that_changes_nothing(tmp_path: Path, identity: str) -> None:
+    """setresuid(-1) would leave the process root."""
+    (tmp_path / "passwd").write_text(f"app:x:{identity}::/:/bin/sh\n")
+    with pytest.raises(ValueError, match="range"):
+        users.lookup("app", str(tmp_path / "passwd"), str(tmp_path / "group"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("kernel.core_pattern", {}), ("kernel/core_pattern", {}), ("net/../kernel/core_pattern", {}), ("net", {}),
+        ("vm.overcommit_memory", {}), ("net..x", {}), ("net.ipv4.ip_forward", {"network": "host"}),
+        ("kernel.shmmax", {"host_ipc": True}),
+    ],
+)  # fmt: skip
+def test_only_sysctls_of_the_sandbox_s_own_namespaces_can_be_set(name: str, fields: dict[str, Any]) -> None:
+    wanted = SandboxSpec("box", **{"network": "none", "sysctls": {name: "1"}, **fields})
+    with pytest.raises(InvalidSpec, match="sysctl"):
+        sandboxes._check(wanted, {})
+
+
+@pytest.mark.parametrize("name", ["net.ipv4.tcp_syncookies", "net/ipv4/tcp_syncookies", "kernel.shmmax", "fs.mqueue.x"])
+def test_sysctls_of_namespaces_are_allowed(name: str) -> None:
+    sandboxes._check(SandboxSpec("box", network="none", sysctls={name: "1"}), {})
