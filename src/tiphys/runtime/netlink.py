@@ -95,9 +95,9 @@ class Netlink:
                     return answers
                 answers.append((answer, payload))
 
-    def _new_link(self, kind: str, pairs: list[Attribute], data: bytes, step: str) -> None:
+    def _new_link(self, kind: str, pairs: list[Attribute], data: bytes, step: str, flags: int = 0) -> None:
         info = [(_INFO_KIND, kind.encode())] + ([(_INFO_DATA, data)] if data else [])
-        body = _link() + attributes([*pairs, (_IFLA_LINKINFO, attributes(info))])
+        body = _link(0, flags, flags) + attributes([*pairs, (_IFLA_LINKINFO, attributes(info))])
         self._request(_NEWLINK, _CREATE | _EXCL, body, step)
 
     def add_bridge(self, name: str, mac: bytes | None = None) -> None:
@@ -105,13 +105,19 @@ class Netlink:
         pairs = [(_IFLA_IFNAME, _name(name))] + ([(_IFLA_ADDRESS, mac)] if mac else [])
         self._new_link("bridge", pairs, b"", f"make bridge {name}")
 
-    def add_veth(self, name: str, peer: str, namespace: int, mac: bytes | None = None, mtu: int = 0) -> None:
-        """Make a veth pair: `name` here, `peer` in the namespace of the open descriptor, with the address `mac`."""
+    def add_veth(
+        self, name: str, peer: str, namespace: int, mac: bytes | None = None, mtu: int = 0, master: int = 0
+    ) -> None:
+        """Make a veth pair: `name` here, as a port of the bridge `master` if given, `peer` in the namespace of the open
+        descriptor, with the address `mac`. `name` is switched on at once: each request waits for a lock of the whole
+        kernel. `peer` cannot be, before it has its own peer."""
         size = [(_IFLA_MTU, struct.pack("=I", mtu))] if mtu else []
         address = [(_IFLA_ADDRESS, mac)] if mac else []
         there = [(_IFLA_IFNAME, _name(peer)), (_IFLA_NET_NS_FD, struct.pack("=i", namespace)), *size, *address]
+        port = [(_IFLA_MASTER, struct.pack("=I", master))] if master else []
         data = attributes([(_VETH_PEER, _link() + attributes(there))])
-        self._new_link("veth", [(_IFLA_IFNAME, _name(name)), *size], data, f"make veth {name}")
+        pairs = [(_IFLA_IFNAME, _name(name)), *size, *port]
+        self._new_link("veth", pairs, data, f"make veth {name}", IFF_UP)
 
     def delete_link(self, name: str) -> None:
         """Delete a device. Raises OSError (ENODEV) when it is not there."""

@@ -47,16 +47,15 @@ class BridgeNetwork:
         address = self._pool.allocate(sandbox)
         try:
             with netlink_in(namespace) as there:
-                if not there.index("eth0"):
-                    with netlink_in(self._namespace) as here:
-                        self._connect(here, device_name(sandbox), address, namespace)
+                with netlink_in(self._namespace) as here:
+                    self._connect(here, there, device_name(sandbox), address, namespace)
                 self._configure(there, address)
         except OSError as error:
             raise RuntimeFailure(f"network of sandbox {sandbox} ({address}): {error.strerror}") from error
         return (address,)
 
-    def _connect(self, here: Netlink, name: str, address: str, namespace: str) -> None:
-        """A veth pair: `name` on the bridge, eth0 in the sandbox."""
+    def _connect(self, here: Netlink, there: Netlink, name: str, address: str, namespace: str) -> None:
+        """A veth pair, unless it is there: `name` on the bridge, eth0 in the sandbox."""
         bridge = here.index(self._bridge)
         if not bridge:
             raise OSError(errno.ENODEV, f"no bridge {self._bridge} in {self._namespace}")
@@ -64,12 +63,15 @@ class BridgeNetwork:
         # A fixed hardware address from the IP address: neighbours' caches stay right when the address moves.
         hardware = b"\x0a\x58" + socket.inet_aton(address)
         try:
+            here.add_veth(name, "eth0", handle, hardware, self._mtu, bridge)
+        except FileExistsError:
+            if there.index("eth0"):
+                return
             with contextlib.suppress(OSError):
                 here.delete_link(name)  # left by a sandbox of the same name that is still going away
-            here.add_veth(name, "eth0", handle, hardware, self._mtu)
+            here.add_veth(name, "eth0", handle, hardware, self._mtu, bridge)
         finally:
             os.close(handle)
-        here.set_up(here.index(name), bridge)
 
     def _configure(self, there: Netlink, address: str) -> None:
         there.set_up(1)

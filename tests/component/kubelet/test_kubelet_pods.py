@@ -284,3 +284,16 @@ def test_an_ephemeral_container_joins_the_processes_of_its_target(node: Any, pod
             assert node.runtime.by_name("debugger").spec.pid_of == node.runtime.by_name("main").spec.id
 
     node.clock.run(scenario())
+
+
+def test_volumes_that_the_kubelet_fills_are_read_only(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        volumes = [{"name": "facts", "downwardAPI": {"items": []}}, {"name": "room", "emptyDir": {}}]
+        mounts = [{"name": "facts", "mountPath": "/facts"}, {"name": "room", "mountPath": "/room"}]
+        async with node.running():
+            await node.create(pod(containers=[{"volumeMounts": mounts}], volumes=volumes))
+            await node.until(node.is_phase("Running"))
+            found = {mount.target: mount.readonly for mount in node.runtime.by_name("main").spec.mounts}
+            assert (found["/facts"], found["/room"]) == (True, False)
+
+    node.clock.run(scenario())

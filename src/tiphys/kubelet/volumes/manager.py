@@ -188,10 +188,17 @@ def _volume_references(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "secrets", str(name)
 
 
+_FILLED = frozenset({"configMap", "secret", "projected", "downwardAPI"})
+
+
+def is_filled(pod: Object, name: str) -> bool:
+    """Whether the kubelet fills this volume from the API; containers may only read it."""
+    return any(volume["name"] == name and _source(volume) in _FILLED for volume in pod["spec"].get("volumes") or ())
+
+
 def has_changing_volumes(pod: Object) -> bool:
     """Whether any volume shows labels, annotations, ConfigMaps, Secrets or tokens, which change with time."""
-    kinds = {"configMap", "secret", "projected", "downwardAPI"}
-    return any(_source(volume) in kinds for volume in pod["spec"].get("volumes") or ())
+    return any(_source(volume) in _FILLED for volume in pod["spec"].get("volumes") or ())
 
 
 def orphans(config: KubeletConfig, known: set[str]) -> list[str]:
