@@ -9,8 +9,11 @@ from tiphys.api.kinds.base import Object
 from tiphys.api.kinds.core.pod_update import same
 from tiphys.api.kinds.workload import spec_of
 from tiphys.api.validation.errors import IMMUTABLE, Errors
+from tiphys.api.validation.goform import shown
 
 Struct = Mapping[str, Any]
+
+_FORMS = {"podFailurePolicy": "PodFailurePolicy", "successPolicy": "SuccessPolicy"}
 
 
 def job_update(errors: Errors, new: Object, old: Object) -> None:
@@ -19,12 +22,13 @@ def job_update(errors: Errors, new: Object, old: Object) -> None:
     _immutable(errors, "selector", spec, was)
     _template(errors, spec, was, old.get("status") or {})
     for name in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        _immutable(errors, name, spec, was)
+        _immutable(errors, name, spec, was, _FORMS.get(name))
 
 
-def _immutable(errors: Errors, name: str, spec: Struct, was: Struct) -> None:
-    if not same(spec.get(name), was.get(name)):
-        errors.invalid(f"spec.{name}", spec.get(name), IMMUTABLE)
+def _immutable(errors: Errors, name: str, spec: Struct, was: Struct, form: str | None = None) -> None:
+    value = spec.get(name)
+    if not same(value, was.get(name)):
+        errors.invalid(f"spec.{name}", shown(form, value) if form and value is not None else value, IMMUTABLE)
 
 
 def _completions(errors: Errors, spec: Struct, was: Struct) -> None:
@@ -47,7 +51,7 @@ def _template(errors: Errors, spec: Struct, was: Struct, status: Struct) -> None
     template, before = spec.get("template") or {}, was.get("template") or {}
     if not _may_change(was, status):
         if not same(template, before):
-            errors.invalid("spec.template", template, IMMUTABLE)
+            errors.invalid("spec.template", shown("PodTemplateSpec", template), IMMUTABLE)
         return
     pod, pod_before = template.get("spec") or {}, dict(before.get("spec") or {})
     for name in ("nodeSelector", "tolerations", "schedulingGates"):
@@ -57,7 +61,7 @@ def _template(errors: Errors, spec: Struct, was: Struct, status: Struct) -> None
     for name in ("containers", "initContainers"):
         pod_before[name] = _with_resources(pod_before.get(name) or [], pod.get(name) or [])
     if not same(pod, pod_before):
-        errors.invalid("spec.template.spec", pod, IMMUTABLE)
+        errors.invalid("spec.template.spec", shown("PodSpec", pod), IMMUTABLE)
 
 
 def _with_resources(before: list[Struct], now: list[Struct]) -> list[Struct]:

@@ -12,7 +12,7 @@ from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
 from tiphys.api.kinds.deprecations import requirement_warnings
 from tiphys.api.kinds.podspec import default_volume_source
 from tiphys.api.validation.errors import IMMUTABLE, Errors
-from tiphys.api.validation.goform import shown
+from tiphys.api.validation.goform import difference, shown
 from tiphys.api.validation.metadata import validate_metadata
 from tiphys.api.validation.persistent_volumes import SOURCES, volume_spec
 from tiphys.base.clock import rfc3339
@@ -176,7 +176,9 @@ def _same_source(errors: Errors, spec: Struct, was: Struct) -> None:
     if csi and earlier and earlier.get("controllerExpandSecretRef") is None:
         new["csi"] = {name: value for name, value in csi.items() if name != "controllerExpandSecretRef"}
     if new != old:
-        errors.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation\n")
+        changes = difference("PersistentVolumeSource", old, new)
+        detail = f"spec.persistentvolumesource is immutable after creation\n{changes}"
+        errors.forbidden("spec.persistentvolumesource", detail)
 
 
 def _renamed(old: Struct, new: Struct | None) -> Any:

@@ -13,6 +13,7 @@ from tiphys.api.kinds.podspec import default_claim_spec
 from tiphys.api.quantity import canonical
 from tiphys.api.validation.claims import claim_spec
 from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.goform import difference
 from tiphys.api.validation.names import qualified_name
 from tiphys.api.validation.quantities import amount, is_native, non_negative_quantity
 
@@ -67,7 +68,7 @@ class PersistentVolumeClaim(StatusKind):
         claim_spec(errors, "spec", spec, any_group=referred is not None)
         masked = _masked(errors, new, old)
         if masked != {name: value for name, value in was.items() if value is not None}:
-            errors.forbidden("spec", f"{_FROZEN}\n")
+            errors.forbidden("spec", f"{_FROZEN}\n{difference('PersistentVolumeClaimSpec', was, masked)}")
         _size(errors, spec, was, status)
         errors.immutable("volumeMode", spec.get("volumeMode"), was.get("volumeMode"))
         name, path = spec.get("volumeAttributesClassName"), "spec.volumeAttributesClassName"

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds.base import Object
 from tiphys.api.validation.errors import Errors
+from tiphys.api.validation.goform import difference
 from tiphys.api.validation.pod_annotations import APP_ARMOR, MIRROR
 from tiphys.api.validation.pod_resources import qos_class
 from tiphys.api.validation.pods import MAX_INT32
@@ -150,7 +151,7 @@ def spec_update(errors: Errors, new: Struct, old: Struct) -> None:
     if old.get("schedulingGates"):
         _gated(errors, munged, old)
     if not same(munged, old):
-        errors.forbidden("spec", _UPDATABLE)
+        errors.forbidden("spec", f"{_UPDATABLE}\n{difference('PodSpec', old, munged)}")
 
 
 def _gated(errors: Errors, munged: dict[str, Any], old: Struct) -> None:
@@ -198,7 +199,9 @@ def ephemeral_update(errors: Errors, new: Struct, old: Struct) -> None:
         if name not in now:
             errors.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be removed\n')
         elif not same(now[name], container):
-            errors.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be changed\n')
+            changes = difference("EphemeralContainer", container, now[name])
+            detail = f'existing ephemeral containers "{name}" may not be changed\n{changes}'
+            errors.forbidden("spec.ephemeralContainers", detail)
 
 
 def resize(errors: Errors, new: Object, old: Object) -> None:
