@@ -207,6 +207,7 @@ def _volume_mount(setting: Setting, container: Object, mount: Mapping[str, Any])
         target=target if target.startswith("/") else f"/{target}",
         source=str(source),
         readonly=bool(mount.get("readOnly")) or is_filled(setting.facts.pod, mount["name"]),
+        source_resolved=bool(subpath),
         propagation=_PROPAGATION.get(str(mount.get("mountPropagation")), "private"),
     )
     return replace(made, recursive_readonly=True) if mount.get("readOnly") and recursive else made

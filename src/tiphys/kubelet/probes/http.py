@@ -6,6 +6,7 @@ A connection of its own for each, as upstream; nothing of the answer beyond 10 K
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,8 @@ def _head(url: SplitResult, request: Get) -> bytes:
     names = {"host": "Host", "user-agent": "User-Agent", "accept": "Accept"}
     for header in request.headers:
         name = str(header["name"])
+        if not str(header.get("value") or "").isprintable():
+            raise ValueError(f"net/http: invalid header field value for {json.dumps(name)}")
         names[name.lower()] = name
         headers[name.lower()] = str(header.get("value") or "")
     if not headers["accept"]:

@@ -6,16 +6,15 @@ ConfigMaps and Secrets are watched (sources.py), tokens have a date: nothing is 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
+from tiphys.base.files import remove_tree
 from tiphys.client.types import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
@@ -59,6 +58,8 @@ class VolumeManager:
     async def ensure(self, facts: PodFacts) -> None:
         """Set up every volume of the pod. Raises VolumesError."""
         pod = facts.pod
+        # Secrets below, and set-uid programs of containers: nothing for other users of the host.
+        self._config.pods_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         await self._sources.use(uid_of(pod), self._references(pod))
         self._renewals.pop(uid_of(pod), None)
         messages = []
@@ -91,8 +92,7 @@ class VolumeManager:
         directory = self._config.pod_dir(uid)
         for mount in directory.glob("volumes/kubernetes.io~empty-dir/*"):
             emptydir.unmount(mount)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+        remove_tree(directory)
 
     def _root(self, pod: Object, volume: Mapping[str, Any]) -> Path:
         source = _source(volume)

@@ -1,7 +1,8 @@
 """subPath: a part of a volume, made and resolved without ever leaving the volume.
 
 A pod can put symlinks into its own volumes, so every step is opened with O_NOFOLLOW relative to the one before
-(openat); the path that is mounted is then checked to be the opened file itself.
+(openat); the path that is mounted is then checked to be the opened file itself. Until it is mounted a directory
+of it may become a symlink: the runtime is told that there are none (Mount.source_resolved) and refuses then.
 """
 
 from __future__ import annotations
