@@ -64,10 +64,10 @@ def _definitions(behaviour: Kind, definitions: Definitions, near: str) -> list[d
 
 
 def _text(text: str, texts: Mapping[str, Description], near: str) -> str:
-    """What `@Type.field` refers to: the type is first looked for beside the table's own kind."""
+    """What `@Type.field` refers to: a type without a package is first looked for beside the table's own kind."""
     if not text.startswith("@"):
         return text
     owner, _, field = text[1:].rpartition(".")
-    prefixes = (near.rpartition(".")[0] + ".", *_PREFERRED)
+    prefixes = ("",) if "." in owner else (near.rpartition(".")[0] + ".", *_PREFERRED)
     found = next((texts[prefix + owner] for prefix in prefixes if prefix + owner in texts), None)
     return found.fields.get(field, "") if found else ""

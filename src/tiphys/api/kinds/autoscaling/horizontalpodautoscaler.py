@@ -25,6 +25,9 @@ _SCALE_UP: Struct = {
 _SCALE_DOWN: Struct = {"selectPolicy": "Max", "policies": [_FAST]}
 _MAX_SHOWN = 2
 
+_DOCUMENTED = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"
+"""Tables have the texts of v2, whichever version is asked for."""
+
 
 class HorizontalPodAutoscaler(StatusKind):
     group, plural, kind = "autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
@@ -33,11 +36,11 @@ class HorizontalPodAutoscaler(StatusKind):
     empty_status: Mapping[str, Any] = {"desiredReplicas": 0, "currentMetrics": None}
     columns = (
         printing.NAME,
-        Column("Reference", description="@HorizontalPodAutoscalerSpec.scaleTargetRef"),
-        Column("Targets", description="@HorizontalPodAutoscalerSpec.metrics"),
-        Column("MinPods", description="@HorizontalPodAutoscalerSpec.minReplicas"),
-        Column("MaxPods", description="@HorizontalPodAutoscalerSpec.maxReplicas"),
-        Column("Replicas", description="@HorizontalPodAutoscalerStatus.currentReplicas"),
+        Column("Reference", description=f"@{_DOCUMENTED}Spec.scaleTargetRef"),
+        Column("Targets", description=f"@{_DOCUMENTED}Spec.metrics"),
+        Column("MinPods", description=f"@{_DOCUMENTED}Spec.minReplicas"),
+        Column("MaxPods", description=f"@{_DOCUMENTED}Spec.maxReplicas"),
+        Column("Replicas", description=f"@{_DOCUMENTED}Status.currentReplicas"),
         printing.AGE,
     )
 

@@ -34,15 +34,15 @@ class Event(PlainKind):
     qualified_finalizers = False
     allow_create_on_update = True
     columns = (
-        Column("Last Seen", description="@Event.lastTimestamp"),
-        Column("Type", description="@Event.type"),
-        Column("Reason", description="@Event.reason"),
-        Column("Object", description="@Event.involvedObject"),
+        Column("Last Seen", description="@io.k8s.api.core.v1.Event.lastTimestamp"),
+        Column("Type", description="@io.k8s.api.core.v1.Event.type"),
+        Column("Reason", description="@io.k8s.api.core.v1.Event.reason"),
+        Column("Object", description="@io.k8s.api.core.v1.Event.involvedObject"),
         Column("Subobject", description="@ObjectReference.fieldPath", priority=1),
-        Column("Source", description="@Event.source", priority=1),
-        Column("Message", description="@Event.message"),
-        Column("First Seen", description="@Event.firstTimestamp", priority=1),
-        Column("Count", description="@Event.count", priority=1),
+        Column("Source", description="@io.k8s.api.core.v1.Event.source", priority=1),
+        Column("Message", description="@io.k8s.api.core.v1.Event.message"),
+        Column("First Seen", description="@io.k8s.api.core.v1.Event.firstTimestamp", priority=1),
+        Column("Count", description="@io.k8s.api.core.v1.Event.count", priority=1),
         Column("Name", format="name", description="@ObjectMeta.name", priority=1),
     )
 

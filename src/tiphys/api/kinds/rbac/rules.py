@@ -94,11 +94,20 @@ class RoleBindingKind(PlainKind):
         return [printing.name(obj), f"{role.get('kind')}/{role.get('name')}", printing.age(obj, now), *listed]
 
 
+_UNRESOLVED = "If the RoleRef cannot be resolved, the Authorizer must return an error."
+_ROLE_REFS = {
+    "RoleBinding": "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. "
+    + _UNRESOLVED,
+    "ClusterRoleBinding": "RoleRef can only reference a ClusterRole in the global namespace. " + _UNRESOLVED,
+}
+"""What v1beta1 said: tables never learnt that the field is immutable."""
+
+
 def binding_columns(kind: str) -> tuple[Column, ...]:
     where = kind[0].lower() + kind[1:]
     return (
         printing.NAME,
-        Column("Role", description=f"@{kind}.roleRef"),
+        Column("Role", description=_ROLE_REFS[kind]),
         printing.AGE,
         *(
             Column(what, description=f"{what} in the {where}", priority=1)

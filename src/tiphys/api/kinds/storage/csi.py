@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, MutableObject, Object
-from tiphys.api.kinds.common import PlainKind, child, has_changed, setdefaults
+from tiphys.api.kinds.common import CreatedAtKind, PlainKind, child, has_changed, setdefaults
 from tiphys.api.kinds.deprecations import selector_warnings
 from tiphys.api.validation.errors import IMMUTABLE, Errors
 from tiphys.api.validation.labels import label_name, label_selector
@@ -143,14 +143,9 @@ class CSINode(PlainKind):
         return [printing.name(obj), len((obj.get("spec") or {}).get("drivers") or ()), printing.age(obj, now)]
 
 
-class CSIStorageCapacity(PlainKind):
+class CSIStorageCapacity(CreatedAtKind):
     group, plural, kind = "storage.k8s.io", "csistoragecapacities", "CSIStorageCapacity"
     unconditional_update = False
-    columns = (
-        printing.NAME,
-        Column("StorageClassName", description="@CSIStorageCapacity.storageClassName"),
-        Column("Capacity", description="@CSIStorageCapacity.capacity"),
-    )
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         label_selector(errors, "nodeTopology", obj.get("nodeTopology"))
@@ -165,10 +160,6 @@ class CSIStorageCapacity(PlainKind):
 
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         return list(selector_warnings(obj.get("nodeTopology"), "nodeTopology"))
-
-    def cells(self, obj: Object, now: float) -> list[Any]:
-        capacity = obj.get("capacity")
-        return [printing.name(obj), obj.get("storageClassName", ""), str(capacity) if capacity else printing.UNSET]
 
 
 def _token_requests(errors: Errors, path: str, requests: Sequence[Struct]) -> None:
