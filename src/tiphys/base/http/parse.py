@@ -16,6 +16,8 @@ from tiphys.base.http.types import Headers, Peer, Request
 
 MAX_HEAD = 262144
 """Bytes of request line and header fields; beyond it 431."""
+FRAMING = 8
+"""Bytes on the wire for each byte of a body at most: chunks of one byte take six."""
 
 _NAMES: dict[bytes, str] = {}
 """Header names seen, in lower case: the same few come with every request."""
@@ -63,8 +65,8 @@ class RequestReader:
     """See the module's docstring. The methods named on_* are httptools' callbacks."""
 
     __slots__ = (
-        "_body", "_body_size", "_head_size", "_headers", "_in_body", "_max_body", "_parser", "_url", "peer", "ready",
-        "refused", "rest", "started", "wants_continue",
+        "_body", "_body_size", "_head_size", "_headers", "_in_body", "_max_body", "_offer", "_parser", "_url",
+        "_wire_size", "peer", "ready", "refused", "rest", "started", "wants_continue",
     )  # fmt: skip
 
     def __init__(self, max_body: int) -> None:
@@ -76,13 +78,15 @@ class RequestReader:
         self.rest: bytes | None = None
         """Bytes after the head of a request that offers an upgrade: of the new protocol, or of the next request."""
         self.wants_continue = False
+        self._offer: Headers = {}
+        """Of a request with a body: the fields that offer an upgrade, which its parser must not see."""
         self._clear()
 
     def _clear(self) -> None:
         self._url = b""
         self._headers: Headers = {}
         self._body: list[bytes] = []
-        self._body_size = self._head_size = 0
+        self._body_size = self._head_size = self._wire_size = 0
         self.started = self._in_body = False
 
     @property
@@ -94,8 +98,7 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self.ready[-1].upgrade = True
-            self.rest = data[offer.args[0] :]
+            self._offered(data[offer.args[0] :])
             return
         except httptools.HttpParserError as error:
             if self.refused is None:
@@ -105,6 +108,25 @@ class RequestReader:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self.refused = Refusal(431, f"the request's head is larger than {MAX_HEAD} bytes")
+        elif self._in_body:
+            self._wire_size += len(data)
+            if self._wire_size > FRAMING * self._max_body + MAX_HEAD:
+                self.refused = Refusal(413, "Request entity too large: its framing is")
+
+    def _offered(self, rest: bytes) -> None:
+        """The parser stops at the head of a request that offers an upgrade and takes its body for the new protocol;
+        a body that was announced is read before (RFC 9110, 7.8), or it would pass for the next request."""
+        headers = self.ready[-1].request.headers
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+            self.ready[-1].upgrade = True
+            self.rest = rest
+            return
+        request = self.ready.pop().request
+        self._offer = {name: headers.pop(name) for name in ("connection", "upgrade") if name in headers}
+        target = f"{request.raw_path}?{request.query_string}" if request.query_string else request.raw_path
+        lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed("\r\n".join([*lines, "", ""]).encode("latin-1") + rest)
 
     def next_protocol(self) -> bytes:
         """The bytes that belong to the protocol after the upgrade."""
@@ -130,6 +152,13 @@ class RequestReader:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:  # a trailer: nobody has checked it, so it must not pass for a header (RFC 9110, 6.5.1)
+            self._head_size += len(name) + len(value)
+            if self._head_size > MAX_HEAD:
+                self._refuse(431, f"the request's trailers are larger than {MAX_HEAD} bytes")
+            return
+        if name.lower() == b"host" and "host" in self._headers:
+            self._refuse(400, "too many Host headers")
         add_header(self._headers, name, value)
 
     def on_headers_complete(self) -> None:
@@ -160,6 +189,9 @@ class RequestReader:
         if target[:1] != "/":
             target = _origin_form(self._url)
         raw_path, _, query = target.partition("?")
+        if self._offer:
+            self._headers.update(self._offer)
+            self._offer = {}
         request = Request(
             parser.get_method().decode(),
             unquote(raw_path) if "%" in raw_path else raw_path,
