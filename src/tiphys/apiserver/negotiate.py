@@ -42,11 +42,12 @@ class Media:
 PLAIN = Media()
 
 
-def accepted(request: Request, api_version: str = "", kind: str = "") -> Media:
-    """The form of the answer, which is an object of this kind. Raises NotAcceptable."""
+def accepted(request: Request, api_version: str = "", kind: str = "", *, tables: bool = True) -> Media:
+    """The form of the answer, which is an object of this kind; `tables`: whether there are columns for it.
+    Raises NotAcceptable."""
     header = request.headers.get("accept", "")
     binary = PROTOBUF in header and has_messages(api_version, kind)
-    media = _choose(header, binary)
+    media = _choose(header, binary, tables)
     if media is None:
         types = (JSON, YAML, PROTOBUF) if has_messages(api_version, kind) else (JSON, YAML)
         raise NotAcceptable(f"only the following media types are accepted: {', '.join(types)}")
@@ -61,7 +62,7 @@ def has_messages(api_version: str, kind: str) -> bool:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _choose(header: str, binary: bool) -> Media | None:
+def _choose(header: str, binary: bool, tables: bool) -> Media | None:
     candidates = []
     for order, part in enumerate(header.split(",")):
         type, *params = (piece.strip() for piece in part.split(";"))
@@ -73,7 +74,7 @@ def _choose(header: str, binary: bool) -> Media | None:
         candidates.append((-quality, order, type, options))
     for _, _, type, options in sorted(candidates, key=lambda candidate: candidate[:2]):
         media = _binary(options, binary) if type == PROTOBUF else _media(type, options)
-        if media is not None:
+        if media is not None and (tables or media.shown_as != "Table"):
             return media
     return None
 

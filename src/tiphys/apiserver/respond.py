@@ -39,10 +39,12 @@ def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) ->
 
 
 def plain(request: Request, obj: Any, status: int = 200) -> Response:
-    """An object that no cache holds: a Status, a Scale, a review, discovery."""
+    """An object that no cache holds: a Status, a Scale, a review, discovery. None has a Table, but a Status is shown
+    as it is to those who wanted one."""
     if request.local:
         return Response(status, obj=obj)
-    media = negotiate.accepted(request, obj.get("apiVersion", ""), obj.get("kind", ""))
+    kind = obj.get("kind", "")
+    media = negotiate.accepted(request, obj.get("apiVersion", ""), kind, tables=kind == "Status")
     return _encoded(request, obj, media, status)
 
 

@@ -165,3 +165,15 @@ def test_documents_of_one_form_are_sent_whatever_the_client_accepts(play: Play, 
         assert (answer.status, answer.headers["Content-Type"]) == (200, media)
 
     play(scenario)
+
+
+def test_a_review_is_no_table(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        review = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+        table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        refused = await world.json("POST", path, review, accept=table)
+        assert (refused["code"], refused["reason"]) == (406, "NotAcceptable")
+        assert (await world.json("POST", path, review, accept=f"{table},application/json"))["status"]["allowed"]
+
+    play(scenario)
