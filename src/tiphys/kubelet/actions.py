@@ -6,12 +6,9 @@ Every method posts what came of it to the worker; see instructions.py for which 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
@@ -25,7 +22,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
-from tiphys.kubelet.logdirs import make_log_directory
+from tiphys.kubelet.logdirs import drop_pod_logs, make_log_directory
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
@@ -242,7 +239,7 @@ class Actions(Hands):
         pod = worker.state.pod
         await self._insist("clean up", lambda: self._tear_down(worker.uid))
         if logs:
-            drop_directory(self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
+            drop_pod_logs(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
         worker.post(ev.CleanedUp())
 
     async def _tear_down(self, uid: str) -> None:
@@ -271,9 +268,3 @@ class Actions(Hands):
             await self.observe(worker, id)
         else:
             worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
-
-
-def drop_directory(path: Path) -> None:
-    """Remove a tree that may be gone already."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)

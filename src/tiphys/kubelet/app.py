@@ -22,11 +22,12 @@ from tiphys.client.resources import NODES, PODS, SERVICES
 from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import labels
-from tiphys.kubelet.actions import Actions, Tools, drop_directory
+from tiphys.kubelet.actions import Actions, Tools
 from tiphys.kubelet.admission import admit
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
+from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.node import NodeAgent
 from tiphys.kubelet.orphans import orphan_pod
 from tiphys.kubelet.podspec import Object, full_name, is_deleted, is_terminal, phase_of, uid_of
@@ -163,7 +164,7 @@ class Kubelet:
         for uid in orphans(self.config, set(self.workers)):
             self.volumes.tear_down(uid)
             for directory in self.config.log_dir.glob(f"*_{uid}"):
-                drop_directory(directory)
+                drop_pod_logs(self.config, directory)
         self._found, self._labels = {}, {}
 
     async def _observe_all(self) -> dict[str, ev.Observed]:

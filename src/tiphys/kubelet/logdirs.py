@@ -21,6 +21,18 @@ def make_log_directory(config: KubeletConfig, directory: Path) -> None:
         os.setxattr(directory, OWNER, os.fsencode(config.root_dir))
 
 
+def drop_pod_logs(config: KubeletConfig, directory: Path) -> None:
+    """Remove a pod's log directory and the links into it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    namespace, _, rest = directory.name.partition("_")
+    name = rest.rpartition("_")[0]
+    links = config.container_log_dir
+    for link in links.glob(f"{name}_{namespace}_*.log") if links is not None else ():
+        with contextlib.suppress(OSError):
+            if link.readlink().is_relative_to(directory):  # a pod of the same name may have its own already
+                link.unlink()
+
+
 def remove_logs(root_dir: Path, logs: Path, links: Path) -> None:
     """All log directories below `logs` that the kubelet with `root_dir` made, and the links that led to them."""
     for directory in logs.iterdir() if logs.is_dir() else ():

@@ -11,6 +11,7 @@ import pytest
 from tiphys.base.errors import Permanent
 from tiphys.kubelet.admission import admit
 from tiphys.kubelet.backoff import next_backoff, restart_delay
+from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.decide import duration
 from tiphys.kubelet.downward import PodFacts, field_value, resource_value
 from tiphys.kubelet.env import ConfigError, make_env, service_links
@@ -18,6 +19,7 @@ from tiphys.kubelet.expansion import expand
 from tiphys.kubelet.files import Dns, hosts_file, parse_resolv_conf, resolve
 from tiphys.kubelet.images import credentials
 from tiphys.kubelet.labels import Record
+from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.probes.counter import Counter
 from tiphys.kubelet.resources import container_resources, cpu_quota, cpu_shares, pod_resources, qos_class
 from tiphys.kubelet.security import security_of, user_of
@@ -332,3 +334,16 @@ def test_apparmor_is_refused_where_the_kernel_lacks_it() -> None:
     node = {"metadata": {}, "spec": {}, "status": {}}
     assert admit(asks, node, []) == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
     assert admit(asks, node, [], apparmor=True) is None
+
+
+def test_a_pods_logs_go_with_the_links_that_lead_to_them(tmp_path: Path) -> None:
+    config = KubeletConfig("n1", tmp_path, log_dir=tmp_path / "pods", container_log_dir=tmp_path / "containers")
+    tmp_path.joinpath("containers").mkdir()
+    for uid in ("old", "new"):
+        log = config.container_log("shop", "web", uid, "c", 0)
+        log.parent.mkdir(parents=True)
+        log.touch()
+        (tmp_path / "containers" / f"web_shop_c-{uid}.log").symlink_to(log)
+    drop_pod_logs(config, config.pod_log_dir("shop", "web", "old"))
+    assert os.listdir(tmp_path / "pods") == ["shop_web_new"]
+    assert os.listdir(tmp_path / "containers") == ["web_shop_c-new.log"]
