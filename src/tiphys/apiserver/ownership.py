@@ -53,7 +53,7 @@ class Ownership:
     def __init__(self, codec: Codec, served: Mapping[Key, Resource]) -> None:
         self._codec, self._served = codec, served
         self._nodes = Nodes(codec.definitions)
-        self._managers: dict[Key, FieldManager] = {}
+        self._managers: dict[Key, tuple[Resource, FieldManager]] = {}
         self._resets: dict[tuple[str, str, str], Fields] = {}
         self._scale: FieldManager | None = None
 
@@ -115,13 +115,14 @@ class Ownership:
     def _of(self, resource: Resource) -> FieldManager:
         key = (resource.group, resource.version, resource.plural)
         found = self._managers.get(key)
-        if found is None:
+        if found is None or found[0] is not resource:
             siblings = [one for one in self._served.values() if one.cache is resource.cache]
-            found = self._managers[key] = self._manager(resource, Siblings(self._nodes, siblings))
-        return found
+            found = self._managers[key] = resource, self._manager(resource, [*siblings, resource])
+        return found[1]
 
-    def _manager(self, resource: Resource, versions: Siblings) -> FieldManager:
+    def _manager(self, resource: Resource, siblings: Sequence[Resource]) -> FieldManager:
         type = resource.expected.type
+        versions = Siblings(self._nodes, siblings)
         zero = {} if type is None else self._codec.decoder.empty(type)
         zero.setdefault("metadata", {})
         node = self._nodes.of(type)

@@ -98,6 +98,8 @@ def without(left: Fields, right: Fields) -> Fields:
 def intersection(left: Fields, right: Fields) -> Fields:
     """Members of both."""
     out: dict[str, Any] = {}
+    if len(right) < len(left):
+        left, right = right, left
     for element, ours in left.items():
         theirs = right.get(element)
         if theirs is None or element == SELF:

@@ -95,14 +95,8 @@ class FieldManager:
 
     def create(self, obj: Object, writer: Writer, supplied: Sequence[Any] | None = None) -> bytes:
         """metadata.managedFields of a new object; `supplied` are those that the client sent."""
-        entries = _supplied(supplied)
-        if not entries:
-            found = self._changed(self._zero, obj, writer.resets)
-            fields = self._own(union(found.modified, found.added), writer)
-            if not fields:
-                return b""
-            return managed.dump_all({self._key(writer, UPDATE): Entry(fields, self._api_version, writer.time)})
-        return managed.dump_all(self._updated(self._zero, obj, entries, writer))
+        found = self._changed(self._zero, obj, writer.resets)
+        return managed.dump_all(self._updated(self._zero, obj, _supplied(supplied), writer, found))
 
     def update(
         self, old: Object, new: Object, stored: bytes, writer: Writer, supplied: Sequence[Any] | None = None
@@ -115,10 +109,11 @@ class FieldManager:
             entries = _supplied(supplied)
         if not entries and not stored:
             return None  # nobody has tracked this object so far
-        if not entries and self._unchanged(old, new, writer):
+        found = self._changed(old, new, writer.resets)
+        if not entries and found.same:
             return None
-        found = managed.dump_all(self._updated(old, new, entries or managed.load(stored), writer))
-        return None if found == stored else found
+        after = managed.dump_all(self._updated(old, new, entries or managed.load(stored), writer, found))
+        return None if after == stored else after
 
     def apply(self, live: Object | None, config: Object, stored: bytes, writer: Writer, *, force: bool) -> Applied:
         """Apply `config`. Raises BadRequest, Conflict with a cause for each field that others manage."""
@@ -126,14 +121,16 @@ class FieldManager:
         current = self._zero if live is None else live
         entries = managed.load(stored)
         if not entries and live is not None:
-            entries = self._updated(self._zero, live, {}, replace(writer, manager=BEFORE))
+            found = self._changed(self._zero, live, writer.resets)
+            entries = self._updated(self._zero, live, {}, replace(writer, manager=BEFORE), found)
         merged, entries = self._applied(current, config, entries, writer)
-        entries, clashes = self._settled(current, merged, entries, writer, self._key(writer, APPLY))
+        key = self._key(writer, APPLY)
+        found = self._changed(current, merged, writer.resets)
+        entries, clashes = self._settled(current, merged, entries, writer, found, key)
         if clashes and not force:
             clashes = self._not_last_applied(current, clashes, writer)
             if clashes:
                 raise conflicts.refusal(clashes)
-        key = self._key(writer, APPLY)
         fields = self._own(entries[key].fields, writer) if key in entries else MEMBER
         changed = merged != current
         if fields:
@@ -180,10 +177,9 @@ class FieldManager:
         before = last_applied.applied_before(self._node, live, self._api_version)
         return [clash for clash in clashes if not has(before, clash.path)]
 
-    def _updated(self, old: Object, new: Object, entries: Managed, writer: Writer) -> Managed:
-        """The managers after a change that nobody may refuse."""
-        entries, _ = self._settled(old, new, entries, writer, None)
-        found = self._changed(old, new, writer.resets)
+    def _updated(self, old: Object, new: Object, entries: Managed, writer: Writer, found: Comparison) -> Managed:
+        """The managers after a change that nobody may refuse; `found` compares the two in this version."""
+        entries, _ = self._settled(old, new, entries, writer, found)
         fields = self._own(union(found.modified, found.added), writer)
         if fields:
             key = self._key(writer, UPDATE)
@@ -192,12 +188,18 @@ class FieldManager:
         return managed.capped(entries)
 
     def _settled(
-        self, old: Object, new: Object, entries: Managed, writer: Writer, own: Key | None
+        self,
+        old: Object,
+        new: Object,
+        entries: Managed,
+        writer: Writer,
+        found: Comparison,
+        own: Key | None = None,
     ) -> tuple[Managed, list[Clash]]:
         """Managers without the fields that others have changed or removed now, and who lost what by a change."""
         out: Managed = {}
         clashes: list[Clash] = []
-        seen: dict[str, Comparison | None] = {self._api_version: self._changed(old, new, writer.resets)}
+        seen: dict[str, Comparison | None] = {self._api_version: found}
         for key, entry in entries.items():
             if key == own:
                 out[key] = entry
@@ -205,18 +207,15 @@ class FieldManager:
             version = entry.api_version
             if version not in seen:
                 seen[version] = self._changed_in(version, old, new, writer.resets)
-            found = seen[version]
-            if found is None:
+            changes = seen[version]
+            if changes is None:
                 continue  # a version that is not served any more
-            lost = intersection(entry.fields, union(found.modified, found.added))
+            lost = intersection(entry.fields, union(changes.modified, changes.added))
             clashes += [Clash(key, path) for path in paths(lost)]
-            left = difference(difference(entry.fields, lost), found.removed)
+            left = difference(difference(entry.fields, lost), changes.removed)
             if left:
-                out[key] = replace(entry, fields=left)
+                out[key] = entry if left is entry.fields else replace(entry, fields=left)
         return out, clashes
-
-    def _unchanged(self, old: Object, new: Object, writer: Writer) -> bool:
-        return self._changed(old, new, writer.resets).same
 
     def _changed(self, old: Object, new: Object, resets: Fields) -> Comparison:
         skipped = [element[2:] for element, inside in resets.items() if is_member(inside)]
