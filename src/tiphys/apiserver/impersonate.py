@@ -37,6 +37,8 @@ async def _impersonate(request: Request, authorizer: Authorizer) -> None:
         allowed, why = await authorizer.authorize(asker, info)
         if not allowed:
             raise Forbidden(_refusal(asker, info, why), details={"name": info.name, "kind": info.resource})
+    for header in [name for name in request.headers if name.startswith("impersonate-")]:
+        del request.headers[header]  # those behind a proxy subresource need not know
     request.attributes["impersonator"] = asker
     request.user = wanted
 

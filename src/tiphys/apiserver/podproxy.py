@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tiphys.api import errors
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
@@ -75,9 +76,9 @@ class Proxies:
         pod = self._parts.caches.get("", "pods", call.namespace, name)
         if pod is None:
             raise errors.not_found("", "pods", name)
-        host = (pod.get("status") or {}).get("podIP")
-        if not host:
-            raise BadRequest("address not allowed: the pod has no IP address yet")
+        host = (pod.get("status") or {}).get("podIP") or ""
+        if not proxyable(host):
+            raise BadRequest("address not allowed")
         number = port or _first_port(pod)
         return await forward(call.request, Target(_origin(scheme, host, number), _rest(call), _text(call.request)))
 
@@ -103,9 +104,19 @@ class Proxies:
             number = [p.get("port") for p in piece.get("ports") or () if p.get("name") == chosen[0].get("name", "")]
             for endpoint in piece.get("endpoints") or ():
                 ready = (endpoint.get("conditions") or {}).get("ready", True)
-                if number and ready is not False and endpoint.get("addresses"):
+                if number and ready is not False and self._is_pod(call, endpoint):
                     return endpoint["addresses"][0], str(number[0])
         raise ServiceUnavailable(f'no endpoints available for service "{name}"')
+
+    def _is_pod(self, call: Call, endpoint: Object) -> bool:
+        """Whether an endpoint is what it says, a pod of the namespace: slices can be written by who may not reach
+        every address that this server reaches."""
+        target = endpoint.get("targetRef") or {}
+        if target.get("kind") != "Pod" or target.get("namespace") != call.namespace or not endpoint.get("addresses"):
+            return False
+        pod: Object = self._parts.caches.get("", "pods", call.namespace, target.get("name", "")) or {}
+        addresses = (pod.get("status") or {}).get("podIPs") or ()
+        return {"ip": endpoint["addresses"][0]} in addresses and proxyable(endpoint["addresses"][0])
 
     def _pod(self, call: Call) -> Object:
         pod = self._parts.caches.get("", "pods", call.namespace, call.info.name)
@@ -171,7 +182,22 @@ def split_name(text: str) -> tuple[str, str, str]:
 def _origin(scheme: str, host: str, port: str) -> str:
     if scheme not in ("http", "https"):
         raise BadRequest(f"invalid scheme {scheme!r}: http or https")
+    # What is no number could carry another host: PORT@HOST.
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise BadRequest(f"invalid port {port!r}")
     return f"{scheme}://{bracketed(host)}:{port or ('443' if scheme == 'https' else '80')}"
+
+
+def proxyable(address: str) -> bool:
+    """Whether an address may be a pod's: not this machine's own (loopback), nor its link's, nor many."""
+    try:
+        found: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address):
+        found = found.ipv4_mapped or found
+    bad = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified
+    return not bad and found != IPv4Address("255.255.255.255")
 
 
 def _first_port(pod: Object) -> str:
@@ -184,9 +210,10 @@ def _first_port(pod: Object) -> str:
 def _rest(call: Call) -> str:
     """What follows /proxy in the path, percent-encoded as it came."""
     raw = (call.request.raw_path or call.request.path).partition("?")[0]
-    _, found, rest = raw.partition("/proxy/")
-    if found:
-        return "/" + rest
+    before = 7 if call.namespace else 5  # /api/v1[/namespaces/NAMESPACE]/RESOURCE/NAME
+    parts = raw.split("/", before + 1)
+    if len(parts) == before + 2 and unquote(parts[before]) == "proxy":
+        return "/" + parts[-1]
     return "/" + quote(call.info.rest)
 
 

@@ -340,3 +340,29 @@ def test_a_node_asks_tokens_only_for_pods_it_runs(reader: Any, attributes: Any) 
     assert "node requested token not bound to a pod" in refusal(plugin, ask(None))
     assert "does not match the UID in record" in refusal(plugin, ask({**reference, "uid": "v"}))
     assert 'audience "vault" not found in pod spec volume' in refusal(plugin, ask(reference, audiences=["vault"]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "referred"),
+    [
+        ({"serviceAccountName": "admin"}, "serviceaccounts"),
+        ({"imagePullSecrets": [{"name": "s"}]}, "secrets"),
+        ({"volumes": [{"name": "v", "configMap": {"name": "m"}}]}, "configmaps"),
+        ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "m"}}]}, "persistentvolumeclaims"),
+        ({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {}}]}}]}, "serviceaccounts"),
+        ({"resourceClaims": [{"name": "r"}]}, "resourceclaims"),
+        ({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}]}, ""),
+    ],
+)
+def test_a_nodes_mirror_pods_refer_to_nothing_it_could_read_by_them(
+    reader: Any, attributes: Any, spec: dict[str, Any], referred: str
+) -> None:
+    reader.add("", "nodes", {"metadata": {"name": "n1", "uid": "u"}})
+    mirror = pod(nodeName="n1", **spec)
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": True}
+    mirror["metadata"] |= {"annotations": {"kubernetes.io/config.mirror": "x"}, "ownerReferences": [owner]}
+    request = attributes("CREATE", "pods", mirror, namespace="shop", user=NODE)
+    if referred:
+        assert f'node "n1" can not create pods that reference {referred}' in refusal(NodeRestriction(reader), request)
+    else:
+        run(NodeRestriction(reader), request)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tiphys.api import errors
 from tiphys.apiserver.admission.decision import refuse
+from tiphys.apiserver.authz import references
 from tiphys.apiserver.authz.node import node_name
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
 
@@ -94,6 +95,9 @@ class NodeRestriction(Plugin):
         ):  # fmt: skip
             raise refuse(attributes, f'node "{node}" can only create pods with an owner reference set to itself')
         self._check_owner(node, attributes, owners[0])
+        referred = references.to_api(pod)
+        if referred:
+            raise refuse(attributes, f'node "{node}" can not create pods that reference {referred}')
 
     def _check_owner(self, node: str, attributes: Attributes, owner: Object) -> None:
         if not owner.get("controller"):

@@ -46,6 +46,45 @@ def claims(pod: Object) -> Iterator[str]:
             yield f"{pod['metadata']['name']}-{volume['name']}"
 
 
+VOLUMES = {
+    "configMap": "configmaps (via configmap volumes)",
+    "secret": "secrets (via secret volumes)",
+    "csi": "csidrivers (via CSI volumes)",
+    "glusterfs": "endpoints (via glusterFS volumes)",
+    "persistentVolumeClaim": "persistentvolumeclaims",
+    "ephemeral": "persistentvolumeclaims (via ephemeral volumes)",
+    "azureFile": "secrets (via azureFile volumes)",
+}
+PROJECTIONS = {
+    "configMap": "configmaps (via projected volumes)",
+    "secret": "secrets (via projected volumes)",
+    "serviceAccountToken": "serviceaccounts (via projected volumes)",
+    "clusterTrustBundle": "clustertrustbundles",
+    "podCertificate": "podcertificates",
+}
+
+
+def to_api(pod: Object) -> str:
+    """What kind of API objects a pod refers to, as upstream names the first; "" if none. A node that could make such
+    pods for itself could read all of them."""
+    spec = pod["spec"]
+    if spec.get("serviceAccountName"):
+        return "serviceaccounts"
+    if any(True for _ in secrets(pod)):
+        return "secrets"
+    if any(True for _ in config_maps(pod)):
+        return "configmaps"
+    if spec.get("resourceClaims"):
+        return "resourceclaims"
+    for volume in spec.get("volumes") or ():
+        parts = (volume.get("projected") or {}).get("sources") or ()
+        found = [VOLUMES[key] for key in VOLUMES if key in volume]
+        found += [PROJECTIONS[key] for part in parts for key in PROJECTIONS if key in part]
+        if found:
+            return found[0]
+    return ""
+
+
 def _environment(spec: Object, key: str, whole: str) -> Iterator[str]:
     for group in CONTAINERS:
         for container in spec.get(group) or ():
