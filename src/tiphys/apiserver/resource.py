@@ -72,7 +72,8 @@ class Call:
 
     def context(self, subresource: str = "") -> Context:
         """What the kind may know about the call."""
-        return Context(self.now, self.user.name, self.namespace, subresource or self.info.subresource, self.options)
+        subresource = subresource or self.info.subresource
+        return Context(self.now, self.user.name, self.namespace, subresource, self.options, self.user)
 
     def warn(self, *texts: str) -> None:
         """Add to the answer's Warning headers."""

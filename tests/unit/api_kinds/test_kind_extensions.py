@@ -12,6 +12,7 @@ from tiphys.api.kinds.apiextensions.customresourcedefinition import CustomResour
 from tiphys.api.kinds.apiextensions.schemas import find
 from tiphys.api.kinds.apiregistration.apiservice import APIService
 from tiphys.api.kinds.base import Context, Kind
+from tiphys.api.kinds.core.node import Node
 from tiphys.api.kinds.core.persistentvolume import PersistentVolume
 from tiphys.api.kinds.flowcontrol.prioritylevelconfiguration import PriorityLevelConfiguration
 from tiphys.api.kinds.networking.networkpolicy import NetworkPolicy
@@ -135,3 +136,20 @@ def test_exceptions_of_a_policy_lie_inside_its_network() -> None:
     assert _problems(NetworkPolicy(), obj) == [
         'spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "10.1.0.0/24": must be a strict subset of `cidr`'
     ]
+
+
+def test_a_default_of_the_wrong_type_is_a_cause_of_its_own() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}
+    definition = _definition(schema)
+    CustomResourceDefinition().default(definition, "v1")
+    causes = {error.cause()["reason"] for error in CustomResourceDefinition().validate(definition, _CONTEXT)}
+    assert "FieldValueTypeInvalid" in causes
+
+
+def test_nodes_have_no_configuration_of_their_own_any_more() -> None:
+    node: dict[str, Any] = {"metadata": {"name": "n"}, "spec": {"configSource": {}}, "status": {"config": {}}}
+    Node().prepare_create(node, _CONTEXT)
+    assert (node["spec"], node["status"]) == ({}, {})
+    node["status"]["config"] = {}
+    Node().prepare_status_update(node, {"metadata": {"name": "n"}, "status": {}}, _CONTEXT)
+    assert node["status"] == {}

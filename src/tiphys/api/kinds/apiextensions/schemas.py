@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api.kinds.apiextensions.structural import children, structural, unstructured
+from tiphys.api.kinds.base import ErrorType, FieldError
 from tiphys.api.validation.errors import Errors
 
 Schema = Mapping[str, Any]
@@ -166,7 +167,8 @@ def _defaults(errors: Errors, path: str, schema: Schema) -> None:
         if schema.get("x-kubernetes-embedded-resource") and isinstance(value, Mapping):
             errors.fields(f"{path}.default", value, "apiVersion", "kind")
         elif kind and found != kind and (found, kind) != ("integer", "number"):
-            errors.invalid(f"{path}.default", found, f' in body must be of type {kind}: "{found}"')
+            text = f'Invalid value: "{found}":  in body must be of type {kind}: "{found}"'
+            errors.append(FieldError(ErrorType.TYPE_INVALID, f"{path}.default", text))
     if (item := _item(schema)) is not None:
         _defaults(errors, f"{path}.items", item)
     for name, part in sorted((schema.get("properties") or {}).items()):

@@ -48,6 +48,12 @@ class Node(StatusKind):
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         """A kubelet registers its node with its status."""
         child(obj, "spec").pop("configSource", None)
+        child(obj, "status").pop("config", None)
+
+    def prepare_status_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        super().prepare_status_update(new, old, context)
+        if (old.get("status") or {}).get("config") is None:
+            child(new, "status").pop("config", None)
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         keep(new, old, "status")
