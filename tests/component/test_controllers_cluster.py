@@ -169,6 +169,37 @@ def test_foreground_deletion_waits_for_blocking_dependents() -> None:
     play(scenario)
 
 
+def test_owners_in_a_circle_do_not_keep_each_other() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        first = await cluster.client.create(CONFIG_MAPS, config_map("first"))
+        second = await cluster.client.create(CONFIG_MAPS, config_map("second", first, block=True))
+        third = await cluster.client.create(CONFIG_MAPS, config_map("third", second, block=True))
+        owners = config_map("first", third, block=True)["metadata"]["ownerReferences"]
+        patch = {"metadata": {"ownerReferences": owners}}
+        await cluster.client.patch(CONFIG_MAPS, "first", patch, NS, type=MERGE_PATCH)
+        await cluster.clock.sleep(1)
+        await cluster.client.delete(CONFIG_MAPS, "first", NS, propagation="Foreground")
+        for name in ("first", "second", "third"):
+            await cluster.wait_gone(CONFIG_MAPS, NS, name, timeout=30)
+
+    play(scenario)
+
+
+def test_a_dependent_with_another_owner_outlives_a_foreground_deletion() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        one = await cluster.client.create(CONFIG_MAPS, config_map("one"))
+        other = await cluster.client.create(CONFIG_MAPS, config_map("other"))
+        await cluster.client.create(CONFIG_MAPS, config_map("shared", one, other, block=True))
+        await cluster.client.create(CONFIG_MAPS, config_map("own", one, block=True))
+        await cluster.clock.sleep(1)
+        await cluster.client.delete(CONFIG_MAPS, "one", NS, propagation="Foreground")
+        await cluster.wait_gone(CONFIG_MAPS, NS, "one", timeout=30)
+        assert await names(cluster) == {"other", "shared"}
+        assert "deletionTimestamp" not in (await cluster.client.get(CONFIG_MAPS, "shared", NS))["metadata"]
+
+    play(scenario)
+
+
 def test_orphaned_dependents_stay() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.client.create(DEPLOYMENTS, deployment())

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from tiphys.api.catalog import ResourceInfo
+from tiphys.api.errors import not_found
 from tiphys.api.kinds.base import Kind
-from tiphys.apiserver import respond
+from tiphys.apiserver import respond, tables
 from tiphys.apiserver.admission import plugins as admission_plugins
 from tiphys.apiserver.kubelets import Kubelets
 from tiphys.apiserver.parts import Parts
@@ -75,14 +76,14 @@ def unstored(parts: Parts, served: Mapping[Key, Resource], store: Store) -> dict
 
     async def component(request: Request, info: RequestInfo, resource: ResourceInfo) -> Response:
         found = [one for one in await _components(store) if info.name in ("", one["metadata"]["name"])]
+        tabulate = tables.unstored(request, resource, found, parts.clock.time())
         if info.verb == "get":
             if not found:
-                from tiphys.api import errors
-
-                raise errors.not_found("", "componentstatuses", info.name)
-            return respond.plain(request, {"kind": resource.kind, "apiVersion": "v1", **found[0]})
-        listed = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": found}
-        return respond.plain(request, listed)
+                raise not_found("", "componentstatuses", info.name)
+            answer = {"kind": resource.kind, "apiVersion": "v1", **found[0]}
+        else:
+            answer = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": found}
+        return respond.plain(request, answer, tabulate=tabulate)
 
     return {
         ("", "bindings", "create"): bind,

@@ -10,7 +10,7 @@ from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.forms import Form
 from tiphys.apiserver.negotiate import Media
 from tiphys.apiserver.resource import Call
-from tiphys.apiserver.tables import form_for
+from tiphys.apiserver.tables import Tabulate, form_for
 from tiphys.base.http.types import Request, Response
 
 
@@ -38,13 +38,17 @@ def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) ->
     return _encoded(call.request, shown, media, 200)
 
 
-def plain(request: Request, obj: Any, status: int = 200) -> Response:
-    """An object that no cache holds: a Status, a Scale, a review, discovery. None has a Table, but a Status is shown
-    as it is to those who wanted one."""
+def plain(request: Request, obj: Any, status: int = 200, *, tabulate: Tabulate | None = None) -> Response:
+    """An object that no cache holds: a Status, a Scale, a review, discovery. Few have a Table, made by `tabulate`; a
+    Status is shown as it is to those who wanted one."""
     if request.local:
         return Response(status, obj=obj)
     kind = obj.get("kind", "")
-    media = negotiate.accepted(request, obj.get("apiVersion", ""), kind, tables=kind == "Status")
+    media = negotiate.accepted(
+        request, obj.get("apiVersion", ""), kind, tables=tabulate is not None or kind == "Status"
+    )
+    if tabulate is not None and media.shown_as == "Table":
+        obj = tabulate(media.version)
     return _encoded(request, obj, media, status)
 
 

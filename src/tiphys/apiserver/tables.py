@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from tiphys.api.catalog import ResourceInfo
-from tiphys.apiserver.forms import Form, PartialForm, TableForm
+from tiphys.apiserver.forms import META_GROUP, Form, PartialForm, TableForm, partial
 from tiphys.apiserver.negotiate import PROTOBUF, Media
 from tiphys.apiserver.resource import Call
+from tiphys.base.http.types import Request
+
+Tabulate = Callable[[str], dict[str, Any]]
 
 
 def form_for(call: Call, media: Media) -> Form:
@@ -32,6 +35,28 @@ def form_for(call: Call, media: Media) -> Form:
 
     include = call.request.param("includeObject")
     return TableForm(resource.form, media.version, _definitions(info), cells, include)
+
+
+def unstored(request: Request, info: ResourceInfo, objects: Sequence[Mapping[str, Any]], now: float) -> Tabulate:
+    """The Table, in a version of meta.k8s.io, of objects that no cache holds."""
+    include = request.param("includeObject") or "Metadata"
+
+    def shown(obj: Mapping[str, Any], api: str) -> Mapping[str, Any] | None:
+        return partial(obj, api) if include == "Metadata" else obj if include == "Object" else None
+
+    def tabulate(version: str) -> dict[str, Any]:
+        from tiphys.api import table
+
+        api = f"{META_GROUP}/{version}"
+        return {
+            "kind": "Table",
+            "apiVersion": api,
+            "metadata": {},
+            "columnDefinitions": _definitions(info),
+            "rows": [{"cells": table.cells(info, obj, now), "object": shown(obj, api)} for obj in objects],
+        }
+
+    return tabulate
 
 
 @lru_cache(maxsize=256)

@@ -166,6 +166,11 @@ def test_scale_reads_and_writes_the_number_of_replicas(play: Play) -> None:
         patch = {"spec": {"replicas": 6}}
         await world.json("PATCH", f"{DEPLOYMENTS}/web/scale", patch, content_type="application/merge-patch+json")
         assert (await world.json("GET", f"{DEPLOYMENTS}/web"))["spec"]["replicas"] == 6
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        table = await world.json("GET", f"{DEPLOYMENTS}/web/scale?includeObject=Object", accept=accept)
+        assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+        assert table["rows"][0]["cells"][:3] == ["web", 6, 0]
+        assert table["rows"][0]["object"]["kind"] == "Scale"
 
     play(scenario)
 

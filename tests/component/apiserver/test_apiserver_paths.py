@@ -177,3 +177,15 @@ def test_a_review_is_no_table(play: Play) -> None:
         assert (await world.json("POST", path, review, accept=f"{table},application/json"))["status"]["allowed"]
 
     play(scenario)
+
+
+def test_component_statuses_are_shown_as_a_table(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        table = await world.json("GET", "/api/v1/componentstatuses", accept=accept)
+        assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Status", "Message", "Error"]
+        (row,) = table["rows"]
+        assert (row["cells"], row["object"]["kind"]) == (["etcd-0", "Healthy", "ok", ""], "PartialObjectMetadata")
+        assert (await world.json("GET", "/api/v1/componentstatuses/nothing"))["code"] == 404
+
+    play(scenario)

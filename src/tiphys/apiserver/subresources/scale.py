@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.kinds.autoscaling.scale import TYPE, Scale
 from tiphys.api.kinds.base import ScalePaths, invalid
 from tiphys.api.patch.request import APPLY
 from tiphys.api.selectors import from_labels, from_object
-from tiphys.apiserver import options, patching, reading, respond
+from tiphys.apiserver import options, patching, reading, respond, tables
 from tiphys.apiserver.applying import configuration, forced
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.metadata import match_name
@@ -21,12 +23,13 @@ from tiphys.base.http.types import Response
 
 Object = Mapping[str, Any]
 GROUP, VERSION, KIND = "autoscaling", "v1", "Scale"
+SCALE = Scale()
 
 
 async def get(parts: Parts, call: Call) -> Response:
     """GET scale."""
     entry = await reading.get(parts, call, call.info.name)
-    return respond.plain(call.request, scale_of(call.resource.cache.obj(entry), _paths(call)))
+    return _answer(call, scale_of(call.resource.cache.obj(entry), _paths(call)))
 
 
 async def put(parts: Parts, call: Call) -> Response:
@@ -78,7 +81,12 @@ async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> 
 
     change = Change(make, retries=0 if conditional else RETRIES, track=lambda *_: managed)
     entry = await update(parts, call, call.info.name, change)
-    return respond.plain(call.request, scale_of(call.resource.cache.obj(entry), paths))
+    return _answer(call, scale_of(call.resource.cache.obj(entry), paths))
+
+
+def _answer(call: Call, scale: Object) -> Response:
+    info = replace(call.resource.info, behaviour=SCALE, type_name=TYPE)
+    return respond.plain(call.request, scale, tabulate=tables.unstored(call.request, info, [scale], call.now))
 
 
 def scale_of(obj: Object, paths: ScalePaths) -> dict[str, Any]:
