@@ -8,14 +8,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-_MODIFY, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE_SELF = 0x2, 0x40, 0x80, 0x100, 0x400
+_MODIFY, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF = 0x2, 0x40, 0x80, 0x100, 0x200, 0x400
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryWatch:
-    """Calls `changed` whenever a file in `directory` is written, created or renamed, and when
-    the directory itself is removed. Close it when done."""
+    """Calls `changed` whenever a file in `directory` is written, created, renamed or removed, and when
+    the directory itself is removed (while nobody has it or a file of it open). Close it when done."""
 
     def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -23,7 +23,7 @@ class DirectoryWatch:
         self._fd = _libc.inotify_init1(_NONBLOCK_CLOEXEC)
         if self._fd < 0:
             raise _error("inotify_init1", directory)
-        mask = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE_SELF
+        mask = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
         if _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
             error = _error("inotify_add_watch", directory)
             os.close(self._fd)

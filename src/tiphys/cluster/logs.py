@@ -53,10 +53,11 @@ class LogReader:
         return [line.decode("utf-8", "replace") for line in whole]
 
     def _replaced(self) -> bool:
+        """Or gone: then it is closed too, else nobody is told that its directory goes."""
         try:
             return self._open is not None and not os.path.samestat(self._file.stat(), os.fstat(self._open.fileno()))
         except FileNotFoundError:
-            return False
+            return True
 
 
 def follow(readers: Mapping[str, LogReader], directory: Path, write: Write) -> None:

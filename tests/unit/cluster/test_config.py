@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
+from tiphys.cluster import paths
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +74,50 @@ def test_configuration_is_private() -> None:
     config = make("a")
     assert config.paths.config.stat().st_mode & 0o077 == 0
     assert config.paths.pki.stat().st_mode & 0o077 == 0
+
+
+def test_what_the_data_directory_lost_is_known_from_the_copy() -> None:
+    config = make("a").with_nodes(2)
+    config.save()
+    config.paths.config.unlink()
+    assert configs.load("a") == config
+    config.paths.config.write_text("{")
+    assert configs.last_known("a") == config
+
+
+def test_a_directory_with_other_things_is_refused(home: Path) -> None:
+    (home / "letter").touch()
+    with pytest.raises(Permanent, match=r"not empty \(.*\); it must be new or empty"):
+        configs.create("a", 0, home, "")
+    assert configs.names() == []
+
+
+def test_data_that_are_there_are_the_cluster_s_again(home: Path) -> None:
+    config = configs.create("a", 0, home / "data", "").with_nodes(2)
+    config.save()
+    paths.pointer("a").unlink()
+    assert configs.create("a", 0, home / "data", "") == config
+    paths.pointer("a").unlink()
+    with pytest.raises(Permanent, match="it has the data of cluster 'a', not 'b'"):
+        configs.create("b", 0, home / "data", "")
+    make("c")
+    with pytest.raises(Permanent, match="its address ranges are those of cluster c now"):
+        configs.create("a", 0, home / "data", "")
+
+
+def test_a_port_that_is_taken_is_refused_with_who_has_it() -> None:
+    config = make("a")
+    with pytest.raises(Permanent, match=f"port {config.port} is that of cluster a"):
+        configs.create("b", config.port, None, "")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Permanent, match=f"port {port} of 127.0.0.1 is in use"):
+            configs.create("b", port, None, "")
+    assert configs.names() == ["a"]
+
+
+def test_a_home_of_its_own_has_a_run_directory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIPHYS_RUN")
+    assert paths.run_root().name.startswith("tiphys-")
+    monkeypatch.delenv("TIPHYS_HOME")
+    assert str(paths.run_root()) == "/run/tiphys"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_removing_takes_out_every_section_and_the_selection(tmp_path: Path) -> N
     assert kubeconfig.remove("b", str(path)) == []
 
 
-@pytest.mark.parametrize("text", ["- a list", "{broken", "contexts: text"])
+@pytest.mark.parametrize("text", ["- a list", "{broken", "contexts: text", "contexts: [1]"])
 def test_what_is_no_kubeconfig_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"
     path.write_text(text)
@@ -115,3 +116,18 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     kubeconfig.merge(entry("a"), str(link))
     assert link.is_symlink()
     assert names(real) == ["a"]
+
+
+@pytest.mark.parametrize("age", [0.0, 3600.0])
+def test_the_lock_of_a_killed_writer_is_taken_over(tmp_path: Path, age: float) -> None:
+    path, lock = tmp_path / "config", tmp_path / "config.lock"
+    lock.write_text("" if age else str(2**22 + 1))  # no process has that number
+    os.utime(lock, (lock.stat().st_mtime - age,) * 2)
+    kubeconfig.merge(entry("a"), str(path))
+    assert names(path) == ["a"]
+    assert not lock.exists()
+
+
+def test_a_directory_is_no_kubeconfig(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match="Is a directory"):
+        kubeconfig.check(str(tmp_path))

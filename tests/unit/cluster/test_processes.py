@@ -51,3 +51,32 @@ def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_log(tmp_path:
     child = processes.start("odd", ["no-such-verb"], tmp_path / "odd.lock", tmp_path / "odd.log")
     with pytest.raises(Permanent, match="odd stopped with exit code 2"):
         processes.wait_ready([child], "other", 30, lambda name: None)
+
+
+def test_who_did_not_start_a_process_can_wait_until_it_is_ready(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    then = (
+        "print('held', flush=True); sys.stdin.readline(); p.announce_ready(pathlib.Path(sys.argv[1])); sys.stdin.read()"
+    )
+    process = holder(lock, then)
+    with pytest.raises(Permanent, match="runs, but is not ready"):
+        processes.wait_started(lock, 0.05)
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert processes.wait_started(lock, 30) is True
+    assert processes.pid_of(lock) == process.pid
+    process.kill()
+    process.wait()
+    assert processes.wait_started(lock, 30) is False
+
+
+def test_a_child_s_own_words_are_the_reason(tmp_path: Path) -> None:
+    log = tmp_path / "odd.log"
+    log.write_text("tiphys: what an earlier one said\n")
+    words = ["run", "control-plane", "--name", "nobody"]
+    child = processes.start("control-plane", words, tmp_path / "odd.lock", log)
+    with pytest.raises(
+        Permanent, match=r"^control-plane stopped with exit code 1: no cluster 'nobody'.*\(log: .*odd.log\)$"
+    ):
+        processes.wait_ready([child], "other", 30, lambda name: None)
