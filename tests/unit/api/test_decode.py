@@ -203,3 +203,26 @@ def test_yaml_bombs_are_refused() -> None:
 def test_json_that_ends_too_soon_is_named() -> None:
     with pytest.raises(ValueError, match="unexpected end of JSON input"):
         parse_json(b'{"a": ')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 1_000_000,
+        b"[" * 1_000_000 + b"]" * 1_000_000,
+        b"{a: " * 1_000_000,
+        b"- " * 1_000_000,
+        b"? " * 100_000,
+        b"\n".join(b" " * depth + b"a:" for depth in range(1500)),
+    ],
+    ids=["flow", "closed", "mappings", "sequences", "keys", "block"],
+)
+def test_yaml_of_any_depth_is_refused_and_ends_nothing(text: bytes) -> None:
+    with pytest.raises(ValueError, match="yaml"):
+        parse_yaml(text)
+
+
+def test_yaml_that_contains_itself_is_refused() -> None:
+    for text in (b"a: &a [*a]\n", b"a: &a {b: *a}\n", b"&a [*a, *a]\n"):
+        with pytest.raises(ValueError, match="yaml"):
+            parse_yaml(text)

@@ -60,18 +60,21 @@ def parse_yaml(body: bytes) -> Parsed:
     """One YAML document; keys become strings and the scalars are those of JSON. Raises ValueError."""
     import yaml
 
-    from tiphys.api.decode.yaml_loader import MAX_NODES, Loader, expanded_size
+    from tiphys.api.decode.yaml_loader import MAX_NODES, Loader, expanded_size, too_deep
 
     loader = Loader(body)
     try:
+        if too_deep(body):
+            raise RecursionError
         value = loader.get_single_data()
+        excessive = b"*" in body and expanded_size(value) > MAX_NODES
     except yaml.YAMLError as error:
         raise ValueError(f"error converting YAML to JSON: yaml: {_yaml_problem(error)}") from error
     except RecursionError as error:
         raise ValueError("error converting YAML to JSON: yaml: exceeded max depth") from error
     finally:
         loader.dispose()
-    if b"*" in body and expanded_size(value) > MAX_NODES:
+    if excessive:
         raise ValueError("error converting YAML to JSON: yaml: document contains excessive aliasing")
     return Parsed(value, problems=loader.problems)
 

@@ -17,6 +17,8 @@ except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as Base  # type: ignore[assignment]
 
 MAX_NODES = 1_000_000
+MAX_DEPTH = 500
+"""Levels of nesting. libyaml's composer recurses in C without looking: what is deeper would end the process."""
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan))\Z")
 _INT_TAG, _FLOAT_TAG, _TIME_TAG = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
@@ -47,6 +49,19 @@ class Loader(Base):
         if key is None or isinstance(key, (list, dict)):
             raise yaml.constructor.ConstructorError(None, None, "unsupported map key", node.start_mark)
         return str(key)
+
+
+def too_deep(stream: bytes) -> bool:
+    """Whether a document is nested deeper than MAX_DEPTH. Raises yaml.YAMLError."""
+    depth = 0
+    for event in yaml.parse(stream, Loader=Base):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
 
 
 def expanded_size(value: Any, sizes: dict[int, int] | None = None) -> int:
