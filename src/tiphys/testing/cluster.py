@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.config import ApiServerConfig
@@ -42,7 +42,7 @@ MANAGER = User("system:kube-controller-manager", groups=("system:authenticated",
 class Cluster:
     """See the module's docstring. `controllers` are names as for --controllers, "" for none.
 
-    With `scheduler` the real one binds pods; else the nodes take them as `FakeNodes` describes."""
+    `binder` says who gives nodes to pods: the fake nodes, a real scheduler, or "" for nobody (see `scheduler`)."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Cluster:
         *,
         nodes: int = 1,
         controllers: Sequence[str] | str = manager.ALL,
-        scheduler: bool = False,
+        binder: Literal["nodes", "scheduler", ""] = "nodes",
         settings: dict[str, object] | None = None,
         config: ApiServerConfig | None = None,
     ) -> None:
         self.clock = clock
         self._nodes = nodes
         self._controllers = controllers
-        self._scheduler = scheduler
+        self._binder = binder
         self._settings = settings or {"root-ca": "test certificate"}
         self._config = config or ApiServerConfig()
         self._stack = AsyncExitStack()
@@ -70,11 +70,11 @@ class Cluster:
         self._stack.push_async_callback(self.store.close)
         self.server = await self._stack.enter_async_context(ApiServer(self._config, self.store, self.clock))
         self.client = self.connect(ADMIN)
-        self.nodes = FakeNodes(self.client, self.clock, bind=not self._scheduler)
+        self.nodes = FakeNodes(self.client, self.clock, bind=self._binder == "nodes")
         await self._stack.enter_async_context(background(self.nodes.run))
         if self._controllers:
             await self._stack.enter_async_context(background(self._manage))
-        if self._scheduler:
+        if self._binder == "scheduler":
             await self._stack.enter_async_context(self.scheduler())
         for number in range(1, self._nodes + 1):
             await self.nodes.add(f"node-{number}")
