@@ -117,7 +117,7 @@ def _of_record(facts: Facts, container: Object, records: list[Record], old: Obje
     }
     if len(records) > 1 and records[1].exited:
         status["lastState"] = {"terminated": _terminated(facts, records[1])}
-    resources = container.get("resources") or {}
+    resources = latest.resources if latest.resources is not None else container.get("resources") or {}
     status["resources"] = dict(resources)
     if requests := resources.get("requests"):
         status["allocatedResources"] = dict(requests)

@@ -7,6 +7,7 @@ machine needs to go on after a kill -9 is here or in the pod's status: nothing i
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ IMAGE_NAME = "io.kubernetes.container.image"
 IMAGE_REFERENCE = "io.kubernetes.container.imageRef"
 ATTEMPT = "io.kubernetes.sandbox.attempt"
 NODE = "tiphys.io/node"
+RESOURCES = "tiphys.io/resources"
+"""Requests and limits that it was started with, as JSON."""
 BACKOFF = "tiphys.io/backoff"
 """Seconds that the restart after this container's end is put off for."""
 MESSAGE_FILE = "tiphys.io/terminationMessageFile"
@@ -81,6 +84,8 @@ class Record:
     error: str = ""
     message: str = ""
     """The termination message, once it has ended."""
+    resources: Mapping[str, Any] | None = None
+    """Requests and limits that it was started with; None when that is not known."""
     pre_stop: str = ""
     ports: str = ""
     """Its preStop hook and ports as JSON, where it has a hook."""
@@ -117,6 +122,7 @@ def record_of(status: ContainerStatus, message: str = "") -> Record:
         oom_killed=status.oom_killed,
         error=status.error,
         message=message,
+        resources=json.loads(labels[RESOURCES]) if RESOURCES in labels else None,
         pre_stop=labels.get(PRE_STOP, ""),
         ports=labels.get(PORTS, ""),
         user=_user(status),

@@ -131,6 +131,7 @@ def _labels(setting: Setting, container: Object, wanted: StartContainer, message
         labels.IMAGE_NAME: _image_name(setting.image, container),
         labels.IMAGE_REFERENCE: digests[0] if digests else setting.image.id,
         labels.BACKOFF: str(wanted.backoff),
+        labels.RESOURCES: json.dumps(container.get("resources") or {}),
         **_pre_stop(container),
     }
 

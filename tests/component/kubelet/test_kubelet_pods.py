@@ -297,3 +297,26 @@ def test_volumes_that_the_kubelet_fills_are_read_only(node: Any, pod: Any) -> No
             assert (found["/facts"], found["/room"]) == (True, False)
 
     node.clock.run(scenario())
+
+
+def test_resizing_in_place_is_refused_aloud_and_the_status_tells_what_holds(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod(containers=[{"resources": {"requests": {"cpu": "10m"}}}]))
+            await node.until(node.is_phase("Running"))
+
+            async def resize(cpu: str) -> None:
+                found = dict(node.pod())
+                main = {**found["spec"]["containers"][0], "resources": {"requests": {"cpu": cpu}}}
+                await node.api.update(PODS, {**found, "spec": {**found["spec"], "containers": [main]}})
+
+            def pending() -> list[str]:
+                return [one["reason"] for one in node.status()["conditions"] if one["type"] == "PodResizePending"]
+
+            await resize("20m")
+            await node.until(lambda: pending() == ["Infeasible"])
+            assert node.status(container="main")["resources"] == {"requests": {"cpu": "10m"}}
+            await resize("0.01")
+            await node.until(lambda: pending() == [])
+
+    node.clock.run(scenario())
