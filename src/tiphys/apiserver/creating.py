@@ -7,11 +7,11 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import Context, FieldError
-from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata
 from tiphys.apiserver import bodies, codec, metadata
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.refusing import refused
 from tiphys.apiserver.resource import Call, Resource
 from tiphys.base.errors import ApiError
 from tiphys.store.types import Mismatch
@@ -53,7 +53,7 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
     context = call.context()
     resource.kind.prepare_create(obj, context)
     with parts.reserving(resource.group, resource.plural, obj, None, dry_run=call.dry_run):
-        check(call, obj, context)
+        check(parts, call, obj, context)
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
@@ -63,15 +63,18 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         return transient(resource, key, obj, 0, managed)
 
 
-def check(call: Call, obj: dict[str, Any], context: Context) -> None:
+def check(parts: Parts, call: Call, obj: dict[str, Any], context: Context) -> None:
     """What the kind says about a new object. Raises Invalid."""
     kind = call.resource.kind
-    problems: list[FieldError] = [
-        *validate_metadata(obj, kind.name_check, call.resource.namespaced, finalizers=kind.qualified_finalizers),
-        *kind.validate(obj, context),
-    ]
-    if problems:
-        raise refusal(kind, obj["metadata"].get("name", ""), problems)
+
+    def problems(obj: Mapping[str, Any]) -> list[FieldError]:
+        return [
+            *validate_metadata(obj, kind.name_check, call.resource.namespaced, finalizers=kind.qualified_finalizers),
+            *kind.validate(obj, context),
+        ]
+
+    if found := problems(obj):
+        raise refused(parts, call, obj, found, problems)
     call.warn(*kind.warnings(obj, None, context))
 
 

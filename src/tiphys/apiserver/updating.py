@@ -12,12 +12,12 @@ from typing import Any
 from tiphys.api import errors
 from tiphys.api.apply.managed import same_but_times
 from tiphys.api.kinds.base import FieldError, invalid
-from tiphys.api.validation.errors import refusal
 from tiphys.api.validation.metadata import validate_metadata_update
 from tiphys.apiserver import creating, metadata
 from tiphys.apiserver.deletion import finished
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.refusing import refused
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import Conflict
 from tiphys.store.types import Mismatch
@@ -83,14 +83,12 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
         prepare(call, new, current, change.subresource)
     with parts.reserving(resource.group, resource.plural, new, current, dry_run=call.dry_run):
         if not change.raw:
-            check(call, new, current, change.subresource)
+            check(parts, call, new, current, change.subresource)
         await parts.admission.validate(call, attributes)
         return await _store(parts, call, old, current, new, managed)
 
 
-def _track(
-    parts: Parts, call: Call, old: Entry, current: Object, new: dict[str, Any], change: Change
-) -> bytes | None:
+def _track(parts: Parts, call: Call, old: Entry, current: Object, new: dict[str, Any], change: Change) -> bytes | None:
     supplied = new["metadata"].pop("managedFields", None)
     if change.track is not None:
         return change.track(old, current, new)
@@ -123,19 +121,19 @@ def prepare(call: Call, new: dict[str, Any], current: Object, subresource: str) 
         kind.prepare_update(new, current, context)
 
 
-def check(call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:
+def check(parts: Parts, call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:
     """Count generations, then ask the kind about the change. Raises Invalid."""
     kind, context = call.resource.kind, call.context(subresource)
-    problems: list[FieldError] = []
-    if subresource in STATUS_LIKE:
-        problems += kind.validate_status_update(new, current, context)
-    else:
-        if kind.counts_generation and _differs(new, current):
-            new["metadata"]["generation"] = (current["metadata"].get("generation") or 0) + 1
-        problems += kind.validate_update(new, current, context)
-    problems = [*validate_metadata_update(new, current, finalizers=kind.qualified_finalizers), *problems]
-    if problems:
-        raise refusal(kind, new["metadata"].get("name", ""), problems)
+    validate = kind.validate_status_update if subresource in STATUS_LIKE else kind.validate_update
+    if subresource not in STATUS_LIKE and kind.counts_generation and _differs(new, current):
+        new["metadata"]["generation"] = (current["metadata"].get("generation") or 0) + 1
+
+    def problems(new: Object) -> list[FieldError]:
+        metadata_problems = validate_metadata_update(new, current, finalizers=kind.qualified_finalizers)
+        return [*metadata_problems, *validate(new, current, context)]
+
+    if found := problems(new):
+        raise refused(parts, call, new, found, problems)
     if not subresource:
         call.warn(*kind.warnings(new, current, context))
 

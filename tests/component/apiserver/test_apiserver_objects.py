@@ -306,3 +306,16 @@ def test_actor_and_cause_are_kept_with_each_write(play: Play) -> None:
         assert (row.actor, row.cause) == ("admin", "")
 
     play(scenario)
+
+
+def test_a_refusal_tells_an_empty_map_from_none(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        empty, none = deployment(), deployment()
+        empty["spec"]["template"]["metadata"] = {"labels": {}}
+        none["spec"]["template"]["metadata"] = {}
+        for body, shown in ((empty, "{}"), (none, "null")):
+            answer = await world.json("POST", DEPLOYMENTS, body)
+            text = f"spec.template.metadata.labels: Invalid value: {shown}: `selector` does not match template `labels`"
+            assert text in answer["message"]
+
+    play(scenario)

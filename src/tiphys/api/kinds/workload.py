@@ -59,6 +59,12 @@ def template_labels(template: Struct) -> Mapping[str, str]:
     return (template.get("metadata") or {}).get("labels") or {}
 
 
+def shown_labels(template: Struct) -> dict[str, str] | None:
+    """The labels as a bad value: sorted, and none is not the same as an empty map."""
+    labels = (template.get("metadata") or {}).get("labels")
+    return None if labels is None else dict(sorted(labels.items()))
+
+
 def selector(errors: Errors, path: str, value: Struct | None, what: str) -> None:
     """A LabelSelector that has to be there and to select something."""
     if value is None:
@@ -102,7 +108,7 @@ def selects(errors: Errors, path: str, value: Struct | None, template: Struct) -
     """The template's labels must be what the selector looks for; `path` is the template's."""
     labels = template_labels(template)
     if value is None or (not is_empty(value) and not matches(value, labels)):
-        errors.invalid(f"{path}.metadata.labels", dict(labels) or None, MISMATCH)
+        errors.invalid(f"{path}.metadata.labels", shown_labels(template), MISMATCH)
 
 
 def runs_for_ever(errors: Errors, path: str, template: Struct, what: str) -> None:

@@ -19,6 +19,7 @@ from tiphys.api.kinds.workload import (
     not_decremented,
     runs_for_ever,
     same_selector,
+    shown_labels,
     shown_selector,
     spec_of,
     template_labels,
@@ -85,7 +86,7 @@ class DaemonSet(Workload):
         # A null selector selects nothing, an empty one everything.
         unmatched = wanted is None or not (is_empty(wanted) or matches(wanted, template_labels(template)))
         if usable(wanted) and unmatched:
-            errors.invalid("spec.template.metadata.labels", template_labels(template) or None, MISMATCH)
+            errors.invalid("spec.template.metadata.labels", shown_labels(template), MISMATCH)
         if wanted is not None and is_empty(wanted):
             errors.invalid("spec.selector", shown_selector(wanted), "empty selector is invalid for daemonset")
         pod_template(errors, "spec.template", template)

@@ -12,7 +12,7 @@ from tiphys.api.kinds.batch.job_status import job_status
 from tiphys.api.kinds.batch.job_update import job_update
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, has_changed, hostname_warning, setdefaults
 from tiphys.api.kinds.podspec import default_template
-from tiphys.api.kinds.workload import MISMATCH, spec_of, template_labels, template_of, usable
+from tiphys.api.kinds.workload import MISMATCH, shown_labels, spec_of, template_labels, template_of, usable
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_selector, matches
 from tiphys.api.validation.names import dns_label, label_value
@@ -185,4 +185,4 @@ def _spec_with_selector(errors: Errors, spec: Mapping[str, Any]) -> None:
     label_selector(errors, "spec.selector", selector)
     labels = template_labels(spec.get("template") or {})
     if usable(selector) and (selector is None or not matches(selector, labels)):
-        errors.invalid("spec.template.metadata.labels", dict(sorted(labels.items())) or None, MISMATCH)
+        errors.invalid("spec.template.metadata.labels", shown_labels(spec.get("template") or {}), MISMATCH)

@@ -17,6 +17,7 @@ from tiphys.api.kinds.workload import (
     non_negative,
     replicas_columns,
     runs_for_ever,
+    shown_labels,
     spec_of,
     template_labels,
 )
@@ -55,7 +56,7 @@ class ReplicationController(Workload):
             return
         labels = template_labels(template)
         if any(labels.get(key) != value for key, value in selector.items()):
-            errors.invalid("spec.template.metadata.labels", dict(labels) or None, MISMATCH)
+            errors.invalid("spec.template.metadata.labels", shown_labels(template), MISMATCH)
         pod_template(errors, "spec.template", template)
         runs_for_ever(errors, "spec.template", template, "ReplicationController")
 
