@@ -11,7 +11,7 @@ import pytest
 from tiphys.client.types import Resource
 
 CONFIG_MAPS, SECRETS = (Resource("", "v1", name) for name in ("configmaps", "secrets"))
-VOLUMES = {
+VOLUMES: dict[str, dict[str, Any]] = {
     "configMap": {"configMap": {"name": "conf"}},
     "secret": {"secret": {"secretName": "key"}},
     "downwardAPI": {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},

@@ -331,7 +331,7 @@ def test_overhead_counts_for_admission_and_cgroups() -> None:
 
 def test_apparmor_is_refused_where_the_kernel_lacks_it() -> None:
     asks = pod(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
-    node = {"metadata": {}, "spec": {}, "status": {}}
+    node: dict[str, Any] = {"metadata": {}, "spec": {}, "status": {}}
     assert admit(asks, node, []) == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
     assert admit(asks, node, [], apparmor=True) is None
 
