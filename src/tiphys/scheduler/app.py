@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Object = Mapping[str, Any]
 
 DEFAULT_NAME = "default-scheduler"
+LONGEST = 1024
+"""Characters of an event's message."""
 BINDINGS_AT_ONCE = 64
 DECISIONS_IN_A_ROW = 16
 """After so many the event loop gets its turn, so that a burst does not starve the API server beside us."""
@@ -114,7 +116,8 @@ class Scheduler:
 
     async def _report(self, info: PodInfo, decision: Decision) -> None:
         """Tell the pod's owner why it waits: an event, and the PodScheduled condition when it changes."""
-        self._events.event(info.pod, WARNING, "FailedScheduling", decision.message, action="Scheduling")
+        text = decision.message if len(decision.message) <= LONGEST else f"{decision.message[: LONGEST - 4]} ..."
+        self._events.event(info.pod, WARNING, "FailedScheduling", text, action="Scheduling")
         wanted: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
         wanted["message"] = decision.message
         if generation := info.pod["metadata"].get("generation"):

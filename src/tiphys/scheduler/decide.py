@@ -3,14 +3,15 @@
 `decide` looks at every node. `Decider` gives the same answers with less work: as long as no plugin's verdict on a
 node depends on other nodes, it keeps a `Ranking` for each category of pods and looks again only at nodes that changed.
 
-Messages are upstream's: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
+Messages are upstream's: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`, and then whether
+preemption would help. Where it would, upstream preempts; we say that it is not supported.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tiphys.scheduler.ranking import Active, Ranking, Refusal, refusal
@@ -31,8 +32,6 @@ class Decision:
     node: str = ""
     message: str = ""
     helped_by: Change = Change.NODE
-    refusals: Mapping[str, Refusal] = field(default_factory=dict)
-    """By node, of the nodes that came into question."""
 
 
 def decide(pod: PodInfo, snapshot: Snapshot, plugins: Sequence[Plugin], turn: int = 0) -> Decision:
@@ -57,7 +56,7 @@ def _decide(pod: PodInfo, snapshot: Snapshot, active: Active, turn: int) -> Deci
         else:
             refusals[node.name] = refused
     if not feasible:
-        return failure(snapshot, refusals, left_out)
+        return failure(pod, snapshot, refusals, left_out)
     return Decision(node=_best(pod, feasible, active, turn).name)
 
 
@@ -88,7 +87,7 @@ def _best(pod: PodInfo, nodes: Sequence[NodeInfo], active: Active, turn: int) ->
     return best[turn % len(best)]
 
 
-def failure(snapshot: Snapshot, refusals: Mapping[str, Refusal], left_out: str) -> Decision:
+def failure(pod: PodInfo, snapshot: Snapshot, refusals: Mapping[str, Refusal], left_out: str) -> Decision:
     """That no node fits, and why."""
     if not len(snapshot):
         return Decision(message=NO_NODES)
@@ -98,7 +97,25 @@ def failure(snapshot: Snapshot, refusals: Mapping[str, Refusal], left_out: str) 
     helped_by = Change.NODE
     for plugin in {refused.plugin for refused in refusals.values()}:
         helped_by |= plugin.helped_by
-    return Decision(message=unavailable(len(snapshot), reasons), helped_by=helped_by, refusals=refusals)
+    # the first words after the reasons are those of dynamic resources, which have a say before preemption
+    message = f"{unavailable(len(snapshot), reasons)} no new claims to deallocate, preemption: "
+    return Decision(message=message + _preemption(pod, snapshot, refusals), helped_by=helped_by)
+
+
+def _preemption(pod: PodInfo, snapshot: Snapshot, refusals: Mapping[str, Refusal]) -> str:
+    """Why no pod makes room for this one."""
+    if pod.pod["spec"].get("preemptionPolicy") == "Never":
+        return "not eligible due to preemptionPolicy=Never."
+    reasons: Counter[str] = Counter()
+    for node in snapshot.nodes():
+        refused = refusals.get(node.name)
+        if refused is None or not refused.plugin.resolvable(pod, node, refused.reasons):
+            reasons["Preemption is not helpful for scheduling"] += 1
+        elif any(other.priority < pod.priority for other in node.pods.values()):
+            reasons["Preemption is not supported"] += 1
+        else:
+            reasons["No preemption victims found for incoming pod"] += 1
+    return unavailable(len(snapshot), reasons)
 
 
 def unavailable(nodes: int, reasons: Mapping[str, int]) -> str:
@@ -125,7 +142,7 @@ class Decider:
             return _decide(pod, self._snapshot, active, self._turn)
         ranking.update(self._snapshot)
         best = ranking.best()
-        return Decision(node=best) if best else failure(self._snapshot, ranking.refusals, "")
+        return Decision(node=best) if best else failure(pod, self._snapshot, ranking.refusals, "")
 
     def _ranking(self, pod: PodInfo, active: Active) -> Ranking | None:
         """The one for pods like this, None if nodes cannot be ranked each for itself."""

@@ -57,7 +57,10 @@ def test_reasons_are_counted_over_all_nodes() -> None:
     cluster = snapshot(node("a", cpu="1"), node("b", cpu="1"), node("c", unschedulable=True))
     decision = decide(pod("p", cpu="1500m"), cluster, PLUGINS)
     assert decision.node == ""
-    assert decision.message == "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu."
+    assert decision.message == (
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    )
 
 
 def test_without_nodes_the_message_says_so() -> None:
@@ -66,7 +69,9 @@ def test_without_nodes_the_message_says_so() -> None:
 
 def test_room_counts_what_is_placed_already_and_comes_back() -> None:
     cluster = snapshot(node("a", cpu="1"), a=[pod("x", cpu="600m")])
-    assert decide(pod("p", cpu="500m"), cluster, PLUGINS).message == "0/1 nodes are available: 1 Insufficient cpu."
+    assert decide(pod("p", cpu="500m"), cluster, PLUGINS).message.startswith(
+        "0/1 nodes are available: 1 Insufficient cpu. "
+    )
     cluster.remove("x")
     assert decide(pod("p", cpu="500m"), cluster, PLUGINS).node == "a"
 
@@ -157,9 +162,8 @@ def test_spread_keeps_the_skew() -> None:
     more = pod("p", labels=labels, topologySpreadConstraints=[constraint])
     assert decide(more, cluster, PLUGINS).node == "b"
     tall = pod("p", cpu="1500m", labels=labels, topologySpreadConstraints=[constraint])
-    assert decide(tall, cluster, PLUGINS).message == (
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match pod topology spread constraints."
-    )
+    reasons = "1 Insufficient cpu, 1 node(s) didn't match pod topology spread constraints."
+    assert decide(tall, cluster, PLUGINS).message.startswith(f"0/2 nodes are available: {reasons} ")
 
 
 def test_init_containers_count_by_their_peak() -> None:
@@ -170,3 +174,45 @@ def test_init_containers_count_by_their_peak() -> None:
             "spec": {"initContainers": init, "containers": [{"resources": {"requests": {"cpu": "1"}}}]},
         }
     ).requests == {"cpu": 3000}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({}, "0/2 nodes are available: 2 No preemption victims found for incoming pod."),
+        ({"cpu": "9"}, "0/2 nodes are available: 2 Preemption is not helpful for scheduling."),
+        (
+            {"priority": 5},
+            "0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not supported.",
+        ),
+        ({"priority": 5, "preemptionPolicy": "Never"}, "not eligible due to preemptionPolicy=Never."),
+    ],
+)
+def test_the_message_says_whether_preemption_would_help(spec: dict[str, Any], told: str) -> None:
+    cluster = snapshot(node("a"), node("b"), a=[pod("x", cpu="2")], b=[pod("y", cpu="2", priority=5)])
+    message = decide(pod("p", **{"cpu": "1", **spec}), cluster, PLUGINS).message
+    assert message == f"0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: {told}"
+
+
+def test_nodes_without_the_label_are_the_last_choice_of_a_spread() -> None:
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"app": "w"}},
+    }
+    cluster = snapshot(node("a"), node("b", labels={"zone": "1"}), b=[pod("x", labels={"app": "w"})])
+    more = pod("p", labels={"app": "w"}, topologySpreadConstraints=[constraint])
+    assert decide(more, cluster, PLUGINS).node == "b"
+
+
+def test_one_neighbour_must_meet_all_the_terms() -> None:
+    both = [*near({"app": "db"})["podAffinity"].values(), *near({"tier": "back"})["podAffinity"].values()]
+    terms = {
+        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term for each in both for term in each]}
+    }
+    apart = [pod("x", labels={"app": "db"}), pod("y", labels={"tier": "back"})]
+    wanted = pod("p", affinity=terms)
+    assert not decide(wanted, snapshot(node("a"), a=apart), PLUGINS).node
+    one = [pod("x", labels={"app": "db", "tier": "back"})]
+    assert decide(wanted, snapshot(node("a"), a=one), PLUGINS).node == "a"
