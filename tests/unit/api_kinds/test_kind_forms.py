@@ -49,3 +49,10 @@ def test_every_struct_that_a_form_names_has_a_form() -> None:
         for field in fields:
             sort = field[1:].partition("=")[0] if field[0] == "+" else field.rpartition(":")[2].strip("*[]{}")
             assert sort in forms or re.fullmatch("[sbiqpdo]", sort), field
+
+
+def test_the_volume_of_an_attachment_that_changed_is_shown_whole() -> None:
+    spec = {"attacher": "a", "nodeName": "n", "source": {"inlineVolumeSpec": {"nfs": {"server": "s", "path": "/"}}}}
+    volume = shown("VolumeAttachmentSpec", spec)["Source"]["InlineVolumeSpec"]
+    assert volume["NFS"] == {"Server": "s", "Path": "/", "ReadOnly": False}
+    assert list(volume)[:2] == ["Capacity", "GCEPersistentDisk"]

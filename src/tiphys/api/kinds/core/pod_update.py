@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds.base import Object
 from tiphys.api.validation.errors import Errors
-from tiphys.api.validation.goform import difference
+from tiphys.api.validation.goform import difference, shown
 from tiphys.api.validation.pod_annotations import APP_ARMOR, MIRROR
 from tiphys.api.validation.pod_resources import qos_class
 from tiphys.api.validation.pods import MAX_INT32
@@ -22,6 +22,7 @@ _UPDATABLE = (
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
 _SCALABLE = ("cpu", "memory")
+_TERM = "NodeSelectorTerm"
 
 
 _MAPS = frozenset(
@@ -177,11 +178,15 @@ def node_affinity_narrowed(errors: Errors, path: str, new: Struct, old: Struct) 
     after = (new.get(name) or {}).get("nodeSelectorTerms") or []
     where = f"{path}.{name}.nodeSelectorTerms"
     if before and len(before) != len(after):
-        errors.invalid(where, after, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")
+        errors.invalid(
+            where,
+            [shown(_TERM, term) for term in after],
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        )
         return
     for i, (one, other) in enumerate(zip(after, before, strict=False)):
         if not _only_added(one, other):
-            errors.invalid(f"{where}[{i}]", one, "only additions are allowed (no mutations or deletions)")
+            errors.invalid(f"{where}[{i}]", shown(_TERM, one), "only additions are allowed (no mutations or deletions)")
 
 
 def _only_added(new: Struct, old: Struct) -> bool:

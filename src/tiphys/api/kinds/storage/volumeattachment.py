@@ -9,6 +9,7 @@ from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, Object
 from tiphys.api.kinds.common import StatusKind
 from tiphys.api.validation.errors import IMMUTABLE, Errors
+from tiphys.api.validation.goform import shown
 from tiphys.api.validation.names import dns_subdomain
 from tiphys.api.validation.persistent_volumes import inline_volume_spec
 from tiphys.api.validation.volume_sources import csi_driver_name
@@ -48,7 +49,7 @@ class VolumeAttachment(StatusKind):
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         self.check(errors, new, context)
         if (spec := new.get("spec") or {}) != (old.get("spec") or {}):
-            errors.invalid("spec", _shown(spec), IMMUTABLE)
+            errors.invalid("spec", shown("VolumeAttachmentSpec", spec), IMMUTABLE)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()
@@ -89,13 +90,3 @@ def _status(errors: Errors, path: str, status: Struct) -> None:
             errors.too_long(f"{path}.{name}.message", _MAX_METADATA)
         if (code := error.get("errorCode") or 0) < 0:
             errors.within(f"{path}.{name}.errorCode", code, 0, 2**31 - 1)
-
-
-def _shown(spec: Struct) -> Any:
-    """The spec as the answer shows it, by the names of its fields in Go."""
-    source: Struct = spec.get("source") or {}
-    names = {
-        "PersistentVolumeName": source.get("persistentVolumeName"),
-        "InlineVolumeSpec": source.get("inlineVolumeSpec"),
-    }
-    return {"Attacher": spec.get("attacher", ""), "Source": names, "NodeName": spec.get("nodeName", "")}
