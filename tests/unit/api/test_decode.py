@@ -226,3 +226,12 @@ def test_yaml_that_contains_itself_is_refused() -> None:
     for text in (b"a: &a [*a]\n", b"a: &a {b: *a}\n", b"&a [*a, *a]\n"):
         with pytest.raises(ValueError, match="yaml"):
             parse_yaml(text)
+
+
+def test_merge_keys_cannot_multiply_without_end() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, 12):
+        lines.append(f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 30)}]}}")
+    with pytest.raises(ValueError, match="excessive aliasing"):
+        parse_yaml("\n".join(lines).encode())
+    assert parse_yaml(b"a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n").value["b"] == {"x": 1, "y": 3}

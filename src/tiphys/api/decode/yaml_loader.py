@@ -17,6 +17,8 @@ except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader as Base  # type: ignore[assignment]
 
 MAX_NODES = 1_000_000
+MAX_MERGED = 10_000
+"""Keys that merge keys bring into one mapping: merging what was merged multiplies them."""
 MAX_DEPTH = 500
 """Levels of nesting. libyaml's composer recurses in C without looking: what is deeper would end the process."""
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
@@ -41,6 +43,13 @@ class Loader(Base):
                 self.problems.append(f'line {line}: key "{key}" already set in map')
             out[key] = self.construct_object(value_node, deep=True)
         return out
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Write out the merge keys (<<) of a mapping; those of what they merge, too."""
+        own = len(node.value)
+        super().flatten_mapping(node)
+        if len(node.value) > own + MAX_MERGED:
+            raise yaml.constructor.ConstructorError(None, None, "document contains excessive aliasing", node.start_mark)
 
     def _key(self, node: yaml.Node) -> str:
         key = self.construct_object(node, deep=True)
