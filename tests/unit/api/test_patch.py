@@ -180,3 +180,15 @@ def test_unknown_and_duplicate_fields_of_patches() -> None:
 def test_bad_patches(media: str, body: bytes, error: type[ApiError]) -> None:
     with pytest.raises(error):
         patch(CURRENT, body, media, POD, CODEC)
+
+
+def test_copies_of_copies_have_a_limit() -> None:
+    doubling = [{"op": "copy", "from": "/data", "path": f"/data/c{number}"} for number in range(40)]
+    with pytest.raises(Invalid):
+        json_patch.apply({"data": {"a": "x" * 1000}}, doubling)
+    assert json_patch.apply({"a": 1}, [{"op": "copy", "from": "/a", "path": "/b"}]) == {"a": 1, "b": 1}
+
+
+def test_an_index_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(Invalid):
+        json_patch.apply({"a": []}, [{"op": "add", "path": "/a/" + "9" * 5000, "value": 1}])

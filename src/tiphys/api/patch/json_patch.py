@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from tiphys.base.errors import BadRequest, Invalid, TooLarge
 
 MAX_OPERATIONS = 10_000
+MAX_COPIED = 3 * 1024 * 1024
+"""Bytes of JSON that the copies of one patch may add, as upstream: a copy of a copy doubles the document."""
 FIELDS = frozenset({"op", "path", "from", "value"})
 REFUSED = "the server rejected our request due to an error in our request"
 
@@ -38,8 +42,13 @@ def check(operations: Any) -> list[str]:
 
 def apply(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
     """The patched document. Raises Invalid when an operation does not fit, as upstream without details."""
+    copied = 0
     try:
         for operation in operations:
+            if operation.get("op") == "copy":
+                copied += len(orjson.dumps(_get(document, _steps(operation, "from"))))
+                if copied > MAX_COPIED:
+                    raise PatchFailed(f"copies of {copied} bytes are more than {MAX_COPIED}")
             document = _apply(document, operation)
     except PatchFailed as error:
         raise Invalid(REFUSED) from error
@@ -105,7 +114,7 @@ def _get(node: Any, steps: list[str]) -> Any:
 def _index(items: list[Any], step: str, extra: int = 0) -> int:
     """A place in `items`; negative ones count from the end. Up to `extra` places after the last are fine."""
     digits = step.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
         raise PatchFailed(f"not an index: {step}")
     at = int(step)
     at = at + len(items) + extra if at < 0 else at
