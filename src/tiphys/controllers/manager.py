@@ -33,6 +33,8 @@ ALIASES = {
     "replicaset": "replicaset-controller",
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
     "serviceaccount": "serviceaccount-controller",
+    "pv-protection": "persistentvolume-protection-controller",
+    "pvc-protection": "persistentvolumeclaim-protection-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
 }
 """Names of old, which upstream accepts for ever."""
@@ -52,8 +54,6 @@ ELSEWHERE = frozenset(
         "persistentvolume-attach-detach-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
-        "persistentvolume-protection-controller",
-        "persistentvolumeclaim-protection-controller",
         "replicationcontroller-controller",
         "resourceclaim-controller",
         "resourcequota-controller",
@@ -101,6 +101,7 @@ def registry() -> dict[str, type[Controller]]:
         serviceaccount,
         taint_eviction,
         ttl_after_finished,
+        volume_protection,
     )
 
     classes: tuple[type[Controller], ...] = (
@@ -113,6 +114,8 @@ def registry() -> dict[str, type[Controller]]:
         job.JobController,
         cronjob.CronJobController,
         ttl_after_finished.TtlAfterFinishedController,
+        volume_protection.ClaimProtectionController,
+        volume_protection.VolumeProtectionController,
         node_ipam.NodeIpamController,
         node_lifecycle.NodeLifecycleController,
         taint_eviction.TaintEvictionController,
