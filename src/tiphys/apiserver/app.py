@@ -145,7 +145,8 @@ class ApiServer:
         self, caches: Caches, served: Mapping[Key, Resource], authorizer: Authorizer, rbac: RbacAuthorizer
     ) -> Parts:
         config = self._config
-        plugins: list[Plugin] = plumbing.plugins(caches, authorizer, self._clock)
+        storage = Storage(self._store, caches)
+        plugins: list[Plugin] = plumbing.plugins(caches, storage, authorizer, self._clock)
         if "RBAC" in config.authorization_modes:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports
@@ -154,7 +155,7 @@ class ApiServer:
         codec = Codec(self.catalog.resources[0].definitions)
         return Parts(
             caches=caches,
-            storage=Storage(self._store, caches),
+            storage=storage,
             codec=codec,
             ownership=Ownership(codec, served),
             authorizer=authorizer,

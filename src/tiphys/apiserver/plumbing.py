@@ -12,17 +12,20 @@ from tiphys.api.errors import not_found
 from tiphys.api.kinds.base import Kind
 from tiphys.apiserver import respond, tables
 from tiphys.apiserver.admission import plugins as admission_plugins
+from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.kubelets import Kubelets
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.podproxy import Proxies
+from tiphys.apiserver.quotas import StoredQuotas
 from tiphys.apiserver.resource import Call, Key, Resource
 from tiphys.apiserver.reviews import Unstored
 from tiphys.apiserver.routes import ANY, Endpoint
+from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.subresources import binding, finalize, scale
 from tiphys.apiserver.subresources.eviction import Evictions
 from tiphys.apiserver.subresources.token import TokenRequests
 from tiphys.apiserver.tokens import TokenIssuer
-from tiphys.apiserver.types import Authorizer, Plugin, Reader, RequestInfo
+from tiphys.apiserver.types import Authorizer, Plugin, RequestInfo
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import ANONYMOUS
@@ -36,9 +39,9 @@ def kinds() -> tuple[Kind, ...]:
     return all_kinds()
 
 
-def plugins(reader: Reader, authorizer: Authorizer, clock: Clock) -> list[Plugin]:
+def plugins(caches: Caches, storage: Storage, authorizer: Authorizer, clock: Clock) -> list[Plugin]:
     """The admission plugins, in order."""
-    return admission_plugins(reader, authorizer, clock)
+    return admission_plugins(caches, authorizer, clock, StoredQuotas(caches, storage))
 
 
 def subresources(

@@ -38,6 +38,12 @@ def add_manager_flags(parser: argparse.ArgumentParser) -> None:
     add("--cluster-cidr", default="10.244.0.0/16", help="range of which each node gets a part for its pods")
     add("--node-cidr-mask-size", type=int, default=24, help="size of that part")
     add("--allocate-node-cidrs", type=boolean, nargs="?", const=True, default=True, metavar="BOOL", help="(true)")
+    add(
+        "--service-account-private-key-file",
+        type=Path,
+        metavar="FILE",
+        help="signs the tokens in Secrets of type kubernetes.io/service-account-token; without it they get none",
+    )
     add("--root-ca-file", type=Path, metavar="FILE", help="published to every namespace as kube-root-ca.crt")
 
 
@@ -72,6 +78,11 @@ async def run_controller_manager(options: argparse.Namespace) -> None:
         settings["cluster-cidr"] = options.cluster_cidr
     if options.root_ca_file:
         settings["root-ca"] = options.root_ca_file.read_text()
+    if options.service_account_private_key_file:
+        from tiphys.apiserver.tokens import TokenIssuer
+
+        issuer = TokenIssuer(options.service_account_private_key_file.read_bytes(), clock=clock)
+        settings["service-account-token"] = issuer.issue_legacy
     config = manager.ManagerConfig(
         leader_elect=options.leader_elect,
         identity=_identity(),

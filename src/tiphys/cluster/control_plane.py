@@ -68,6 +68,7 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
     settings = {
         "cluster-cidr": str(config.pod_network),
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
+        "service-account-token": server.issuer.issue_legacy,
     }
 
     def connect(user: User) -> LocalClient:

@@ -59,11 +59,15 @@ class Controller:
     def __init__(self, context: ControllerContext) -> None:
         self.context = context
         self.clock = context.clock
-        self.client = context.connect(service_account(self.account))
+        self.client = context.connect(self.identity())
         self.recorder = EventRecorder(self.client, self.clock, self.component or self.name)
         self.queue: WorkQueue[str] = WorkQueue()
         self._watched: list[Informer] = []
         self._written: dict[str, int] = {}
+
+    def identity(self) -> User:
+        """Whom the API server takes it for."""
+        return service_account(self.account)
 
     def watch(self, resource: Resource, **scope: str) -> Informer:
         """The shared informer of `resource`; workers start when it has synced."""

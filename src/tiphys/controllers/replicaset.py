@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tiphys.api import selectors
+from tiphys.api.selectors import LabelSelector
 from tiphys.base.clock import rfc3339
 from tiphys.client.informer import index_by_owner, key_of
 from tiphys.client.reconcile import Result
 from tiphys.client.resources import PODS, REPLICA_SETS
-from tiphys.client.types import Object
+from tiphys.client.types import Object, Resource
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.claims import claim, settle
@@ -97,14 +98,16 @@ def next_check(replica_set: Object, active: Sequence[Object], now: float) -> flo
 
 
 class ReplicaSetController(Controller):
-    """The shell; keys are ReplicaSets."""
+    """The shell; keys are ReplicaSets, or objects of another kind that works like them."""
 
     name = "replicaset-controller"
     account = "replicaset-controller"
+    resource: ClassVar[Resource] = REPLICA_SETS
+    kind: ClassVar[str] = "ReplicaSet"
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        self._sets = self.watch(REPLICA_SETS)
+        self._sets = self.watch(self.resource)
         self._pods = self.watch(PODS)
         self._sets.add_index("owner", index_by_owner)
         self._pods.add_index("owner", index_by_owner)
@@ -113,6 +116,16 @@ class ReplicaSetController(Controller):
         self._control = PodControl(self.client, self.recorder, self._expectations)
         self._sets.subscribe(self.enqueue)
         self._pods.subscribe(self._pod_changed)
+
+    def selector(self, replica_set: Object) -> LabelSelector:
+        """Which pods are its own."""
+        return selectors.from_object(spec(replica_set).get("selector"))
+
+    def status(
+        self, replica_set: Object, active: Sequence[Object], terminating: int, failure: str, now: float
+    ) -> dict[str, Any]:
+        """See `new_status`."""
+        return new_status(replica_set, active, terminating, failure, now)
 
     async def reconcile(self, key: str) -> Result | None:
         replica_set = self._sets.by_key(key)
@@ -128,20 +141,20 @@ class ReplicaSetController(Controller):
         if satisfied and not deleting(replica_set):
             decision = decide(replica_set, active, self._related(replica_set), now)
             failure = await self._carry_out(key, replica_set, decision)
-        new = new_status(replica_set, active, terminating, str(failure) if failure else "", now)
+        new = self.status(replica_set, active, terminating, str(failure) if failure else "", now)
         if new != status(replica_set):
-            await self.update_status(REPLICA_SETS, replica_set, new)
+            await self.update_status(self.resource, replica_set, new)
         if failure is not None:
             raise failure
         return Result(next_check(replica_set, active, now))
 
     async def _claim(self, replica_set: Object) -> tuple[Sequence[Object], int]:
         """The active pods that it manages now, and the number of its pods that are terminating."""
-        selector = selectors.from_object(spec(replica_set).get("selector"))
+        selector = self.selector(replica_set)
         candidates = self._pods.by_index("owner", uid(replica_set))
         candidates += self._pods.by_index("orphans", namespace(replica_set))
         claims = claim(replica_set, selector.matches, filter(podlib.active, candidates))
-        active = await settle(self.client, REPLICA_SETS, replica_set, PODS, claims)
+        active = await settle(self.client, self.resource, replica_set, PODS, claims)
         owned = self._pods.by_index("owner", uid(replica_set))
         return active, sum(podlib.terminating(pod) and selector.matches(labels(pod)) for pod in owned)
 
@@ -163,7 +176,7 @@ class ReplicaSetController(Controller):
         before = controller_of(old) if old is not None else None
         after = controller_of(new) if new is not None else None
         for reference, pod in ((before, old), (after, new)):
-            if reference is not None and pod is not None and reference["kind"] == "ReplicaSet":
+            if reference is not None and pod is not None and reference["kind"] == self.kind:
                 size = self._pods.count("owner", reference["uid"])
                 self.enqueue_owner(f"{namespace(pod)}/{reference['name']}", size)
         if new is not None and after is None and not deleting(new):
@@ -173,5 +186,5 @@ class ReplicaSetController(Controller):
         if old is not None and labels(old) == labels(new) and controller_of(old) is None:
             return
         for replica_set in self._sets.list(namespace(new)):
-            if selectors.from_object(spec(replica_set).get("selector")).matches(labels(new)):
+            if self.selector(replica_set).matches(labels(new)):
                 self.queue.add(key_of(replica_set))

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from tiphys.api.quantity import Quantity, from_units, parse
+from tiphys.api.quota_usage import Usage, concerned, in_scope, unset, usage
 from tiphys.apiserver.admission.decision import refuse
-from tiphys.apiserver.admission.usage import Usage, concerned, in_scope, unset, usage
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
 from tiphys.base.errors import Conflict
 

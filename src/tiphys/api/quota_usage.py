@@ -7,7 +7,9 @@ from typing import Any
 
 from tiphys.api import pod_resources
 from tiphys.api.quantity import Quantity, from_milli, from_units, parse
-from tiphys.apiserver.types import Object
+
+Object = Mapping[str, Any]
+
 
 Usage = dict[str, Quantity]
 ONE = from_units(1)
@@ -43,6 +45,22 @@ def concerned(group: str, plural: str, hard: Iterable[str], used: Usage) -> list
     if group or plural != "pods":
         return [name for name in hard if name in used]
     return [name for name in hard if name in POD_NAMES or _is_pod_extra(name)]
+
+
+def counts(name: str) -> tuple[str, str] | None:
+    """(group, plural) of the resource whose objects count for a quota's resource; None if there is none."""
+    if name.startswith("count/"):
+        plural, _, group = name.removeprefix("count/").partition(".")
+        return group, plural
+    if name in POD_NAMES or _is_pod_extra(name):
+        return "", "pods"
+    if name in COUNTED:
+        return "", name
+    if name == "services" or name.startswith("services."):
+        return "", "services"
+    if name in ("persistentvolumeclaims", "requests.storage") or CLASS_SUFFIX in name:
+        return "", "persistentvolumeclaims"
+    return None
 
 
 def unset(pod: Object, names: Iterable[str]) -> str:
