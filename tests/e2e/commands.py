@@ -7,14 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tiphys.base.clock import SystemClock
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 LIMIT = 120.0
+CLOCK = SystemClock()
 
 
 class Commands:
@@ -57,6 +62,13 @@ class Commands:
 
     def wait(self, what: str, condition: str, seconds: int = 60) -> None:
         self.kubectl("wait", what, f"--for={condition}", f"--timeout={seconds}s")
+
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+        """Ask again and again until `condition` holds."""
+        end = CLOCK.monotonic() + seconds
+        while not condition():
+            assert CLOCK.monotonic() < end, "it did not come about"
+            threading.Event().wait(0.2)
 
     def apply(self, name: str) -> None:
         self.kubectl("apply", "-f", str(EXAMPLES / name))
