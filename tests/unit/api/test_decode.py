@@ -229,9 +229,8 @@ def test_yaml_that_contains_itself_is_refused() -> None:
 
 
 def test_merge_keys_cannot_multiply_without_end() -> None:
-    lines = ["a0: &a0 {x: 1}"]
-    for level in range(1, 12):
-        lines.append(f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 30)}]}}")
+    lines = [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 30)}]}}" for level in range(1, 12)]
+    lines.insert(0, "a0: &a0 {x: 1}")
     with pytest.raises(ValueError, match="excessive aliasing"):
         parse_yaml("\n".join(lines).encode())
     assert parse_yaml(b"a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n").value["b"] == {"x": 1, "y": 3}
