@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from e2e.commands import Commands
+from tiphys.runtime import netns
+from tiphys.runtime.netlink import Netlink
 
 pytestmark = pytest.mark.e2e
 NAME = "tough"
@@ -26,8 +32,6 @@ def tough(machine: Commands, images: list[Path]) -> Iterator[Commands]:
 
 
 def kill(commands: Commands, component: str) -> None:
-    import json
-
     status = json.loads(commands.tiphys("status", NAME, "-o", "json", check=False).stdout)
     pid = next(item["pid"] for item in status["components"] if item["component"] == component)
     os.kill(pid, signal.SIGKILL)
@@ -87,8 +91,6 @@ def test_down_and_up_bring_the_same_cluster_back(tough: Commands) -> None:
 
 
 def test_up_again_changes_nothing(tough: Commands) -> None:
-    import json
-
     words = ("up", NAME, "--kubeconfig", tough.environment["KUBECONFIG"], "-o", "json")
     assert json.loads(tough.tiphys(*words).stdout)["started"] == []
 
@@ -103,3 +105,111 @@ def _pid_of(text: str) -> int:
             if text in command and command.startswith("sh "):
                 return int(entry.name)
     raise AssertionError(f"no process runs {text!r}")
+
+
+KEEPER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: keeper}
+spec:
+  containers:
+  - {name: keeper, image: nginx, volumeMounts: [{name: data, mountPath: /data}]}
+  volumes: [{name: data, emptyDir: {}}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: once, image: busybox, command: [sh, -c, echo done]}]
+"""
+
+
+@pytest.mark.parametrize("reboot", [False, True], ids=["down", "reboot"])
+def test_volumes_stay_and_finished_jobs_are_not_run_again(tough: Commands, reboot: bool) -> None:
+    tough.kubectl("apply", "-f", "-", stdin=KEEPER)
+    tough.wait("pod/keeper", "condition=Ready")
+    tough.wait("job/once", "condition=Complete")
+    tough.kubectl("exec", "keeper", "--", "sh", "-c", "echo kept > /data/file")
+    ran = tough.get("pods", "-l", "job-name=once")["items"][0]["metadata"]["uid"]
+    tough.tiphys("down", NAME, "--grace", "2")
+    if reboot:
+        forget_what_a_reboot_forgets(tough)
+    up(tough)
+    tough.wait("pod/keeper", "condition=Ready")
+    assert tough.out("exec", "keeper", "--", "cat", "/data/file") == "kept"
+    keeper = tough.get("pod", "keeper")["status"]["containerStatuses"][0]
+    assert keeper["restartCount"] == 1
+    assert keeper["lastState"]["terminated"]["exitCode"] == 0
+    (pod,) = tough.get("pods", "-l", "job-name=once")["items"]
+    assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (ran, "Succeeded")
+    assert tough.out("logs", "job/once") == "done"
+    tough.kubectl("delete", "pod/keeper", "job/once", "--grace-period=0", "--force")
+
+
+def forget_what_a_reboot_forgets(commands: Commands) -> None:
+    """Namespaces, devices and the run directory of a cluster that is down."""
+    run = Path(commands.environment["TIPHYS_RUN"])
+    config = json.loads((commands.home / "clusters" / f"{NAME}.json").read_text())
+    bridge = f"tiphys{config['index']}"
+    for namespace in (run / "netns").glob(f"{bridge}-*"):
+        netns.drop(namespace)
+    with Netlink() as link:
+        link.delete_link(bridge)
+    shutil.rmtree(run / NAME)
+
+
+def test_killed_at_any_moment_nothing_acknowledged_is_lost(tough: Commands) -> None:
+    tough.wait("pod/steady", "condition=Ready")
+    before = tough.get("pod", "steady")["status"]["containerStatuses"][0]
+    chance = random.Random(7)
+    acknowledged: list[str] = []
+    ended = threading.Event()
+
+    def load() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            if tough.kubectl("create", "configmap", f"load-{number}", check=False).returncode == 0:
+                acknowledged.append(f"load-{number}")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    exits = {}
+    try:
+        for number in range(4):
+            code = chance.randrange(1, 100)
+            command = f"sleep {chance.uniform(0, 1):.2f}; exit {code}"
+            words = ("--restart=Never", "--command", "--", "sh", "-c", command)
+            if tough.kubectl("run", f"brief-{number}", "--image=busybox", *words, check=False).returncode == 0:
+                exits[f"brief-{number}"] = code
+            for component in chance.sample(["control-plane", "node-1"], chance.randint(1, 2)):
+                kill(tough, component)
+            up(tough)
+    finally:
+        ended.set()
+        thread.join()
+    present = {item["metadata"]["name"] for item in tough.get("configmaps")["items"]}
+    assert set(acknowledged) <= present
+    for name, code in exits.items():
+        tough.wait(f"pod/{name}", "jsonpath={.status.phase}=Failed")
+        (status,) = tough.get("pod", name)["status"]["containerStatuses"]
+        assert status["state"]["terminated"]["exitCode"] == code
+    after = tough.get("pod", "steady")["status"]["containerStatuses"][0]
+    assert (after["containerID"], after["restartCount"]) == (before["containerID"], before["restartCount"])
+
+
+def test_a_shim_that_is_killed_ends_its_container_by_an_error(tough: Commands) -> None:
+    tough.kubectl("run", "shimless", "--image=nginx", "--restart=Never")
+    tough.wait("pod/shimless", "condition=Ready")
+    identity = tough.get("pod", "shimless")["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
+    directory = tough.home / "data" / NAME / "nodes" / "node-1" / "runtime" / "containers" / identity
+    first = int(json.loads((directory / "state.json").read_text())["pid"])
+    shim = int(Path(f"/proc/{first}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(shim, signal.SIGKILL)
+    tough.wait("pod/shimless", "jsonpath={.status.phase}=Failed")
+    ended = tough.get("pod", "shimless")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    tough.kubectl("delete", "pod", "shimless", "--grace-period=0", "--force")

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from tiphys.apiserver.app import ApiServer
@@ -27,6 +28,7 @@ from tiphys.store.types import Store
 
 log = logging.getLogger(__name__)
 
+MAX_PORT = 65535
 MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
 
 
@@ -34,8 +36,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags, as far as they have a meaning here."""
     add = parser.add_argument
     add("--data-dir", type=Path, required=True, help="directory for the store, certificates and keys")
-    add("--secure-port", type=int, default=6443, help="port for HTTPS; 0 picks a free one")
-    add("--bind-address", default="0.0.0.0", help="IP address to listen on")  # noqa: S104 - upstream's default
+    add("--secure-port", type=_port, default=6443, help="port for HTTPS; 0 picks a free one")
+    add("--bind-address", type=_address, default="0.0.0.0", help="IP address to listen on")  # noqa: S104 - upstream's default
     add("--advertise-address", default="", help="IP address at which others reach this server")
     add("--token-auth-file", type=Path, help="CSV file of bearer tokens: token,user,uid[,groups]")
     add("--client-ca-file", type=Path, help="PEM file of the CA that signs client certificates")
@@ -50,8 +52,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="whether requests without credentials are system:anonymous",
     )
-    add("--service-cluster-ip-range", default="10.96.0.0/16", help="CIDR of service cluster IPs")
-    add("--service-node-port-range", default="30000-32767", help="first and last node port")
+    add("--service-cluster-ip-range", type=_network, default="10.96.0.0/16", help="CIDR of service cluster IPs")
+    add("--service-node-port-range", type=_ports, default="30000-32767", help="first and last node port")
     add(
         "--service-account-issuer",
         default="https://kubernetes.default.svc.cluster.local",
@@ -75,6 +77,33 @@ def _flag(text: str) -> bool:
     if text.lower() in ("false", "0", "f"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MAX_PORT}")
+    return int(text)
+
+
+def _ports(text: str) -> str:
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 30000-32767")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 10.96.0.0/16: {error}") from None
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -118,6 +147,14 @@ def check(options: argparse.Namespace) -> None:
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if bool(options.tls_cert_file) is not bool(options.tls_private_key_file):
         raise Permanent("--tls-cert-file and --tls-private-key-file belong together")
+    _check_pem("--tls-cert-file", options.tls_cert_file, b"CERTIFICATE")
+    _check_pem("--tls-private-key-file", options.tls_private_key_file, b"PRIVATE KEY")
+    _check_pem("--client-ca-file", options.client_ca_file, b"CERTIFICATE")
+
+
+def _check_pem(flag: str, file: Path | None, kind: bytes) -> None:
+    if file is not None and kind + b"-----" not in file.read_bytes():
+        raise Permanent(f"{flag} {file}: has no {kind.decode()} in PEM form")
 
 
 def open_store(data: Path) -> Store:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.base import log
 from tiphys.base.errors import TiphysError
+from tiphys.cli.failure import reason
 
 LEVELS = {0: logging.WARNING, 1: logging.WARNING, 2: logging.INFO, 3: logging.INFO}
 
@@ -39,7 +40,7 @@ def run_loop(main: Coroutine[Any, Any, None], *, trace: bool) -> int:
         first = _first(error)
         if trace or not isinstance(first, TiphysError | OSError):
             logging.getLogger("tiphys").exception("stopped by an error")
-        print(f"tiphys: {first}", file=sys.stderr)
+        print(f"tiphys: {reason(first)}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from tiphys import KUBERNETES_VERSION, __version__
-from tiphys.base.errors import ApiError, TiphysError
+from tiphys.base.errors import TiphysError
+from tiphys.cli.failure import reason
 
 VERBS = {
     "up": "start a cluster in the background, return when it is ready",
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         sys.exit(1)
     except (TiphysError, OSError) as error:
-        print(f"tiphys: {_reason(error)}", file=sys.stderr)
+        print(f"tiphys: {reason(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -86,16 +87,6 @@ def _call(verb: str, words: list[str]) -> int:
 def _terminated(number: int, frame: object) -> NoReturn:
     """SIGTERM ends a command like Ctrl-C does: what it began is undone on the way out."""
     sys.exit(128 + number)
-
-
-def _reason(error: TiphysError | OSError) -> str:
-    """What went wrong, in one line."""
-    if isinstance(error, ApiError):
-        return error.message
-    if not isinstance(error, OSError) or not error.filename:
-        return str(error)
-    hint = ": run tiphys as root (sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
-    return f"{error.filename}: {error.strerror}{hint}"
 
 
 def _module(verb: str) -> ModuleType:

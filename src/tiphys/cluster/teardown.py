@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 from pathlib import Path
 
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import NotFound, TiphysError
+from tiphys.base.files import remove_tree
 from tiphys.cluster import config as configs
 from tiphys.cluster import images, network, paths, pki, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
@@ -94,15 +94,12 @@ def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
 
 def _remove_directory(directory: Path) -> list[str]:
     """With all that is in it; an empty mount point may stay. Returns what could not be removed, and why."""
-    reasons: list[str] = []
-
-    def failed(_: object, path: str, error: tuple[object, BaseException, object]) -> None:
-        if not isinstance(error[1], FileNotFoundError):
-            reasons.append(f"{path}: {getattr(error[1], 'strerror', error[1])}")
-
-    if directory.exists():
-        shutil.rmtree(directory, onerror=failed)
-    return reasons[:1] if directory.exists() and any(directory.iterdir()) else []
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        if any(directory.iterdir()):
+            return [f"{directory}: {error.strerror}"]
+    return []
 
 
 def _remove_file(file: Path) -> list[str]:
