@@ -72,7 +72,12 @@ PODS = [
     pod("waits-for-map", container={"envFrom": [{"configMapRef": {"name": "later"}}]}),
     pod("graceful", "trap 'sleep 2; exit 0' TERM; while true; do sleep 0.1; done", terminationGracePeriodSeconds=30),
     pod("stubborn", STUBBORN, terminationGracePeriodSeconds=4),
-    pod("pre-stop", container={"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}, terminationGracePeriodSeconds=10),
+    pod(
+        "pre-stop",
+        "trap 'exit 0' TERM; while true; do sleep 0.1; done",
+        {"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}},
+        terminationGracePeriodSeconds=10,
+    ),
     pod("debugged"),
     pod("resized", container={"resources": {"requests": {"cpu": "10m"}}}),
 ]
