@@ -32,7 +32,8 @@ class Credentials:
 
     server: KeyPair
     client_ca: bytes
-    kubelet_ca: bytes
+    kubelet_ca: bytes | None
+    """None: kubelets may show any certificate, as upstream has it without the flag (they make their own)."""
     kubelet_client: KeyPair
     account_key: bytes
 
@@ -54,7 +55,7 @@ def prepare(options: argparse.Namespace, clock: Clock) -> Credentials:
     client_ca = authority.certificate
     if options.client_ca_file:
         client_ca += options.client_ca_file.read_bytes()
-    kubelet_ca = authority.certificate
+    kubelet_ca = None
     if options.kubelet_certificate_authority:
         kubelet_ca = options.kubelet_certificate_authority.read_bytes()
     return Credentials(

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -63,7 +64,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--api-audiences", default="", help="audiences of tokens for this server; the issuer by default")
     add("--kubelet-client-certificate", type=Path, help="PEM file of the certificate shown to kubelets")
     add("--kubelet-client-key", type=Path, help="PEM file of its key")
-    add("--kubelet-certificate-authority", type=Path, help="PEM file of the CA that signs kubelets' certificates")
+    add(
+        "--kubelet-certificate-authority",
+        type=Path,
+        help="PEM file of the CA that signs kubelets' certificates; without it any is taken",
+    )
     add("--disable-admission-plugins", default="", help="names of admission plugins to leave out")
     add("--max-requests-inflight", type=int, default=400, help="reads under way at once; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes under way at once; 0: no limit")
@@ -180,7 +185,7 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         service_account_issuer=options.service_account_issuer,
         api_audiences=tuple(_list(options.api_audiences)),
         client_ca=credentials.client_ca,
-        kubelet_tls=client_context(credentials.kubelet_ca, credentials.kubelet_client),
+        kubelet_tls=_kubelet_tls(credentials),
         service_cidr=options.service_cluster_ip_range,
         node_ports=(int(first), int(last)),
         advertise_address=advertised(options),
@@ -191,6 +196,11 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         disabled_admission=frozenset(_list(options.disable_admission_plugins)),
         event_seconds=options.event_ttl,
     )
+
+
+def _kubelet_tls(credentials: Credentials) -> ssl.SSLContext:
+    authority = credentials.kubelet_ca
+    return client_context(authority, credentials.kubelet_client, verify=authority is not None)
 
 
 def _list(text: str) -> list[str]:
