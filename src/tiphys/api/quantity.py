@@ -27,6 +27,11 @@ _TEXT = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(.*)", re.DOTALL)
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)")
 _NANO = 10**9
 _LARGEST = 2**63 - 1
+_LONGEST = 1000
+"""Characters of a quantity's text."""
+_EXTREME = 2000
+"""An exponent beyond which every text is the largest or the smallest amount: 10 to whatever is asked for would be
+computed for ever."""
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -95,6 +100,8 @@ def parse(text: str) -> Quantity:
     """The quantity that `text` spells. Raises ValueError with the API's words."""
     if not text:
         raise ValueError("quantities must match the regular expression '" + PATTERN + "'")
+    if len(text) > _LONGEST:
+        raise ValueError(NUMBER_ERROR)
     sign, whole, fraction, suffix = _split(text)
     power, format = _suffix(suffix)
     digits = Fraction(int((whole + fraction) or "0"), 10 ** len(fraction))
@@ -137,7 +144,7 @@ def _suffix(suffix: str) -> tuple[Fraction, Format]:
     exponent = _EXPONENT.fullmatch(suffix)
     if exponent is None:
         raise ValueError(SUFFIX_ERROR)
-    return Fraction(10) ** int(exponent[1]), "exponent"
+    return Fraction(10) ** max(-_EXTREME, min(int(exponent[1]), _EXTREME)), "exponent"
 
 
 def _text(quantity: Quantity) -> str:

@@ -39,7 +39,7 @@ class ListOptions:
         if not self.version.isdecimal():
             problem = f'strconv.ParseUint: parsing "{self.version}": invalid syntax'
             raise BadRequest(f'Invalid value: "{self.version}": {problem}')
-        return int(self.version)
+        return _in_range(self.version, "ParseUint")
 
 
 PLAIN = ListOptions()
@@ -53,7 +53,7 @@ def parse(request: Request, *, watch: bool) -> ListOptions:
     options = ListOptions(
         version=param("resourceVersion"),
         match=param("resourceVersionMatch"),
-        limit=_number(param("limit")),
+        limit=max(_number(param("limit")), 0),
         token=param("continue"),
         labels=param("labelSelector"),
         fields=param("fieldSelector"),
@@ -69,10 +69,17 @@ def parse(request: Request, *, watch: bool) -> ListOptions:
 
 
 def _number(text: str) -> int:
-    try:
-        return int(text or 0)
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    digits = text.removeprefix("-")
+    if text and not (digits.isascii() and digits.isdigit()):
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return _in_range(text or "0", "ParseInt")
+
+
+def _in_range(text: str, function: str) -> int:
+    """The number, as long as 64 bits hold it. Raises BadRequest."""
+    if len(text) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise BadRequest(f'strconv.{function}: parsing "{text[:64]}": value out of range')
+    return int(text)
 
 
 def _flag(text: str) -> bool | None:

@@ -60,3 +60,19 @@ def test_percentages_round_as_asked() -> None:
     assert intstr.scaled(4, 10, round_up=True) == 4
     with pytest.raises(ValueError, match="is not a percentage"):
         intstr.scaled("a", 10, round_up=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1e99999999", "9223372036854775807"), ("1E99999999999999999", "9223372036854775807"), ("0e99999999", "0"),
+        ("1e-99999999", "1n"), ("-1e99999999", "-9223372036854775807"), ("0." + "0" * 900 + "1e910", "1e9"),
+    ],
+)  # fmt: skip
+def test_extreme_exponents_take_no_time(text: str, shown: str) -> None:
+    assert parse(text).nanos == parse(shown).nanos
+
+
+def test_a_text_without_end_is_no_quantity() -> None:
+    with pytest.raises(ValueError, match="numeric part"):
+        parse("1" * 5000)

@@ -75,3 +75,18 @@ def test_list_options_that_contradict_each_other_are_refused(query: str, watch: 
     with pytest.raises(Invalid) as refused:
         listoptions.parse(Request("GET", "/", query), watch=watch)
     assert refused.value.message == f'ListOptions.meta.k8s.io "" is invalid: {message}'
+
+
+@pytest.mark.parametrize("query", ["limit=" + "9" * 5000, "timeoutSeconds=" + "9" * 400, "limit=1_0", "limit=٣"])
+def test_numbers_in_a_query_are_those_of_64_bits(query: str) -> None:
+    with pytest.raises(BadRequest, match="strconv"):
+        listoptions.parse(Request("GET", "/", query), watch=False)
+
+
+def test_a_revision_beyond_64_bits_is_refused() -> None:
+    with pytest.raises(BadRequest, match="out of range"):
+        _ = listoptions.parse(Request("GET", "/", "resourceVersion=" + "9" * 5000), watch=False).revision
+
+
+def test_a_negative_limit_is_none() -> None:
+    assert listoptions.parse(Request("GET", "/", "limit=-5"), watch=False).limit == 0
