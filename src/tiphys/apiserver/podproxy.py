@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import quote, unquote
 
 from tiphys.api import errors
+from tiphys.apiserver import logsocket
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from tiphys.base.http.types import Request, Response
+from tiphys.base.http.websocket import is_websocket
 
 Object = Mapping[str, Any]
 LOG_OPTIONS = ("follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
@@ -33,9 +36,13 @@ class Proxies:
         if not (pod.get("spec") or {}).get("nodeName"):
             return Response(200, {"Content-Type": "text/plain"})
         query = {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
-        response = await self._to_kubelet(call, pod, "containerLogs", container, query)
+        upgraded = is_websocket(call.request)
+        plain = _without_upgrade(call) if upgraded else call
+        response = await self._to_kubelet(plain, pod, "containerLogs", container, query)
         if response.status != 200:
             raise await _refused(response)
+        if upgraded and response.stream is not None:
+            return logsocket.serve(call.request, response.stream)
         response.headers.pop("content-type", None)
         response.headers["Content-Type"] = "text/plain"
         return response
@@ -156,6 +163,13 @@ class Proxies:
         pieces = [what, call.namespace, pod["metadata"]["name"], *([container] if container else [])]
         path = "/" + "/".join(quote(piece, safe="") for piece in pieces)
         return await forward(call.request, self._kubelets.target(node, path, query))
+
+
+def _without_upgrade(call: Call) -> Call:
+    """The same request as a plain one: the kubelet sends a log as it is, the WebSocket is ours."""
+    headers = call.request.headers.items()
+    plain = {name: value for name, value in headers if name != "upgrade" and not name.startswith("sec-websocket")}
+    return replace(call, request=replace(call.request, headers=plain))
 
 
 async def _refused(response: Response) -> ApiError:

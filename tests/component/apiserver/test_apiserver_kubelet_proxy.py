@@ -13,6 +13,7 @@ from tiphys.base.clock import SystemClock
 from tiphys.base.http.client import HttpClient
 from tiphys.base.http.server import serve
 from tiphys.base.http.types import Duplex, Request, Response
+from tiphys.base.http.websocket import connect
 from tiphys.base.identity import User
 from tiphys.base.tls import Authority, client_context, server_context
 from tiphys.client.local import LocalClient
@@ -82,6 +83,17 @@ def test_logs_come_from_the_pods_kubelet() -> None:
     async def scenario(client: HttpClient) -> None:
         answer = await client.request("GET", "/api/v1/namespaces/default/pods/p/log?tailLines=3&follow=true")
         assert answer.body == b"/containerLogs/default/p/c?follow=true&tailLines=3"
+
+    play(scenario)
+
+
+def test_logs_come_over_a_websocket_too() -> None:
+    async def scenario(client: HttpClient) -> None:
+        path = "/api/v1/namespaces/default/pods/p/log?tailLines=3"
+        socket = await connect(client, path, ["binary.k8s.io"])
+        assert socket.protocol == "binary.k8s.io"
+        assert await socket.recv() == b"/containerLogs/default/p/c?tailLines=3"
+        assert await socket.recv() is None
 
     play(scenario)
 
