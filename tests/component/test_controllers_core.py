@@ -25,7 +25,7 @@ from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
 
 NS = "default"
-TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - the name of a type
+TOKEN_TYPE = "kubernetes.io/service-account-token"
 
 
 def play(scenario: Callable[[Cluster], Coroutine[Any, Any, None]], **options: Any) -> None:

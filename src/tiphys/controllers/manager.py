@@ -38,6 +38,8 @@ ALIASES = {
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
     "serviceaccount": "serviceaccount-controller",
     "serviceaccount-token": "serviceaccount-token-controller",
+    "pv-protection": "persistentvolume-protection-controller",
+    "pvc-protection": "persistentvolumeclaim-protection-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
 }
 """Names of old, which upstream accepts for ever."""
@@ -48,8 +50,6 @@ ELSEWHERE = frozenset(
         "certificatesigningrequest-cleaner-controller",
         "certificatesigningrequest-signing-controller",
         "disruption-controller",
-        "endpoints-controller",
-        "endpointslice-controller",
         "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
         "horizontal-pod-autoscaler-controller",
@@ -57,8 +57,6 @@ ELSEWHERE = frozenset(
         "persistentvolume-attach-detach-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
-        "persistentvolume-protection-controller",
-        "persistentvolumeclaim-protection-controller",
         "resourceclaim-controller",
         "service-cidr-controller",
         "statefulset-controller",
@@ -92,6 +90,8 @@ def registry() -> dict[str, type[Controller]]:
         cronjob,
         daemonset,
         deployment,
+        endpoints,
+        endpointslice,
         garbage,
         job,
         namespace,
@@ -106,6 +106,7 @@ def registry() -> dict[str, type[Controller]]:
         serviceaccount_token,
         taint_eviction,
         ttl_after_finished,
+        volume_protection,
     )
 
     classes: tuple[type[Controller], ...] = (
@@ -120,10 +121,14 @@ def registry() -> dict[str, type[Controller]]:
         job.JobController,
         cronjob.CronJobController,
         ttl_after_finished.TtlAfterFinishedController,
+        volume_protection.ClaimProtectionController,
+        volume_protection.VolumeProtectionController,
         node_ipam.NodeIpamController,
         node_lifecycle.NodeLifecycleController,
         taint_eviction.TaintEvictionController,
         pod_garbage.PodGarbageController,
+        endpoints.EndpointsController,
+        endpointslice.EndpointSliceController,
         resource_quota.ResourceQuotaController,
         clusterrole_aggregation.ClusterRoleAggregationController,
         garbage.GarbageController,

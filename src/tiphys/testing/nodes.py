@@ -37,6 +37,7 @@ class FakeNodes:
         self._queue: WorkQueue[str] = WorkQueue()
         self._silent: set[str] = set()
         self._names: list[str] = []
+        self._addresses = 0
         self.ready = True
         """Whether pods become ready when they run."""
         self.outcome: Outcome = lambda pod: None
@@ -153,7 +154,10 @@ class FakeNodes:
         conditions = [
             {"type": name, "status": value if "Ready" in name else "True", "lastTransitionTime": now} for name in names
         ]
-        return {"phase": "Running", "startTime": now, "conditions": conditions, "podIP": "10.0.0.1"}
+        self._addresses += 1
+        address = f"10.{self._addresses >> 16}.{self._addresses >> 8 & 255}.{self._addresses & 255}"
+        where = {"podIP": address, "podIPs": [{"ip": address}]}
+        return {"phase": "Running", "startTime": now, "conditions": conditions, **where}
 
     def _finished(self, pod: Object, code: int) -> dict[str, Any]:
         now = rfc3339(self._clock.time())

@@ -154,7 +154,7 @@ KNOWN = list(registry())
         ("*", KNOWN),
         ("job-controller,cronjob", ["job-controller", "cronjob-controller"]),
         ("*,-job-controller", [each for each in KNOWN if each != "job-controller"]),
-        ("*,-endpoints-controller", KNOWN),
+        ("*,-service-cidr-controller", KNOWN),
         ("-podgc,*", [each for each in KNOWN if each != "pod-garbage-collector-controller"]),
         ("", []),
     ],
