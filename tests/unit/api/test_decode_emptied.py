@@ -23,7 +23,7 @@ def test_lists_and_maps_that_were_sent_empty_come_back_at_any_depth() -> None:
 
 
 def test_only_lists_and_maps_that_the_type_has_come_back() -> None:
-    sent = {"spec": {"hostname": "", "unknown": {}, "securityContext": {}, "tolerations": None}}
+    sent: dict[str, Any] = {"spec": {"hostname": "", "unknown": {}, "securityContext": {}, "tolerations": None}}
     assert _restored({"spec": {"nodeName": "n"}}, sent) == {"spec": {"nodeName": "n"}}
 
 
