@@ -31,6 +31,7 @@ layers: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml hatch_build.py
 	tools/install_venv $(PYTHON) $(VENV)
 	$(BIN)/pip install -q -e '.[dev]'
+	$(BIN)/python -m compileall -q src  # pip does it for installed packages: starting takes half as long
 	touch $@
 
 $(IMAGES)/nginx.tar: tools/make_images.py | $(VENV)/.ready

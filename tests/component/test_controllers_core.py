@@ -13,6 +13,7 @@ from tiphys.apiserver.tokens import TokenIssuer, new_key
 from tiphys.base.errors import ApiError, Forbidden
 from tiphys.client.resources import (
     CONFIG_MAPS,
+    NAMESPACES,
     PODS,
     REPLICATION_CONTROLLERS,
     RESOURCE_QUOTAS,
@@ -111,6 +112,34 @@ def test_an_account_forgets_a_secret_that_is_deleted() -> None:
         await cluster.wait(SERVICE_ACCOUNTS, NS, "robot", lambda each: each.get("secrets") == [{"name": "u"}], 10)
 
     play_with_tokens(scenario)
+
+
+def test_a_pod_in_a_new_namespace_waits_for_the_account_and_no_longer() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}
+        await cluster.client.create(NAMESPACES, space)
+        begun = cluster.clock.monotonic()
+        one = pod("one")
+        await cluster.client.create(PODS, {**one, "metadata": {**one["metadata"], "namespace": "new"}})
+        assert cluster.clock.monotonic() - begun < 0.05
+
+    play(scenario)
+
+
+def test_a_pod_is_refused_when_the_account_does_not_come() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        async with Cluster(clock, controllers="") as cluster:
+            begun = clock.monotonic()
+            with pytest.raises(
+                Forbidden, match='error looking up service account default/default: serviceaccount "default"'
+            ):
+                await cluster.client.create(PODS, pod("one"))
+            assert clock.monotonic() - begun == pytest.approx(1.0)
+
+    clock.run(main())
+    clock.close()
 
 
 def replication_controller(replicas: int) -> dict[str, Any]:

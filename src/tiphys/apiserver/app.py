@@ -146,7 +146,7 @@ class ApiServer:
     ) -> Parts:
         config = self._config
         storage = Storage(self._store, caches)
-        plugins: list[Plugin] = plumbing.plugins(caches, storage, authorizer, self._clock)
+        plugins: list[Plugin] = plumbing.plugins(caches, storage, authorizer)
         if "RBAC" in config.authorization_modes:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports

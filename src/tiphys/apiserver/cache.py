@@ -212,6 +212,22 @@ class Objects:
         entry = cache.get(namespace, name) if cache is not None else None
         return cache.obj(entry) if cache is not None and entry is not None else None
 
+    async def wait_exists(self, group: str, plural: str, namespace: str, name: str, seconds: float) -> Obj | None:
+        found = self.get(group, plural, namespace, name)
+        cache = self._caches.get((group, plural))
+        if found is not None or cache is None:
+            return found
+        watcher = Watcher(cache.last_revision, namespace=namespace, name=name)
+        cache.subscribe(watcher)
+        try:
+            async with asyncio.timeout(seconds):
+                await watcher.next()
+        except TimeoutError:
+            return None
+        finally:
+            cache.unsubscribe(watcher)
+        return self.get(group, plural, namespace, name)
+
     def list(self, group: str, plural: str, namespace: str = "") -> Iterable[Obj]:
         cache = self._caches.get((group, plural))
         return () if cache is None else [cache.obj(entry) for entry in cache.range(namespace)]

@@ -26,7 +26,6 @@ from tiphys.apiserver.subresources.eviction import Evictions
 from tiphys.apiserver.subresources.token import TokenRequests
 from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, RequestInfo
-from tiphys.base.clock import Clock
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import ANONYMOUS
 from tiphys.store.types import Store
@@ -39,9 +38,9 @@ def kinds() -> tuple[Kind, ...]:
     return all_kinds()
 
 
-def plugins(caches: Caches, storage: Storage, authorizer: Authorizer, clock: Clock) -> list[Plugin]:
+def plugins(caches: Caches, storage: Storage, authorizer: Authorizer) -> list[Plugin]:
     """The admission plugins, in order."""
-    return admission_plugins(caches, authorizer, clock, StoredQuotas(caches, storage))
+    return admission_plugins(caches, authorizer, StoredQuotas(caches, storage))
 
 
 def subresources(

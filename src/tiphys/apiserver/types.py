@@ -39,9 +39,13 @@ class RequestInfo:
 
 
 class Reader(Protocol):
-    """Current objects, from the watch caches: shared, never change them. Cheap and synchronous."""
+    """Current objects, from the watch caches: shared, never change them. Cheap, and synchronous but for waiting."""
 
     def get(self, group: str, plural: str, namespace: str, name: str) -> Object | None: ...
+
+    async def wait_exists(self, group: str, plural: str, namespace: str, name: str, seconds: float) -> Object | None:
+        """The object as soon as it is there; None if it does not come within `seconds`."""
+        ...
 
     def list(self, group: str, plural: str, namespace: str = "") -> Iterable[Object]:
         """All objects of the resource, or those of one namespace."""

@@ -7,7 +7,6 @@ pipe, and anybody else by a second lock that it gives up then; nobody polls.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -162,6 +161,8 @@ async def await_go() -> None:
     descriptor = os.environ.pop(GO_FD, "")
     if not descriptor:
         return
+    import asyncio
+
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(int(descriptor), told.set)

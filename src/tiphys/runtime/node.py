@@ -63,6 +63,8 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
             if not link.index(network.bridge):
                 link.add_bridge(network.bridge)
             device = link.index(network.bridge)
+            with contextlib.suppress(FileNotFoundError):  # a host without IPv6
+                _write_sysctl(f"net/ipv6/conf/{network.bridge}/accept_ra", "0")
             link.add_address(device, f"{network.gateway}/{IPv4Network(network.nodes).prefixlen}")
             link.set_up(device)
     except OSError as error:
@@ -160,6 +162,9 @@ class NodeNetwork:
         """Make what is missing; the cluster's network must be there. Raises RuntimeFailure."""
         try:
             netns.persist(self._path)
+            # For all devices to come: else a pod with raw sockets could become the router (CVE-2020-10749).
+            with contextlib.suppress(FileNotFoundError):
+                netns.write_sysctl(self.namespace, "net.ipv6.conf.default.accept_ra", "0")
             with Netlink() as host, netns.netlink_in(self.namespace) as node:
                 self._connect(host, node)
                 self._pod_bridge(node)

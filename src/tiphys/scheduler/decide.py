@@ -19,8 +19,8 @@ from tiphys.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
 from tiphys.scheduler.types import SILENT, Change, Plugin
 
 NO_NODES = "no nodes available to schedule pods"
-_RANKINGS = 32
-"""Categories of pods kept in mind."""
+_REMEMBERED = 200_000
+"""Verdicts (of a category of pods on a node) kept in mind, of some 200 bytes each."""
 _RANKING_FROM = 32
 """Nodes; below that a look at all of them costs no more."""
 
@@ -158,7 +158,7 @@ class Decider:
         ranking = self._rankings.get(key)
         if ranking is None:
             ranking = self._rankings[key] = Ranking(pod, active)
-            if len(self._rankings) > _RANKINGS:
+            while len(self._rankings) > 1 + _REMEMBERED // len(self._snapshot):
                 self._rankings.popitem(last=False)
         self._rankings.move_to_end(key)
         return ranking

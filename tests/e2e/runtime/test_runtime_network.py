@@ -17,7 +17,13 @@ import pytest
 from tiphys.runtime import netns
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.netlink import Netlink
-from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network, teardown_cluster_network
+from tiphys.runtime.node import (
+    POD_BRIDGE,
+    ClusterNetwork,
+    NodeNetwork,
+    setup_cluster_network,
+    teardown_cluster_network,
+)
 from tiphys.runtime.types import RuntimeFailure, SandboxSpec
 
 pytestmark = pytest.mark.e2e
@@ -182,3 +188,16 @@ def test_addresses_are_kept_and_used_again_late(tmp_path: Path) -> None:
     assert [pool.allocate(name) for name in "def"] == ["10.1.1.5", "10.1.1.6", "10.1.1.2"]
     with pytest.raises(RuntimeFailure, match="no free address"):
         pool.allocate("g")
+
+
+def test_nobody_becomes_the_router_by_saying_so(cluster: ClusterNetwork, nodes: list[NodeNetwork]) -> None:
+    """IPv6 router advertisements are for whoever may send raw packets (CVE-2020-10749)."""
+    where = Path("/proc/sys/net/ipv6/conf")
+    if not where.is_dir():
+        pytest.skip("no IPv6")
+    assert (where / cluster.bridge / "accept_ra").read_text().strip() == "0"
+
+    def accepting() -> list[str]:
+        return [device for device in ("eth0", POD_BRIDGE) if (where / device / "accept_ra").read_text().strip() != "0"]
+
+    assert netns.inside(nodes[0].namespace, accepting) == []

@@ -34,6 +34,11 @@ class Objects:
     def get(self, group: str, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
         return self.objects.get((group, plural), {}).get((namespace, name))
 
+    async def wait_exists(
+        self, group: str, plural: str, namespace: str, name: str, seconds: float
+    ) -> dict[str, Any] | None:
+        return self.get(group, plural, namespace, name)
+
     def list(self, group: str, plural: str, namespace: str = "") -> Iterable[dict[str, Any]]:
         found = self.objects.get((group, plural), {})
         return [obj for (where, _), obj in sorted(found.items()) if not namespace or where == namespace]

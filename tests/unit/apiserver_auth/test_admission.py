@@ -24,14 +24,8 @@ from tiphys.apiserver.admission.storage import (
 )
 from tiphys.apiserver.authz import AlwaysAllow
 from tiphys.apiserver.types import Attributes, Plugin
-from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Forbidden, NotFound
 from tiphys.base.identity import User
-
-
-class NoTime(SystemClock):
-    async def sleep(self, seconds: float) -> None:
-        return
 
 
 def run(plugin: Plugin, attributes: Attributes) -> None:
@@ -57,7 +51,7 @@ def named(name: str, namespace: str = "", **body: Any) -> dict[str, Any]:
 
 
 def test_plugins_run_in_upstreams_order(reader: Any) -> None:
-    names = [plugin.name for plugin in admission.plugins(reader, AlwaysAllow(), NoTime())]
+    names = [plugin.name for plugin in admission.plugins(reader, AlwaysAllow())]
     assert names[:3] == ["NamespaceLifecycle", "LimitRanger", "ServiceAccount"]
     assert len(set(names)) == len(names)
 
@@ -82,7 +76,7 @@ def test_nothing_is_created_in_a_namespace_that_is_missing_or_going(reader: Any,
 def test_a_pod_gets_its_account_token_volume_and_pull_secrets(reader: Any, attributes: Any) -> None:
     reader.add("", "serviceaccounts", named("default", "shop", imagePullSecrets=[{"name": "registry"}]))
     obj = pod(initContainers=[{"name": "i", "image": "x"}])
-    run(ServiceAccount(reader, NoTime()), attributes("CREATE", "pods", obj, namespace="shop"))
+    run(ServiceAccount(reader), attributes("CREATE", "pods", obj, namespace="shop"))
     spec = obj["spec"]
     assert spec["serviceAccountName"] == spec["serviceAccount"] == "default"
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
@@ -104,13 +98,13 @@ def test_a_pod_gets_its_account_token_volume_and_pull_secrets(reader: Any, attri
 def test_a_pod_may_do_without_the_token(reader: Any, attributes: Any) -> None:
     reader.add("", "serviceaccounts", named("default", "shop", automountServiceAccountToken=False))
     obj = pod()
-    run(ServiceAccount(reader, NoTime()), attributes("CREATE", "pods", obj, namespace="shop"))
+    run(ServiceAccount(reader), attributes("CREATE", "pods", obj, namespace="shop"))
     assert "volumes" not in obj["spec"]
 
 
 def test_a_pod_of_a_missing_account_is_refused(reader: Any, attributes: Any) -> None:
     request = attributes("CREATE", "pods", pod(serviceAccountName="none"), namespace="shop")
-    assert refusal(ServiceAccount(reader, NoTime()), request) == (
+    assert refusal(ServiceAccount(reader), request) == (
         'pods "p1" is forbidden: error looking up service account shop/none: serviceaccount "none" not found'
     )
 

@@ -26,12 +26,11 @@ from tiphys.apiserver.admission.storage import (
     StorageObjectInUseProtection,
 )
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
-from tiphys.base.clock import Clock
 
 __all__ = ["QuotaLedger", "plugins"]
 
 
-def plugins(reader: Reader, authorizer: Authorizer, clock: Clock, ledger: QuotaLedger | None = None) -> list[Plugin]:
+def plugins(reader: Reader, authorizer: Authorizer, ledger: QuotaLedger | None = None) -> list[Plugin]:
     """Those that kube-apiserver enables by default, and NodeRestriction, in its order.
 
     Without a `ledger` resource quotas are not enforced.
@@ -39,7 +38,7 @@ def plugins(reader: Reader, authorizer: Authorizer, clock: Clock, ledger: QuotaL
     chain: list[Plugin] = [
         NamespaceLifecycle(reader),
         LimitRanger(reader),
-        ServiceAccount(reader, clock),
+        ServiceAccount(reader),
         NodeRestriction(reader),
         TaintNodesByCondition(),
         Priority(reader),

@@ -8,7 +8,6 @@ from typing import Any
 from tiphys.apiserver.admission.decision import concerns, creates_pod, refuse
 from tiphys.apiserver.authz import references
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
-from tiphys.base.clock import Clock
 
 MIRROR = "kubernetes.io/config.mirror"
 ENFORCE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
@@ -16,17 +15,15 @@ VOLUME = "kube-api-access"
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """What generated names are made of: no vowels, nothing that looks like something else."""
-ATTEMPTS, INTERVAL = 10, 0.1
-"""A namespace's default account comes a moment after the namespace: so often, and so many seconds apart, it is
-looked for."""
+PATIENCE = 1.0
+"""Seconds: a namespace's default account comes a moment after the namespace, and is waited for so long."""
 
 
 class ServiceAccount(Plugin):
     name = "ServiceAccount"
 
-    def __init__(self, reader: Reader, clock: Clock) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._clock = clock
 
     async def admit(self, attributes: Attributes) -> None:
         pod = creates_pod(attributes)
@@ -63,12 +60,11 @@ class ServiceAccount(Plugin):
 
     async def _account(self, attributes: Attributes, name: str) -> Object:
         namespace = attributes.info.namespace
-        for attempt in range(ATTEMPTS if name == "default" else 1):
-            if attempt:
-                await self._clock.sleep(INTERVAL)
-            account = self._reader.get("", "serviceaccounts", namespace, name)
-            if account is not None:
-                return account
+        account = self._reader.get("", "serviceaccounts", namespace, name)
+        if account is None and name == "default":
+            account = await self._reader.wait_exists("", "serviceaccounts", namespace, name, PATIENCE)
+        if account is not None:
+            return account
         detail = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
         raise refuse(attributes, detail)
 

@@ -92,7 +92,7 @@ class Registry:
         try:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    have = await self._download_rest(digest, target, have)
+                    have = await self._download_rest(digest, size, target, have)
                     break
                 except Retry:
                     if attempt == ATTEMPTS:
@@ -103,7 +103,7 @@ class Registry:
         if written != size or f"sha256:{have.hexdigest()}" != digest:
             raise Permanent(f"{self.url}: layer {digest} has other content ({written} bytes of {size})")
 
-    async def _download_rest(self, digest: str, target: Any, have: Any) -> Any:
+    async def _download_rest(self, digest: str, size: int, target: Any, have: Any) -> Any:
         start = target.tell()
         headers = {"Range": f"bytes={start}-"} if start else {}
         async with self._get(f"/v2/{self.repository}/blobs/{digest}", headers) as answer:
@@ -112,6 +112,8 @@ class Registry:
                 target.truncate()
                 have = hashlib.sha256()
             async for chunk in _steadily(answer.chunks):
+                if target.tell() + len(chunk) > size:
+                    raise Permanent(f"{self.url}: layer {digest} is longer than its {size} bytes")
                 have.update(chunk)
                 target.write(chunk)
         return have
@@ -163,6 +165,8 @@ class Registry:
             raise Unauthorized(f"{self.url}: asks for authorization by {kind or 'nothing'}, which is not supported")
         if self.credential.token:
             return f"Bearer {self.credential.token}"
+        if not _as_safe(fields["realm"], self.url):
+            raise Permanent(f"{self.url}: wants authorization by {fields['realm']}, which is not encrypted")
         query = {name: fields[name] for name in ("service", "scope") if name in fields}
         query.setdefault("scope", f"repository:{self.repository}:pull")
         url = f"{fields['realm']}{'&' if '?' in fields['realm'] else '?'}{urlencode(query)}"
@@ -239,9 +243,14 @@ async def _request(url: str, headers: Mapping[str, str]) -> AsyncIterator[Stream
         raise Retry(f"{parts.netloc}: {reason}") from error
 
 
+def _as_safe(target: str, url: str) -> bool:
+    """Whether `target` is encrypted if `url` is: nobody on the way may send us (and what we know) elsewhere."""
+    return urlsplit(target).scheme == "https" or urlsplit(url).scheme == urlsplit(target).scheme == "http"
+
+
 def _redirect(url: str, location: str) -> str:
     target = urljoin(url, location)
-    if not location or (url.startswith("https:") and not target.startswith("https:")):
+    if not location or not _as_safe(target, url):
         raise Permanent(f"{urlsplit(url).netloc} redirects to {location or 'nowhere'}")
     return target
 
