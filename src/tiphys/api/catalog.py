@@ -65,6 +65,8 @@ class ResourceInfo:
     list_kind: str = ""
     returns_deleted: bool = False
     """Whether DELETE answers with the object that went, not with a Status."""
+    custom: bool = False
+    """Whether a CustomResourceDefinition defines it."""
 
     @property
     def api_version(self) -> str:
@@ -253,6 +255,10 @@ def _resource(
     stored_group, stored_version = split_group_version(head.options.get("stored", group_version(group, version)))
     subresources = {line.words[0].partition("/")[2]: _subresource(line, group, version, kind) for line in rest}
     behaviour = behaviours.get((stored_group, kind))
+    if "removed" in head.options:
+        from tiphys.api.kinds.former.all import behaviour as former
+
+        behaviour = former(group_version(group, version), kind) or behaviour
     if behaviour is None:
         has_status = "status" in subresources
         behaviour = plain_behaviour(stored_group, plural, kind, has_status=has_status, stored_version=stored_version)
@@ -265,7 +271,9 @@ def _resource(
         scope == "n",
         behaviour,
         definitions,
-        type_name=definitions.name_of(group, version, kind) or definitions.name_of(stored_group, stored_version, kind),
+        type_name=definitions.name_of(group, version, kind)
+        or _replacing(head, definitions)
+        or definitions.name_of(stored_group, stored_version, kind),
         short_names=head.listed("short"),
         categories=head.listed("categories"),
         verbs=head.listed("verbs", ALL_VERBS),
@@ -286,6 +294,14 @@ def _subresource(line: _Line, group: str, version: str, kind: str) -> Subresourc
         owner, _, kind = line.words[1].rpartition("/")
         group, version = split_group_version(owner) if owner else (group, version)
     return SubresourceInfo(name, group, version, kind, line.listed("verbs", SUBRESOURCE_VERBS))
+
+
+def _replacing(line: _Line, definitions: schema.Definitions) -> str:
+    """The type of the version that a former one has become."""
+    if "removed" not in line.options:
+        return ""
+    owner, _, kind = line.options["use"].rpartition("/")
+    return definitions.name_of(*split_group_version(owner), kind)
 
 
 def _warning(line: _Line, group: str, version: str, kind: str) -> str:

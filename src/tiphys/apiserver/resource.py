@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.catalog import Catalog, ResourceInfo, group_version
-from tiphys.api.decode.request import Expected
+from tiphys.api.decode.request import Codec, Expected
 from tiphys.api.kinds.base import Context, Kind
 from tiphys.apiserver.cache import ResourceCache
-from tiphys.apiserver.entries import Stored
+from tiphys.apiserver.codec import encode, item
+from tiphys.apiserver.entries import Entry, Stored
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.forms import ConvertedForm, Form
 from tiphys.apiserver.storage import Author
@@ -21,6 +22,10 @@ from tiphys.client.cause import HEADER
 
 Key = tuple[str, str, str]
 """(group, version, plural)"""
+KEPT, FEW = 512, 4
+"""Decoded objects kept alive for each resource although nobody holds them."""
+LARGE = {("apiextensions.k8s.io", "customresourcedefinitions")}
+"""Resources whose objects are so large (megabytes when decoded) that few are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +49,41 @@ class Resource:
     def foreign(self) -> bool:
         """Whether this version is not the stored one."""
         return isinstance(self.form, ConvertedForm)
+
+    # What follows is another matter for custom resources (`extensions.resource`), whose requests are handled in their
+    # own version and whose conversion may have to ask a webhook.
+
+    @property
+    def custom(self) -> bool:
+        """Whether a CustomResourceDefinition defines it."""
+        return False
+
+    @property
+    def converts(self) -> bool:
+        """Whether `ready` and `to_store` have anything to do."""
+        return False
+
+    @property
+    def codec(self) -> Codec | None:
+        """How its bodies are decoded; None: as those of built-in kinds."""
+        return None
+
+    def current(self, entry: Entry) -> Mapping[str, Any]:
+        """The object that a change starts from; shared, never change it."""
+        return self.cache.obj(entry)
+
+    async def ready(self, entries: Iterable[Entry]) -> None:
+        """Convert entries to this version, so that they can be shown."""
+
+    async def to_store(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """The object in the stored version."""
+        return obj
+
+    def transient(self, key: str, obj: Mapping[str, Any], revision: int, managed: bytes) -> Entry:
+        """An Entry of an object that is not in the store: what a dry run answers with."""
+        stored, cache = self.cache.stored, self.cache
+        value = encode(obj, stored.kind, stored.api_version, managed)
+        return cache.entry(key, item(value, cache.head, revision), revision, revision)
 
 
 @dataclass(slots=True)
@@ -91,6 +131,7 @@ def stored_resources(catalog: Catalog) -> list[Stored]:
             info.api_version,
             info.namespaced,
             _node_of if (info.group, info.plural) == ("", "pods") else None,
+            FEW if (info.group, info.plural) in LARGE else KEPT,
         )
         for info in catalog.stored()
     ]
@@ -103,9 +144,8 @@ def served_resources(catalog: Catalog, kinds: Sequence[Kind], caches: Caches) ->
     for info in catalog.resources:
         if info.storable:
             cache = caches.of(info.stored_group, info.plural)
-            served[info.group, info.version, info.plural] = _resource(
-                info, own.get((info.group, info.kind), info.behaviour), cache
-            )
+            kind = info.behaviour if info.legacy else own.get((info.group, info.kind), info.behaviour)
+            served[info.group, info.version, info.plural] = _resource(info, kind, cache)
     return served
 
 

@@ -35,8 +35,10 @@ class Reviews:
         validation = (request.param("fieldValidation") if request.query_string else "") or "Warn"
         decoded = bodies.decode(codec, request, expected(resource), validation)
         request.attributes.setdefault("warnings", []).extend(decoded.warnings)
-        answer = self._answers[info.group, info.resource]
-        done = await answer(decoded.obj, request.user or ANONYMOUS, info.namespace)
+        answer, kind = self._answers[info.group, info.resource], resource.behaviour
+        question = kind.convert(decoded.obj, resource.version, kind.stored_version)
+        done = await answer(question, request.user or ANONYMOUS, info.namespace)
+        done = kind.convert(dict(done), kind.stored_version, resource.version)
         head = {"kind": resource.kind, "apiVersion": resource.api_version}
         return respond.plain(request, {**head, **done}, 201)
 

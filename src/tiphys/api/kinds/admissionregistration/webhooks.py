@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api.kinds import printing
@@ -46,6 +46,8 @@ class WebhookConfiguration(PlainKind):
     """What both kinds have in common."""
 
     group = "admissionregistration.k8s.io"
+    any_side_effects = False
+    """Whether a webhook may have side effects in dry runs too; v1 does not allow it."""
     unconditional_update = False
     revalidates_metadata = True
     counts_generation = True
@@ -69,11 +71,12 @@ class WebhookConfiguration(PlainKind):
                 setdefaults(service, port=443)
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
-        _hooks(errors, obj.get("webhooks") or (), _Rules())
+        _hooks(errors, obj.get("webhooks") or (), _Rules(no_side_effects=not self.any_side_effects))
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         hooks, was = new.get("webhooks") or (), old.get("webhooks") or ()
-        _hooks(errors, hooks, _rules_kept(hooks, was))
+        rules = _rules_kept(hooks, was)
+        _hooks(errors, hooks, replace(rules, no_side_effects=rules.no_side_effects and not self.any_side_effects))
 
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         return static_warning(printing.name(obj))

@@ -36,10 +36,10 @@ def to_v1(obj: MutableObject) -> MutableObject:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     annotations = {k: v for k, v in (_annotations(obj) or {}).items() if k not in _ALL}
     metrics, current = spec.get("metrics") or (), status.get("currentMetrics") or ()
-    others = [_metric_to_v1(metric, source=True) for metric in metrics if not _is_share(metric)]
+    others = [flat_metric(metric, source=True) for metric in metrics if not _is_share(metric)]
     extras = (
         (_METRICS, others),
-        (_CURRENT, [_metric_to_v1(metric, source=False) for metric in current]),
+        (_CURRENT, [flat_metric(metric, source=False) for metric in current]),
         (_BEHAVIOR, _behavior_to_v1(spec["behavior"]) if spec.get("behavior") is not None else None),
         (_CONDITIONS, [_only(condition, _CONDITION) for condition in status.get("conditions") or ()]),
     )
@@ -67,13 +67,13 @@ def to_v2(obj: MutableObject) -> MutableObject:
     new_spec = _only(spec, ("scaleTargetRef", "minReplicas", "maxReplicas"))
     new_status = _only(status, ("observedGeneration", "lastScaleTime", "currentReplicas", "desiredReplicas"))
     share, used = spec.get("targetCPUUtilizationPercentage"), status.get("currentCPUUtilizationPercentage")
-    metrics = [_metric_to_v2(metric, source=True) for metric in _decode(annotations.get(_METRICS), list) or ()]
+    metrics = [deep_metric(metric, source=True) for metric in _decode(annotations.get(_METRICS), list) or ()]
     if share is not None:
         metrics.append(cpu_metric(share))
     new_spec["metrics"] = metrics or [cpu_metric(DEFAULT_SHARE)]
     if behavior := _behavior_to_v2(_decode(annotations.get(_BEHAVIOR), dict) or {}):
         new_spec["behavior"] = behavior
-    current = [_metric_to_v2(metric, source=False) for metric in _decode(annotations.get(_CURRENT), list) or ()]
+    current = [deep_metric(metric, source=False) for metric in _decode(annotations.get(_CURRENT), list) or ()]
     if not current and used is not None:
         current = [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": used}}}]
     new_status["currentMetrics"] = current or None
@@ -121,7 +121,8 @@ def _is_share(metric: Struct) -> bool:
     return metric.get("type") == "Resource" and resource.get("name") == "cpu" and share is not None
 
 
-def _metric_to_v1(metric: Struct, *, source: bool) -> dict[str, Any]:
+def flat_metric(metric: Struct, *, source: bool) -> dict[str, Any]:
+    """A metric as v2beta1 has it; `source` is True for one of the spec, False for one of the status."""
     converted: dict[str, Any] = {"type": metric.get("type", "")}
     for name in _FIELDS:
         if (part := metric.get(name)) is not None:
@@ -190,7 +191,8 @@ _FLAT: dict[str, Callable[[Struct, bool], dict[str, Any]]] = {
 }
 
 
-def _metric_to_v2(metric: Struct, *, source: bool) -> dict[str, Any]:
+def deep_metric(metric: Struct, *, source: bool) -> dict[str, Any]:
+    """A metric of v2beta1 as v2 has it."""
     converted: dict[str, Any] = {"type": metric.get("type", "")}
     for name in _FIELDS:
         if isinstance(part := metric.get(name), dict):
