@@ -70,7 +70,7 @@ def _entries(info: ResourceInfo) -> Iterable[Document]:
         "verbs": list(info.verbs),
     }
     yield entry | _names(info) | _present({"storageVersionHash": info.storage_version_hash})
-    for name, sub in sorted(info.subresources.items()):
+    for name, sub in _subresources(info):
         yield {
             "name": f"{info.plural}/{name}",
             "singularName": "",
@@ -79,6 +79,12 @@ def _entries(info: ResourceInfo) -> Iterable[Document]:
             "kind": sub.kind,
             "verbs": list(sub.verbs),
         }
+
+
+def _subresources(info: ResourceInfo) -> list[tuple[str, SubresourceInfo]]:
+    """By name; those of custom resources as they are."""
+    found = list(info.subresources.items())
+    return found if info.custom else sorted(found)
 
 
 def _names(info: ResourceInfo) -> Document:
@@ -120,14 +126,14 @@ def _aggregated_resource(info: ResourceInfo) -> Document:
     subresources = [
         {
             "subresource": name,
-            "responseKind": _response_kind(sub.group, sub.version, sub.kind, foreign=_foreign(sub, info)),
+            "responseKind": _response_kind(sub.group, sub.version, sub.kind, full=info.custom or _foreign(sub, info)),
             "verbs": list(sub.verbs),
         }
-        for name, sub in sorted(info.subresources.items())
+        for name, sub in _subresources(info)
     ]
     return {
         "resource": info.plural,
-        "responseKind": _response_kind(info.group, info.version, info.kind, foreign=False),
+        "responseKind": _response_kind(info.group, info.version, info.kind, full=info.custom),
         "scope": "Namespaced" if info.namespaced else "Cluster",
         "singularResource": info.singular,
         "verbs": list(info.verbs),
@@ -136,9 +142,9 @@ def _aggregated_resource(info: ResourceInfo) -> Document:
     }
 
 
-def _response_kind(group: str, version: str, kind: str, *, foreign: bool) -> Document:
-    """Group and version are left empty where they are those of the document's place."""
-    return {"group": group if foreign else "", "version": version if foreign else "", "kind": kind}
+def _response_kind(group: str, version: str, kind: str, *, full: bool) -> Document:
+    """Built-in resources leave group and version empty where they are those of the document's place."""
+    return {"group": group if full else "", "version": version if full else "", "kind": kind}
 
 
 def etag(body: bytes) -> str:

@@ -38,6 +38,7 @@ from tiphys.apiserver.resource import Key, Resource, served_resources, stored_re
 from tiphys.apiserver.reviews import Reviews, access_reviews
 from tiphys.apiserver.routes import Router
 from tiphys.apiserver.services import ServiceAddresses
+from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
 from tiphys.apiserver.tokens import TokenIssuer, new_key
@@ -88,6 +89,7 @@ class ApiServer:
         self._tasks.append(self._group.create_task(caches.run()))
         self.issuer = self._issuer()
         served = served_resources(self.catalog, kinds, caches)
+        self.serving = Serving(self.catalog, served)
         rbac = RbacAuthorizer(caches)
         authorizer = self._authorizer(caches, rbac)
         parts = self._parts(caches, served, authorizer, rbac)
@@ -157,7 +159,7 @@ class ApiServer:
             caches=caches,
             storage=storage,
             codec=codec,
-            ownership=Ownership(codec, served),
+            ownership=Ownership(codec, self.serving),
             authorizer=authorizer,
             clock=self._clock,
             admission=Admission([plugin for plugin in plugins if plugin.name not in config.disabled_admission]),
@@ -178,13 +180,12 @@ class ApiServer:
         answers = access_reviews(authorizer, rbac, tokens, self.issuer.audiences, self._clock.time)
         unstored = {**Reviews(parts, answers).endpoints(), **plumbing.unstored(parts, served, self._store)}
         return Router(
-            self.catalog,
-            served,
+            self.serving,
             Endpoints(parts, self._store),
             self._clock,
             subresources=plumbing.subresources(parts, served, self.issuer, self._config.kubelet_tls),
             unstored=unstored,
-            paths=paths.table(self.catalog, self._store, parts, self.issuer, self.metrics),
+            paths=paths.table(self.serving, self._store, parts, self.issuer, self.metrics),
         )
 
     def _bootstrap(self) -> BootstrapConfig:

@@ -110,7 +110,7 @@ def _decoded(parts: Parts, call: Call, applied: Applied) -> dict[str, Any]:
     resource = call.resource
     assert applied.obj is not None, "an object that stays as it is needs no decoding"
     try:
-        obj = parts.codec.normalize(applied.obj, resource.expected.type)
+        obj = (resource.codec or parts.codec).normalize(applied.obj, resource.expected.type)
     except DecodeError as error:
         meta = applied.obj.get("metadata") or {}
         gvk = f"{resource.group}/{resource.version}, Kind={resource.kind_name}"

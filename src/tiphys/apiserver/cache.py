@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tiphys.apiserver import codec
 from tiphys.apiserver.codec import Obj
@@ -20,8 +20,6 @@ from tiphys.store.types import Event, Row
 
 HISTORY = 1024
 """Changes kept for each resource for watches that resume; older ones are read from the store's log."""
-DECODED = 512
-"""Decoded objects kept alive for each resource although nobody holds them."""
 
 
 class ResourceCache:
@@ -38,8 +36,10 @@ class ResourceCache:
         self._keys: list[str] = []
         self._index: dict[str, dict[str, Entry]] = {}
         self._history: deque[Change] = deque()
-        self._recent: deque[Obj] = deque(maxlen=DECODED)
+        self._recent: deque[Obj] = deque(maxlen=stored.kept)
         self._watchers: dict[str, list[Watcher]] = {}
+        self.listeners: list[Callable[[Change], None]] = []
+        """Told of each change before anybody else learns of it; they must not wait or fail."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -109,7 +109,7 @@ class ResourceCache:
         if not event.deleted:
             return Change("ADDED" if old is None else "MODIFIED", row.revision, self.entry_of(row, obj), old)
         value = previous.value if previous is not None else row.value
-        last = self.entry(row.key, codec.item(value, self.head, row.revision), row.revision, row.created)
+        last = self.entry_of(Row(row.key, value, row.revision, row.created))
         return Change("DELETED", row.revision, last, old)
 
     def apply(self, event: Event, obj: Obj | None = None) -> None:
@@ -131,6 +131,8 @@ class ResourceCache:
         self._history.append(change)
         if len(self._history) > HISTORY:
             self.floor = self._history.popleft().revision
+        for listener in self.listeners:
+            listener(change)
         self._publish(change)
 
     def history(self, after: int) -> list[Change]:
@@ -150,6 +152,11 @@ class ResourceCache:
     def watchers(self) -> Iterator[Watcher]:
         for group in self._watchers.values():
             yield from group
+
+    def end_watches(self) -> None:
+        """Close all watches; what is queued is still read."""
+        for watcher in list(self.watchers()):
+            watcher.close()
 
     def _publish(self, change: Change) -> None:
         values = {""}

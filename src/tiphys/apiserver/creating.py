@@ -57,7 +57,8 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
-            return await parts.storage.create(resource.cache, key, obj, call.author, managed)
+            stored = await resource.to_store(obj) if resource.converts else obj
+            return await parts.storage.create(resource.cache, key, stored, call.author, managed)
         if resource.cache.at(key) is not None:
             raise Mismatch(key, None)
         return transient(resource, key, obj, 0, managed)
@@ -81,7 +82,7 @@ def check(parts: Parts, call: Call, obj: dict[str, Any], context: Context) -> No
 def body(parts: Parts, call: Call) -> dict[str, Any]:
     """The request's object: decoded, defaulted, in the stored version. Raises BadRequest."""
     request, resource = call.request, call.resource
-    decoded = bodies.decode(parts.codec, request, resource.expected, call.validation)
+    decoded = bodies.decode(resource.codec or parts.codec, request, resource.expected, call.validation)
     call.warn(*decoded.warnings)
     return to_stored(resource, decoded.obj)
 
@@ -98,9 +99,7 @@ def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
 
 def transient(resource: Resource, key: str, obj: Mapping[str, Any], revision: int, managed: bytes) -> Entry:
     """An Entry of an object that is not in the store: what a dry run answers with."""
-    stored, cache = resource.cache.stored, resource.cache
-    value = codec.encode(obj, stored.kind, stored.api_version, managed)
-    return cache.entry(key, codec.item(value, cache.head, revision), revision, revision)
+    return resource.transient(key, obj, revision, managed)
 
 
 def _fresh(obj: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
 from tiphys.apiserver.routes import not_found
+from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.version import GIT_VERSION
 from tiphys.base.errors import NotAcceptable
 from tiphys.base.http.types import Request, Response
@@ -22,9 +23,13 @@ SWAGGER_BINARY = (
 class Discovery:
     """/api and /apis, plain and aggregated (KEP-3352), and what is below them."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._aggregated: dict[tuple[bool, str], tuple[bytes, str]] = {}
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._aggregated: dict[tuple[bool, str], tuple[Catalog, bytes, str]] = {}
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._serving.catalog
 
     async def core(self, request: Request) -> Response:
         """/api"""
@@ -62,12 +67,13 @@ class Discovery:
         return "" if request.local else discovery.wants_aggregated(request.headers.get("accept", ""))
 
     def _aggregate(self, request: Request, api: str, *, core: bool) -> Response:
+        catalog = self._catalog
         kept = self._aggregated.get((core, api))
-        if kept is None:
-            document = discovery.aggregated(self._catalog, core=core, api=api)
+        if kept is None or kept[0] is not catalog:
+            document = discovery.aggregated(catalog, core=core, api=api)
             body = negotiate.dump(document, negotiate.PLAIN)
-            kept = self._aggregated[core, api] = (body, discovery.etag(body))
-        body, tag = kept
+            kept = self._aggregated[core, api] = (catalog, body, discovery.etag(body))
+        _, body, tag = kept
         headers = {"Content-Type": discovery.content_type(api), "ETag": tag, "Vary": "Accept"}
         headers["Cache-Control"] = "public"
         if request.headers.get("if-none-match") == tag:
@@ -78,9 +84,10 @@ class Discovery:
 class OpenApi:
     """/openapi/v2 and /openapi/v3. Documents take up to a second to make, in a thread, when first asked for."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, serving: Serving) -> None:
         from tiphys.api.openapi.documents import OpenApi as Documents
 
+        catalog = serving.builtin
         self._documents = Documents(catalog, catalog.resources[0].definitions, GIT_VERSION)
 
     async def v2(self, request: Request) -> Response:

@@ -29,6 +29,8 @@ class Stored:
     api_version: str
     namespaced: bool
     trigger: Trigger | None = None
+    kept: int = 512
+    """Decoded objects kept alive although nobody holds them."""
 
     @property
     def prefix(self) -> str:
@@ -56,6 +58,11 @@ class Entry:
         return self.key[self.key.rindex("/") + 1 :]
 
     @property
+    def outdated(self) -> bool:
+        """Whether the store should be written anew even if nothing is changed (another storage version)."""
+        return False
+
+    @property
     def managed(self) -> bytes:
         """metadata.managedFields as JSON; b"" if nobody has tracked them."""
         start, end = codec.managed_span(self.item)
@@ -74,6 +81,11 @@ class Entry:
         self._obj = weakref.ref(obj)
         self._recent.append(obj)
         return obj
+
+    def as_of(self, revision: int) -> Entry:
+        """The same object under another revision."""
+        item = self.item.replace(b'"%d"' % self.revision, b'"%d"' % revision, 1)
+        return Entry(self.key, item, revision, self.created, self.namespace, self._recent)
 
 
 class Change:
@@ -99,6 +111,4 @@ class Change:
         """What an event of `type` shows: an object that only left a selection is shown as it was, at this revision."""
         if type != "DELETED" or self.type == "DELETED" or self.old is None:
             return self.entry
-        old = self.old
-        item = old.item.replace(b'"%d"' % old.revision, b'"%d"' % self.revision, 1)
-        return Entry(old.key, item, self.revision, old.created, old.namespace, old._recent)
+        return self.old.as_of(self.revision)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from tiphys.apiserver.cache import Objects, ResourceCache, Waiters
 from tiphys.apiserver.codec import Obj
 from tiphys.apiserver.entries import Change, Stored
 from tiphys.base.errors import ServiceUnavailable
-from tiphys.store.types import Compacted, Event, Store
+from tiphys.store.types import Compacted, Event, Row, Store
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ class Caches(Objects):
         self._store = store
         self._waiters = Waiters()
         self._handed: dict[str, tuple[bytes, Obj]] = {}
+        self._unclaimed: list[Row] = []
+        self.loaders: list[Callable[[], None]] = []
+        """Called when everything was read (again), to add and remove caches before anybody looks."""
         self.current = 0
         """The revision up to which the caches show everything."""
         for stored in resources:
@@ -42,11 +45,39 @@ class Caches(Objects):
         page = await self._store.list("")
         for cache in self._by_resource.values():
             cache.floor = cache.last_revision = page.revision
+        self._unclaimed = []
         for row in page.rows:
             cache_of = self._cache_of(row.key)
             if cache_of is not None:
                 cache_of.load(row)
+            else:
+                self._unclaimed.append(row)
         self.current = page.revision
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Let caches be added for what is stored without one."""
+        for loader in self.loaders:
+            loader()
+
+    def add(self, cache: ResourceCache) -> None:
+        """Feed another cache, from the next event on and with what was read for it."""
+        cache.floor = cache.last_revision = self.current
+        self._add(cache)
+        for row in self._unclaimed:
+            if row.key.startswith(cache.stored.prefix):
+                cache.load(row)
+
+    def remove(self, cache: ResourceCache) -> None:
+        """Feed a cache no more, and end its watches."""
+        stored = cache.stored
+        self._by_resource.pop((stored.group, stored.plural), None)
+        self._by_prefix.pop(stored.prefix, None)
+        cache.end_watches()
+
+    def settle(self) -> None:
+        """Forget rows that no cache wants."""
+        self._unclaimed = []
 
     async def run(self) -> None:
         """Follow the store until cancelled. If it cut us off, everything is read again and all watches end."""
@@ -71,8 +102,7 @@ class Caches(Objects):
 
     def _end_watches(self) -> None:
         for cache in self.all():
-            for watcher in list(cache.watchers()):
-                watcher.close()
+            cache.end_watches()
 
     def hand_over(self, key: str, value: bytes, obj: Obj) -> None:
         """Leave the decoded form of a value that is about to be written, so that nobody decodes it again."""

@@ -36,6 +36,10 @@ class Form:
         """The object decoded; shared, never change it."""
         return self.cache.obj(entry)
 
+    def source(self, entry: Entry) -> Object:
+        """The decoded object that metadata and columns are taken from."""
+        return self.cache.obj(entry)
+
     def show(self, obj: Object) -> Object:
         """A decoded object of the cache in this form; shared, never change it."""
         return obj
@@ -119,10 +123,11 @@ class PartialForm(DecodedForm):
 
     def __init__(self, form: Form, version: str) -> None:
         super().__init__(form.cache, "PartialObjectMetadata", f"{META_GROUP}/{version}")
-        self.name = f"metadata {version}"
+        self.name = f"metadata {version}" if form.name == Form.name else f"metadata {version} {form.name}"
+        self._form = form
 
     def obj(self, entry: Entry) -> Object:
-        return partial(self.cache.obj(entry), self.api_version)
+        return partial(self._form.source(entry), self.api_version)
 
 
 def partial(obj: Object, api_version: str) -> dict[str, Any]:
@@ -172,7 +177,7 @@ class TableForm(DecodedForm):
         }
 
     def _row(self, entry: Entry, wrap: Wrap) -> dict[str, Any]:
-        row: dict[str, Any] = {"cells": self._cells(self.cache.obj(entry))}
+        row: dict[str, Any] = {"cells": self._cells(self._form.source(entry))}
         if self._include == "Object":
             row["object"] = self._form.wire(entry, wrap)
         elif self._include == "Metadata":

@@ -6,7 +6,7 @@ only a write that changes fields looks into them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from tiphys.api.apply.scale import VERSION, to_object, to_scale
 from tiphys.api.decode.request import Codec
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.resource import Call, Key, Resource
+from tiphys.apiserver.serving import Serving
 from tiphys.base.clock import rfc3339
 
 Object = Mapping[str, Any]
@@ -28,19 +29,21 @@ Object = Mapping[str, Any]
 class Siblings:
     """The served versions of what one cache holds (`api.apply.manager.Versions`)."""
 
-    def __init__(self, nodes: Nodes, resources: Sequence[Resource]) -> None:
+    def __init__(self, nodes: Callable[[Resource], Nodes], resources: Sequence[Resource]) -> None:
         self._nodes = nodes
         self._by_version = {one.expected.api_version: one for one in resources}
 
     def node(self, api_version: str) -> Node | None:
         found = self._by_version.get(api_version)
-        return None if found is None else self._nodes.of(found.expected.type)
+        return None if found is None else self._nodes(found).of(found.expected.type)
 
     def convert(self, obj: Object, target: str) -> Object:
         source = self._by_version[obj["apiVersion"]]
         wanted = self._by_version[target]
         if source is wanted:
             return obj
+        if source.custom:
+            return {**obj, "apiVersion": target}
         stored = obj
         if source.foreign:
             stored = source.kind.convert(orjson.loads(orjson.dumps(obj)), source.version, source.kind.stored_version)
@@ -50,8 +53,8 @@ class Siblings:
 class Ownership:
     """The field managers of all served resources, made when they are first needed."""
 
-    def __init__(self, codec: Codec, served: Mapping[Key, Resource]) -> None:
-        self._codec, self._served = codec, served
+    def __init__(self, codec: Codec, serving: Serving) -> None:
+        self._codec, self._serving = codec, serving
         self._nodes = Nodes(codec.definitions)
         self._managers: dict[Key, tuple[Resource, FieldManager]] = {}
         self._resets: dict[tuple[str, str, str], Fields] = {}
@@ -116,17 +119,20 @@ class Ownership:
         key = (resource.group, resource.version, resource.plural)
         found = self._managers.get(key)
         if found is None or found[0] is not resource:
-            siblings = [one for one in self._served.values() if one.cache is resource.cache]
+            siblings = [one for one in self._serving.resources.values() if one.cache is resource.cache]
             found = self._managers[key] = resource, self._manager(resource, [*siblings, resource])
         return found[1]
 
     def _manager(self, resource: Resource, siblings: Sequence[Resource]) -> FieldManager:
-        type = resource.expected.type
-        versions = Siblings(self._nodes, siblings)
-        zero = {} if type is None else self._codec.decoder.empty(type)
+        type, codec = resource.expected.type, resource.codec or self._codec
+        versions = Siblings(self._nodes_of, siblings)
+        zero = {} if type is None or resource.custom else codec.decoder.empty(type)
         zero.setdefault("metadata", {})
-        node = self._nodes.of(type)
+        node = self._nodes_of(resource).of(type)
         return FieldManager(resource.expected.api_version, resource.kind_name, node, zero, versions)
+
+    def _nodes_of(self, resource: Resource) -> Nodes:
+        return self._nodes if resource.codec is None else Nodes(resource.codec.definitions)
 
     def _scales(self) -> FieldManager:
         if self._scale is None:

@@ -66,12 +66,14 @@ def check_media(call: Call) -> str:
 
 def _decode(parts: Parts, call: Call, current: Object, media: str, expected: Expected) -> Decoded:
     request = call.request
+    codec = call.resource.codec if expected is call.resource.expected else None
+    codec = codec or parts.codec
     if request.local and request.obj is not None:
         change = request.obj
-        result = patches.apply(current, change, media, expected, parts.codec)
+        result = patches.apply(current, change, media, expected, codec)
         shown = go_text(change) if media == patches.STRATEGIC else orjson.dumps(result).decode()
-        return patches.finish(result, shown, [], expected, parts.codec, call.validation)
-    return patches.patch(current, request.body, media, expected, parts.codec, call.validation)
+        return patches.finish(result, shown, [], expected, codec, call.validation)
+    return patches.patch(current, request.body, media, expected, codec, call.validation)
 
 
 def _mentions_managers(call: Call) -> bool:

@@ -13,6 +13,7 @@ from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.negotiate import JSON, PLAIN
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.routes import Plain
+from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.version import version_info
 from tiphys.base.errors import ServiceUnavailable
@@ -22,9 +23,9 @@ from tiphys.store.types import Store
 FOR_AN_HOUR = "public, max-age=3600"
 
 
-def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
+def table(serving: Serving, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
     """Path -> endpoint; `/*` at the end stands for everything below."""
-    discovery, openapi = Discovery(catalog), OpenApi(catalog)
+    discovery, openapi = Discovery(serving), OpenApi(serving)
     health = Health(checks(store, parts)).handle
     found: dict[str, Plain] = {
         "/api": discovery.core,
@@ -41,10 +42,10 @@ def table(catalog: Catalog, store: Store, parts: Parts, issuer: TokenIssuer, met
     }
     for endpoint in ENDPOINTS:
         found[f"/{endpoint}"] = found[f"/{endpoint}/*"] = health
-    shown = sorted([path for path in found if not path.endswith("*")] + api_paths(catalog))
+    fixed = [path for path in found if not path.endswith("*")]
 
     async def root(request: Request) -> Response:
-        return raw(request, {"paths": shown})
+        return raw(request, {"paths": sorted(fixed + api_paths(serving.catalog))})
 
     found["/"] = root
     return found

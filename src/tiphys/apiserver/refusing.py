@@ -35,7 +35,7 @@ def _as_sent(parts: Parts, call: Call, obj: Object) -> Object | None:
     request, resource = call.request, call.resource
     type = resource.expected.type
     content_type = request.headers.get("content-type", "")
-    if request.method == "PATCH" or not request.body or resource.foreign or type is None:
+    if request.method == "PATCH" or not request.body or resource.foreign or resource.custom or type is None:
         return None
     if media_type(content_type) == PROTOBUF:
         return None

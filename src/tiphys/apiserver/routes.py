@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from tiphys.api.catalog import Catalog, ResourceInfo, SubresourceInfo
+from tiphys.api import errors
+from tiphys.api.catalog import ResourceInfo, SubresourceInfo
 from tiphys.apiserver.endpoints import Endpoints, not_allowed
-from tiphys.apiserver.resource import Call, Key, Resource
+from tiphys.apiserver.resource import Call
+from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.clock import Clock
-from tiphys.base.errors import NotFound
+from tiphys.base.errors import MethodNotAllowed, NotFound
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import ANONYMOUS
 
@@ -26,8 +28,7 @@ class Router:
 
     def __init__(
         self,
-        catalog: Catalog,
-        served: Mapping[Key, Resource],
+        serving: Serving,
         endpoints: Endpoints,
         clock: Clock,
         *,
@@ -35,7 +36,7 @@ class Router:
         unstored: Mapping[tuple[str, str, str], Callable[[Request, RequestInfo, ResourceInfo], Awaitable[Response]]],
         paths: Mapping[str, Plain],
     ) -> None:
-        self._catalog, self._served, self._clock = catalog, served, clock
+        self._serving, self._clock = serving, clock
         self._subresources, self._unstored = subresources, unstored
         self._paths = paths
         self._verbs: dict[str, Endpoint] = {
@@ -54,26 +55,34 @@ class Router:
         info: RequestInfo = request.attributes["info"]
         if not info.resource_request:
             return await self._path(request)
-        resource = self._served.get((info.group, info.version, info.resource))
+        resource = self._serving.resources.get((info.group, info.version, info.resource))
         if resource is None:
             return await self._not_stored(request, info)
         if resource.info.deprecated:
             request.attributes.setdefault("warnings", []).append(resource.info.deprecated)
         call = Call(request, info, resource, request.user or ANONYMOUS, self._clock.time())
         if not _placed(call):
+            if resource.custom:
+                return not_found(request)
             raise NotFound(UNKNOWN, details={})
         if info.subresource:
             return await self._subresource(call)
         everywhere = resource.namespaced and not info.namespace
         if info.verb not in resource.info.verbs or (everywhere and info.verb not in ("list", "watch")):
+            if resource.custom:
+                return _refuse_custom(call, everywhere)
             raise not_allowed()
         return await self._verbs[info.verb](call)
 
     async def _subresource(self, call: Call) -> Response:
         info, subresource = call.info, call.resource.info.subresources.get(call.info.subresource)
         if subresource is None or not info.name:
+            if call.resource.custom:
+                raise errors.not_found(info.group, info.resource, info.name)
             raise NotFound(UNKNOWN, details={})
         if info.verb not in subresource.verbs:
+            if call.resource.custom:
+                return _refuse_custom(call, everywhere=False)
             raise not_allowed()
         endpoint = self._find(info, subresource)
         if endpoint is None:
@@ -91,11 +100,12 @@ class Router:
 
     async def _not_stored(self, request: Request, info: RequestInfo) -> Response:
         """Reviews, bindings and component statuses: resources without objects."""
-        resource = self._catalog.get(info.group, info.version, info.resource)
-        if resource is None and info.version in self._catalog.versions(info.group):
+        catalog = self._serving.catalog
+        resource = catalog.get(info.group, info.version, info.resource)
+        if resource is None and info.version in self._serving.builtin.versions(info.group):
             raise NotFound(UNKNOWN, details={})
         if resource is None:
-            return await self._path(request)
+            return not_found(request) if info.version in catalog.versions(info.group) else await self._path(request)
         endpoint = self._unstored.get((info.group, info.resource, info.verb))
         if endpoint is None or info.verb not in resource.verbs:
             raise not_allowed()
@@ -123,6 +133,16 @@ def _placed(call: Call) -> bool:
         )
         return bool(info.namespace) or not (named or info.subresource)
     return not info.namespace or (info.resource == "namespaces" and info.namespace == info.name)
+
+
+def _refuse_custom(call: Call, everywhere: bool) -> Response:
+    """A verb that custom resources do not have; across all namespaces the path is not there at all."""
+    if everywhere:
+        return not_found(call.request)
+    info = call.info
+    kind = f"{info.resource}.{info.group}"
+    details = {"group": info.group, "kind": info.resource}
+    raise MethodNotAllowed(f'{info.verb} is not supported on resources of kind "{kind}"', details=details)
 
 
 def not_found(request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tiphys.api.kinds.base import Kind
@@ -20,9 +20,15 @@ class Selection:
     """See the module's docstring."""
 
     def __init__(
-        self, cache: ResourceCache, kind: Kind, namespace: str, labels: LabelSelector, fields: FieldSelector
+        self,
+        cache: ResourceCache,
+        kind: Kind,
+        namespace: str,
+        labels: LabelSelector,
+        fields: FieldSelector,
+        obj: Callable[[Entry], Mapping[str, Any]] | None = None,
     ) -> None:
-        self._cache, self._kind, self._namespace = cache, kind, namespace
+        self._obj, self._kind, self._namespace = obj or cache.obj, kind, namespace
         self._labels = None if labels.empty else labels
         self._fields = None if fields.empty else fields
         self.name = fields.value("metadata.name") or ""
@@ -57,13 +63,13 @@ class Selection:
                 return False
         if self._labels is None:
             return True
-        return self._labels.matches(self._cache.obj(entry)["metadata"].get("labels"))
+        return self._labels.matches(self._obj(entry)["metadata"].get("labels"))
 
     def _fields_of(self, entry: Entry) -> Mapping[str, str]:
         named = {"metadata.name": entry.name, "metadata.namespace": entry.namespace}
         if self._only_metadata:
             return named
-        return {**self._kind.fields(self._cache.obj(entry)), **named}
+        return {**self._kind.fields(self._obj(entry)), **named}
 
 
 def select(call: Call, labels: str, fields: str) -> Selection:
@@ -73,7 +79,7 @@ def select(call: Call, labels: str, fields: str) -> Selection:
     if wanted.terms:
         wanted.check(known_fields(resource.kind))
     selector = parse_labels(labels) if labels else EVERYTHING
-    return Selection(resource.cache, resource.kind, call.namespace, selector, wanted)
+    return Selection(resource.cache, resource.kind, call.namespace, selector, wanted, resource.current)
 
 
 def known_fields(kind: Kind) -> set[str]:

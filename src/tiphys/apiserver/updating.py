@@ -70,7 +70,9 @@ async def update(parts: Parts, call: Call, name: str, change: Change) -> Entry:
 
 async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entry:
     resource = call.resource
-    current = resource.cache.obj(old)
+    if resource.converts:
+        await resource.ready((old,))
+    current = resource.current(old)
     new = await change.make(current, old)
     check_version(call, new, current)
     _settle(new, current)
@@ -102,14 +104,15 @@ async def _store(
     if managed is None:
         managed = old.managed
     ends = "deletionTimestamp" in current["metadata"] and finished(new) and _may_end(call, new)
-    if not ends and new == current and same_but_times(managed, old.managed):
+    if not ends and new == current and same_but_times(managed, old.managed) and not old.outdated:
         return old
     if call.dry_run:
         return creating.transient(resource, old.key, new, old.revision, managed)
     if ends:
         await parts.storage.remove(resource.cache, old, call.author)
         return creating.transient(resource, old.key, new, old.revision, managed)
-    return await parts.storage.replace(resource.cache, old, new, call.author, managed)
+    stored = await resource.to_store(new) if resource.converts else new
+    return await parts.storage.replace(resource.cache, old, stored, call.author, managed)
 
 
 def prepare(call: Call, new: dict[str, Any], current: Object, subresource: str) -> None:

@@ -29,7 +29,7 @@ SCALE = Scale()
 async def get(parts: Parts, call: Call) -> Response:
     """GET scale."""
     entry = await reading.get(parts, call, call.info.name)
-    return _answer(call, scale_of(call.resource.cache.obj(entry), _paths(call)))
+    return _answer(call, scale_of(await _shown(call, entry), _paths(call)))
 
 
 async def put(parts: Parts, call: Call) -> Response:
@@ -81,7 +81,13 @@ async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> 
 
     change = Change(make, retries=0 if conditional else RETRIES, track=lambda *_: managed)
     entry = await update(parts, call, call.info.name, change)
-    return _answer(call, scale_of(call.resource.cache.obj(entry), paths))
+    return _answer(call, scale_of(await _shown(call, entry), paths))
+
+
+async def _shown(call: Call, entry: Entry) -> Object:
+    if call.resource.converts:
+        await call.resource.ready((entry,))
+    return call.resource.current(entry)
 
 
 def _answer(call: Call, scale: Object) -> Response:

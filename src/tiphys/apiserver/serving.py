@@ -1,0 +1,27 @@
+"""What is served at this moment: the catalog, and the resources that answer for it.
+
+Both are values that are replaced when a CustomResourceDefinition comes, changes or goes; whoever answers requests looks
+here each time, which costs an attribute and a dict get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tiphys.api.catalog import Catalog
+from tiphys.apiserver.resource import Key, Resource
+
+
+class Serving:
+    """See the module's docstring. Only `extensions.registry` replaces anything."""
+
+    __slots__ = ("builtin", "catalog", "resources")
+
+    def __init__(self, catalog: Catalog, resources: Mapping[Key, Resource]) -> None:
+        self.builtin = catalog
+        """What is served without any CustomResourceDefinition."""
+        self.catalog, self.resources = catalog, resources
+
+    def replace(self, catalog: Catalog, resources: Mapping[Key, Resource]) -> None:
+        """Serve something else from now on."""
+        self.catalog, self.resources = catalog, resources
