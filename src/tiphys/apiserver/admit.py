@@ -21,22 +21,33 @@ class Admission:
     ) -> Attributes:
         """What the plugins are asked about; `kind` is that of a subresource's object, if it has its own."""
         resource = call.resource
+        part = resource.info.subresources.get(call.info.subresource) if call.info.subresource else None
+        own = (resource.group, resource.version, kind or resource.kind_name)
         return Attributes(
             info=call.info,
             user=call.user,
             operation=operation,
-            kind=(resource.group, resource.version, kind or resource.kind_name),
+            kind=own if part is None else (part.group, part.version, part.kind),
             obj=obj,
             old=old,
             options=call.options,
             dry_run=call.dry_run,
+            resource=resource,
         )
 
     async def admit(self, call: Call, attributes: Attributes) -> None:
         """Let the plugins change `attributes.obj`. Raises what a plugin refuses with."""
+        await self.mutate(attributes)
+        self._report(call, attributes)
+
+    async def mutate(self, attributes: Attributes) -> None:
+        """All mutating plugins in order, and once more if one of them asks for it (KEP-1082)."""
         for admit in self._admitters:
             await admit(attributes)
-        self._report(call, attributes)
+        if attributes.reinvoke:
+            attributes.round = 1
+            for admit in self._admitters:
+                await admit(attributes)
 
     async def validate(self, call: Call, attributes: Attributes) -> None:
         """Let the plugins refuse."""
@@ -48,3 +59,6 @@ class Admission:
         if attributes.warnings:
             call.warn(*attributes.warnings)
             attributes.warnings.clear()
+        if attributes.annotations:
+            call.request.attributes.setdefault("audit-annotations", {}).update(attributes.annotations)
+            attributes.annotations.clear()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiphys.base.identity import User
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.resource import Resource
 
 Object = Mapping[str, Any]
 
@@ -74,6 +77,15 @@ class Attributes:
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    """For the audit log."""
+    resource: Resource | None = None
+    """What is written; None for what has no objects (reviews)."""
+    round: int = 0
+    """1 while the mutating plugins run a second time."""
+    reinvoke: bool = False
+    """Set by a plugin that changed `obj` in a way that the plugins before it should see: all run once more."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What a plugin keeps for its second round, by its name."""
 
 
 class Plugin:
