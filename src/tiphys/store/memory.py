@@ -16,6 +16,8 @@ CATCHUP = 1000
 class MemoryStore:
     """`Store` over a dict of current rows and a list of events."""
 
+    shared = False
+
     def __init__(self, *, buffer: int = BUFFER) -> None:
         self._rows: dict[str, Row] = {}
         self._log: list[Event] = []

@@ -23,6 +23,8 @@ SWEEP = 1000
 class SqliteStore:
     """`Store` in one SQLite file. Use it from one event loop."""
 
+    shared = False
+
     def __init__(self, file: DatabaseFile, *, buffer: int = BUFFER) -> None:
         with medium_errors(file.path):
             last, compacted = bounds(file.writer)

@@ -5,8 +5,8 @@ at any revision since the last compaction, can be read; a watch delivers every w
 order, exactly once. Keys are text like "apps/deployments/default/web"; values are bytes that the store never
 looks into. Every row also keeps who wrote it (`actor`) and which write made them do it (`cause`).
 
-Only `apiserver` and `cluster` use it. Implementations: `sqlite` (default), `memory`; all pass the one suite
-in tests/unit/store.
+Only `apiserver` and `cluster` use it. Implementations: `sqlite` (default), `memory`, `etcd`; all pass the one
+suite in tests/unit/store.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ class Unavailable(StoreError):
     """The store cannot be written or read now (disk full, file gone, connection lost)."""
 
 
+class StoreTooLarge(StoreError):
+    """The value is larger than the store takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A key's value, the revision that wrote it and the revision that created the key."""
@@ -83,11 +87,17 @@ class Event:
 
 
 Watch = AbstractAsyncContextManager[AsyncIterator[tuple[Event, ...]]]
-"""Enter it to subscribe; iterate for batches of events in revision order; leaving it unsubscribes."""
+"""Enter it to subscribe; iterate for batches of events in revision order; leaving it unsubscribes. A batch is never
+empty."""
 
 
 class Store(Protocol):
     """See the module's docstring. Methods raise Unavailable when the medium fails."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too: what this one has seen may then be behind."""
+        ...
 
     async def revision(self) -> int:
         """The revision of the latest write; 0 before the first one (a new store starts writing at 1)."""

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from etcd_server import EtcdServer, Rebased
+from tiphys.store.etcd import EtcdStore
 from tiphys.store.memory import MemoryStore
 from tiphys.store.sqlite import SqliteStore
 from tiphys.store.types import Compacted, Event, Mismatch, Store
@@ -23,6 +25,7 @@ Model = dict[str, tuple[bytes, int, int]]
 
 class StoreMachine(RuleBasedStateMachine):
     kind = "memory"
+    etcd: EtcdServer
 
     @initialize()
     def start(self) -> None:
@@ -34,6 +37,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.open()
 
     def open(self) -> Store:
+        if self.kind == "etcd":
+            return Rebased(EtcdStore(self.etcd.config()))
         return MemoryStore() if self.kind == "memory" else SqliteStore.open(Path(self.folder.name) / "s.db")
 
     def teardown(self) -> None:
@@ -71,6 +76,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(keys=st.lists(KEYS, min_size=1, max_size=6), delete=st.booleans())
     def write_together(self, keys: list[str], delete: bool) -> None:
         async def body() -> None:
+            if self.kind == "etcd":  # which of several writes on the way is first, nobody says
+                for key in keys:
+                    await self.store.put(key, b"together")
+                    if delete:
+                        await self.store.delete(key)
+                return
             async with asyncio.TaskGroup() as group:
                 for key in keys:
                     group.create_task(self.store.put(key, b"together"))
@@ -152,8 +163,14 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.runner.run(self.store.revision()) == len(self.states) - 1
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_store_behaves_like_a_replayed_list_of_writes(kind: str) -> None:
-    machine = type("Machine", (StoreMachine,), {"kind": kind})
-    limits = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "etcd"])
+def test_a_store_behaves_like_a_replayed_list_of_writes(kind: str, request: pytest.FixtureRequest) -> None:
+    attributes = {"kind": kind, "etcd": request.getfixturevalue("etcd")} if kind == "etcd" else {"kind": kind}
+    machine = type("Machine", (StoreMachine,), attributes)
+    limits = settings(
+        max_examples=15 if kind == "etcd" else 60,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     run_state_machine_as_test(machine, settings=limits)

@@ -12,6 +12,8 @@ from tiphys.base.clock import SystemClock
 from tiphys.store.types import Compacted, Event, Store
 
 OpenStore = Callable[..., Store]
+in_this_process = pytest.mark.parametrize("open_store", ["memory", "sqlite"], indirect=True)
+"""etcd keeps what is due to a slow reader in its log, and knows itself who listens."""
 
 
 async def take(events: AsyncIterator[tuple[Event, ...]], upto: int) -> list[Event]:
@@ -119,6 +121,7 @@ def test_a_watch_overtaken_by_a_compaction_is_told(open_store: OpenStore) -> Non
     asyncio.run(body())
 
 
+@in_this_process
 def test_a_reader_that_falls_too_far_behind_is_cut(open_store: OpenStore) -> None:
     async def body() -> None:
         store = open_store(buffer=10)
@@ -146,6 +149,7 @@ def test_closing_the_store_ends_its_watches_after_what_they_hold(open_store: Ope
     asyncio.run(body())
 
 
+@in_this_process
 def test_leaving_a_watch_unsubscribes_it(open_store: OpenStore) -> None:
     async def body() -> None:
         store = open_store()
