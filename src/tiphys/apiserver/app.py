@@ -18,6 +18,7 @@ from tiphys.api.catalog import Catalog, builtin
 from tiphys.api.decode.request import Codec
 from tiphys.apiserver import paths, plumbing
 from tiphys.apiserver.admit import Admission
+from tiphys.apiserver.allocation import Ledger, SharedAddresses
 from tiphys.apiserver.authn import ServiceAccounts, TokenAuthenticator, authenticate
 from tiphys.apiserver.authn.bootstrap_token import BootstrapTokens
 from tiphys.apiserver.authz import AlwaysAllow, EscalationCheck, NodeAuthorizer, RbacAuthorizer, Union, authorize
@@ -28,16 +29,18 @@ from tiphys.apiserver.endpoints import Endpoints
 from tiphys.apiserver.expiry import EventExpiry
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.flow import max_in_flight
+from tiphys.apiserver.freshness import Freshness
+from tiphys.apiserver.freshness import links as freshness_links
 from tiphys.apiserver.guard import guard
 from tiphys.apiserver.impersonate import impersonate
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.ownership import Ownership
-from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.parts import Parts, Reserve
 from tiphys.apiserver.requestinfo import request_info
 from tiphys.apiserver.resource import Key, Resource, served_resources, stored_resources
 from tiphys.apiserver.reviews import Reviews, access_reviews
 from tiphys.apiserver.routes import Router
-from tiphys.apiserver.services import ServiceAddresses
+from tiphys.apiserver.services import OwnAddresses, ServiceAddresses
 from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
@@ -87,6 +90,9 @@ class ApiServer:
         self.reader = caches
         await caches.load()
         self._tasks.append(self._group.create_task(caches.run()))
+        self._freshness = Freshness(self._store, caches) if self._store.shared else None
+        if self._freshness is not None:
+            self._tasks.append(self._group.create_task(self._freshness.run()))
         self.issuer = self._issuer()
         served = served_resources(self.catalog, kinds, caches)
         self.serving = Serving(self.catalog, served)
@@ -109,6 +115,7 @@ class ApiServer:
             guard(config.request_timeout),
             request_info,
             self.metrics.link,
+            *freshness_links(self._freshness),
             authenticate(config.authenticators, tokens, audiences=self.issuer.audiences, anonymous=config.anonymous),
             impersonate(authorizer),
             max_in_flight(config.max_reads, config.max_writes),
@@ -165,8 +172,13 @@ class ApiServer:
             admission=Admission([plugin for plugin in plugins if plugin.name not in config.disabled_admission]),
             watches=Watches(caches, self._timers),
             timers=self._timers,
-            reserves={("", "services"): services},
+            reserves={("", "services"): self._among_servers(services)},
         )
+
+    def _among_servers(self, services: ServiceAddresses) -> Reserve:
+        if self._freshness is None:
+            return OwnAddresses(services)
+        return SharedAddresses(services, Ledger(self._store, self._clock), self._freshness)
 
     def _router(
         self,

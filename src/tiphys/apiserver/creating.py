@@ -52,7 +52,7 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         meta["generation"] = 1
     context = call.context()
     resource.kind.prepare_create(obj, context)
-    with parts.reserving(resource.group, resource.plural, obj, None, dry_run=call.dry_run):
+    async with parts.reserving(resource.group, resource.plural, obj, None, dry_run=call.dry_run):
         check(parts, call, obj, context)
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])

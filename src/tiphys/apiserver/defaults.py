@@ -30,7 +30,7 @@ class DefaultsWriter:
             metadata["generation"] = 1
         key = resource.cache.stored.key(metadata.get("namespace", ""), metadata["name"])
         try:
-            with self._parts.reserving(group, plural, obj, None, dry_run=False):
+            async with self._parts.reserving(group, plural, obj, None, dry_run=False):
                 await self._parts.storage.create(resource.cache, key, obj, AUTHOR)
         except Mismatch:
             return  # another API server was faster

@@ -25,7 +25,7 @@ class Caches(Objects):
         self._store = store
         self._waiters = Waiters()
         self._handed: dict[str, tuple[bytes, Obj]] = {}
-        self._unclaimed: list[Row] = []
+        self._unclaimed: dict[str, Row] = {}
         self.loaders: list[Callable[[], None]] = []
         """Called when everything was read (again), to add and remove caches before anybody looks."""
         self.current = 0
@@ -45,13 +45,13 @@ class Caches(Objects):
         page = await self._store.list("")
         for cache in self._by_resource.values():
             cache.floor = cache.last_revision = page.revision
-        self._unclaimed = []
+        self._unclaimed = {}
         for row in page.rows:
             cache_of = self._cache_of(row.key)
             if cache_of is not None:
                 cache_of.load(row)
             else:
-                self._unclaimed.append(row)
+                self._unclaimed[row.key] = row
         self.current = page.revision
         self.loaded()
 
@@ -64,9 +64,8 @@ class Caches(Objects):
         """Feed another cache, from the next event on and with what was read for it."""
         cache.floor = cache.last_revision = self.current
         self._add(cache)
-        for row in self._unclaimed:
-            if row.key.startswith(cache.stored.prefix):
-                cache.load(row)
+        for key in sorted(key for key in self._unclaimed if key.startswith(cache.stored.prefix)):
+            cache.load(self._unclaimed.pop(key))
 
     def remove(self, cache: ResourceCache) -> None:
         """Feed a cache no more, and end its watches."""
@@ -77,7 +76,8 @@ class Caches(Objects):
 
     def settle(self) -> None:
         """Forget rows that no cache wants."""
-        self._unclaimed = []
+        if not self._store.shared:
+            self._unclaimed = {}
 
     async def run(self) -> None:
         """Follow the store until cancelled. If it cut us off, everything is read again and all watches end."""
@@ -147,6 +147,13 @@ class Caches(Objects):
         first = key.find("/")
         return self._by_prefix.get(key[: key.find("/", first + 1) + 1])
 
+    def _stray(self, event: Event) -> None:
+        """Another server may write objects of a resource before this one has learned of the resource."""
+        if event.deleted:
+            self._unclaimed.pop(event.row.key, None)
+        else:
+            self._unclaimed[event.row.key] = event.row
+
     def _apply(self, batch: tuple[Event, ...]) -> None:
         for event in batch:
             row = event.row
@@ -159,5 +166,7 @@ class Caches(Objects):
                 except (ValueError, KeyError, TypeError):
                     # One unreadable row must not stop the feed of all others.
                     log.exception("the row %s at revision %d cannot be read", row.key, row.revision)
+            elif self._store.shared:
+                self._stray(event)
         self.current = batch[-1].row.revision
         self._waiters.reached(self.current)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ class Reserve(Protocol):
 
     def reserving(
         self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractAsyncContextManager[object]:
         """Fill in `new` and hold what it takes while it is being written. Raises Invalid."""
         ...
 
@@ -47,7 +47,7 @@ class Parts:
 
     def reserving(
         self, group: str, plural: str, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractAsyncContextManager[object]:
         """Hold what `new` takes while it is being written; most kinds take nothing."""
         reserve = self.reserves.get((group, plural))
         return nullcontext() if reserve is None else reserve.reserving(new, old, dry_run=dry_run)

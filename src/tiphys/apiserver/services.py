@@ -11,8 +11,8 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tiphys.api import errors
@@ -36,11 +36,15 @@ class ServiceAddresses:
         self._taken: Counter[str | int] = Counter()
         self._seen = -1
         self._pending: Counter[str | int] = Counter()
+        self.foreign: set[str | int] = set()
+        """What other servers are about to use."""
         self._random = random.Random()  # noqa: S311 - spreads addresses, nothing secret
 
     @contextmanager
-    def reserving(self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Iterator[None]:
-        """Fill in the addresses and ports of `new`; they are held until the body ends. Raises Invalid."""
+    def reserving(self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Iterator[Taken]:
+        """Fill in the addresses and ports of `new`; they are held until the body ends. Raises Invalid.
+
+        Yields those that `old` did not have."""
         self._follow()
         spec: Spec = dict(new.get("spec") or {})
         new["spec"] = spec
@@ -49,7 +53,7 @@ class ServiceAddresses:
         try:
             self._cluster_ip(new, spec, before, held)
             self._node_ports(new, spec, before, held)
-            yield
+            yield held
         finally:
             # The cache shows the write by now, or there was none.
             self._pending.subtract(held)
@@ -77,7 +81,11 @@ class ServiceAddresses:
             self._by_service[key] = held
 
     def _free(self, what: str | int) -> bool:
-        return what not in self._taken and what not in self._pending
+        return what not in self._taken and what not in self._pending and what not in self.foreign
+
+    def taken(self) -> Set[str | int]:
+        """What the Services have that can be seen."""
+        return self._taken.keys()
 
     def _hold(self, what: str | int, held: Taken) -> None:
         held.add(what)
@@ -178,6 +186,21 @@ class ServiceAddresses:
         start = self._random.randrange(size) if size > 0 else 0
         for step in range(size):
             yield low + (start + step) % size
+
+
+class OwnAddresses:
+    """`ServiceAddresses` of a server that is the only one: there is nobody to agree with (else: `allocation`)."""
+
+    def __init__(self, addresses: ServiceAddresses) -> None:
+        self._addresses = addresses
+
+    @asynccontextmanager
+    async def reserving(
+        self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool
+    ) -> AsyncIterator[None]:
+        """As `ServiceAddresses.reserving`."""
+        with self._addresses.reserving(new, old, dry_run=dry_run):
+            yield
 
 
 def _held(spec: Mapping[str, Any]) -> Taken:

@@ -83,7 +83,7 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
     await parts.admission.admit(call, attributes)
     if not change.raw:
         prepare(call, new, current, change.subresource)
-    with parts.reserving(resource.group, resource.plural, new, current, dry_run=call.dry_run):
+    async with parts.reserving(resource.group, resource.plural, new, current, dry_run=call.dry_run):
         if not change.raw:
             check(parts, call, new, current, change.subresource)
         await parts.admission.validate(call, attributes)
