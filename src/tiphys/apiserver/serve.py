@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from tiphys.apiserver import storeflags
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.authn import Authenticator, Certificates, TokenAuthenticator, TokenFile
 from tiphys.apiserver.config import ApiServerConfig
@@ -25,7 +26,6 @@ from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
 from tiphys.base.http.server import serve
 from tiphys.base.tls import client_context, server_context
-from tiphys.store.types import Store
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--client-ca-file", type=Path, help="PEM file of the CA that signs client certificates")
     add("--tls-cert-file", type=Path, help="PEM file of the server's certificate")
     add("--tls-private-key-file", type=Path, help="PEM file of its key")
-    add("--etcd-servers", default="", help="not supported yet: objects are kept in --data-dir")
+    storeflags.add_flags(add)
     add("--authorization-mode", default="Node,RBAC", help=f"ordered list of {', '.join(MODES)}")
     add(
         "--anonymous-auth",
@@ -124,7 +124,7 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
     data: Path = options.data_dir
     credentials = prepare(options, clock)
     config = configuration(options, credentials)
-    store = open_store(data)
+    store = storeflags.open_from(options)
     try:
         tls = server_context(credentials.server, credentials.client_ca)
         async with (
@@ -144,8 +144,7 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
 
 def check(options: argparse.Namespace) -> None:
     """Refuse aloud what is not there; make the data directory."""
-    if options.etcd_servers:
-        raise Permanent("--etcd-servers: this version keeps objects in SQLite under --data-dir; leave the flag out")
+    storeflags.store_url(options)
     for mode in _list(options.authorization_mode):
         if mode not in MODES:
             raise Permanent(f"--authorization-mode: {mode} is not one of {', '.join(MODES)}")
@@ -160,13 +159,6 @@ def check(options: argparse.Namespace) -> None:
 def _check_pem(flag: str, file: Path | None, kind: bytes) -> None:
     if file is not None and kind + b"-----" not in file.read_bytes():
         raise Permanent(f"{flag} {file}: has no {kind.decode()} in PEM form")
-
-
-def open_store(data: Path) -> Store:
-    """The store in a data directory."""
-    from tiphys.store.sqlite import SqliteStore
-
-    return SqliteStore.open(data / "state.db")
 
 
 def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiServerConfig:

@@ -1,0 +1,47 @@
+"""The API server's flags that say where objects are kept and how: upstream's names, and --store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tiphys.base.errors import Permanent
+from tiphys.store.types import Store
+from tiphys.store.urls import EtcdFlags, check, is_etcd, open_store
+
+
+def add_flags(add: Callable[..., Any]) -> None:
+    add(
+        "--store",
+        default="",
+        metavar="URL",
+        help="sqlite (default, in --data-dir), sqlite:FILE, memory or https://HOST:2379[,https://...] for etcd",
+    )
+    add("--etcd-servers", default="", metavar="URLS", help="etcd servers, separated by commas: the same as --store")
+    add("--etcd-cafile", default="", metavar="FILE", help="PEM file of the CA that signs etcd's certificates")
+    add("--etcd-certfile", default="", metavar="FILE", help="PEM file of the certificate shown to etcd")
+    add("--etcd-keyfile", default="", metavar="FILE", help="PEM file of its key")
+    add("--etcd-prefix", default="", metavar="PREFIX", help="what all keys in etcd start with; /registry by default")
+
+
+def store_url(options: argparse.Namespace) -> str:
+    """The one URL that --store and --etcd-servers mean. Raises Permanent when they disagree or do not fit."""
+    url: str = options.store or options.etcd_servers
+    if options.store and options.etcd_servers and options.store != options.etcd_servers:
+        raise Permanent(f"--etcd-servers {options.etcd_servers}: --store already says {options.store}; leave one out")
+    if options.etcd_servers and not is_etcd(options.etcd_servers):
+        raise Permanent(f"--etcd-servers {options.etcd_servers}: not a URL such as https://10.0.0.1:2379")
+    for name in ("cafile", "certfile", "keyfile", "prefix"):
+        if getattr(options, f"etcd_{name}") and not is_etcd(url):
+            raise Permanent(f"--etcd-{name}: objects are kept in {url or 'sqlite'}; name etcd's servers by --store")
+    check(url)
+    return url
+
+
+def open_from(options: argparse.Namespace) -> Store:
+    """The store that the flags name. Raises Permanent, Unavailable."""
+    flags = EtcdFlags(options.etcd_cafile, options.etcd_certfile, options.etcd_keyfile, options.etcd_prefix)
+    data: Path = options.data_dir
+    return open_store(store_url(options), data / "state.db", flags)
