@@ -47,6 +47,8 @@ from tiphys.apiserver.timers import Timers
 from tiphys.apiserver.tokens import TokenIssuer, new_key
 from tiphys.apiserver.types import Authorizer, Object, Plugin, Reader
 from tiphys.apiserver.watching import Watches
+from tiphys.apiserver.webhooks import ServiceResolver, WebhookClient
+from tiphys.apiserver.webhooks.versions import Versions
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Handler
 from tiphys.store.types import Store
@@ -63,6 +65,7 @@ class ApiServer:
     def __init__(self, config: ApiServerConfig, store: Store, clock: Clock) -> None:
         self._config, self._store, self._clock = config, store, clock
         self._group = asyncio.TaskGroup()
+        self._webhooks: list[WebhookClient] = []
 
     async def __aenter__(self) -> ApiServer:
         await self._group.__aenter__()
@@ -77,6 +80,8 @@ class ApiServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timers.close()
+        for webhooks in self._webhooks:
+            await webhooks.close()
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(kind, error, trace)
@@ -155,13 +160,16 @@ class ApiServer:
     ) -> Parts:
         config = self._config
         storage = Storage(self._store, caches)
-        plugins: list[Plugin] = plumbing.plugins(caches, storage, authorizer)
+        codec = Codec(self.catalog.resources[0].definitions)
+        webhooks = WebhookClient(ServiceResolver(caches, own=(config.advertise_address, config.secure_port)))
+        self._webhooks.append(webhooks)
+        versions = Versions(self.serving, codec)
+        plugins: list[Plugin] = plumbing.plugins(config, storage, authorizer, webhooks, versions)
         if "RBAC" in config.authorization_modes:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports
         address = self._bootstrap().service_address
         services = ServiceAddresses(caches.of("", "services"), config.service_cidr, range(first, last + 1), {address})
-        codec = Codec(self.catalog.resources[0].definitions)
         return Parts(
             caches=caches,
             storage=storage,
@@ -169,7 +177,8 @@ class ApiServer:
             ownership=Ownership(codec, self.serving),
             authorizer=authorizer,
             clock=self._clock,
-            admission=Admission([plugin for plugin in plugins if plugin.name not in config.disabled_admission]),
+            admission=Admission(plugins),
+            webhooks=webhooks,
             watches=Watches(caches, self._timers),
             timers=self._timers,
             reserves={("", "services"): self._among_servers(services)},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tiphys.apiserver.authn import Authenticator, TokenAuthenticator
 
@@ -41,7 +43,11 @@ class ApiServerConfig:
     max_writes: int = 200
     request_timeout: float = 60.0
     """Seconds that a write may take."""
+    enabled_admission: frozenset[str] = field(default_factory=frozenset)
+    """Names of admission plugins to run besides those that run by default."""
     disabled_admission: frozenset[str] = field(default_factory=frozenset)
     """Names of admission plugins to leave out."""
+    admission: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration of admission plugins, by name: what --admission-control-config-file says."""
     event_seconds: float = 3600.0
     """How long Events are kept."""

@@ -15,6 +15,7 @@ from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
 from tiphys.apiserver.types import Authorizer
 from tiphys.apiserver.watching import Watches
+from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.base.clock import Clock
 
 
@@ -40,6 +41,7 @@ class Parts:
     watches: Watches
     timers: Timers
     ownership: Ownership
+    webhooks: WebhookClient
     authorizer: Authorizer | None = None
     """Asked when one request needs two permissions (an apply that creates); None: everything is allowed."""
     reserves: Mapping[tuple[str, str], Reserve] = field(default_factory=dict)

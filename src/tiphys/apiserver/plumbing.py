@@ -10,9 +10,8 @@ from typing import Any
 from tiphys.api.catalog import ResourceInfo
 from tiphys.api.errors import not_found
 from tiphys.api.kinds.base import Kind
-from tiphys.apiserver import respond, tables
-from tiphys.apiserver.admission import plugins as admission_plugins
-from tiphys.apiserver.feed import Caches
+from tiphys.apiserver import admission, respond, tables
+from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.kubelets import Kubelets
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.podproxy import Proxies
@@ -26,6 +25,8 @@ from tiphys.apiserver.subresources.eviction import Evictions
 from tiphys.apiserver.subresources.token import TokenRequests
 from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, RequestInfo
+from tiphys.apiserver.webhooks.client import WebhookClient
+from tiphys.apiserver.webhooks.versions import Versions
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import ANONYMOUS
 from tiphys.store.types import Store
@@ -38,9 +39,23 @@ def kinds() -> tuple[Kind, ...]:
     return all_kinds()
 
 
-def plugins(caches: Caches, storage: Storage, authorizer: Authorizer) -> list[Plugin]:
+def plugins(
+    config: ApiServerConfig,
+    storage: Storage,
+    authorizer: Authorizer,
+    webhooks: WebhookClient,
+    versions: Versions,
+) -> list[Plugin]:
     """The admission plugins, in order."""
-    return admission_plugins(caches, authorizer, StoredQuotas(caches, storage))
+    materials = admission.Materials(
+        reader=storage.caches,
+        authorizer=authorizer,
+        ledger=StoredQuotas(storage.caches, storage),
+        webhooks=webhooks,
+        versions=versions,
+        configuration=config.admission,
+    )
+    return admission.plugins(materials, admission.choose(config.enabled_admission, config.disabled_admission))
 
 
 def subresources(

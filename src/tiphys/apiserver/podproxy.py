@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -12,6 +11,7 @@ from tiphys.api import errors
 from tiphys.apiserver import logsocket
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.proxyable import proxyable
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from tiphys.base.http.types import Request, Response
@@ -200,18 +200,6 @@ def _origin(scheme: str, host: str, port: str) -> str:
     if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
         raise BadRequest(f"invalid port {port!r}")
     return f"{scheme}://{bracketed(host)}:{port or ('443' if scheme == 'https' else '80')}"
-
-
-def proxyable(address: str) -> bool:
-    """Whether an address may be a pod's: not this machine's own (loopback), nor its link's, nor many."""
-    try:
-        found: IPv4Address | IPv6Address = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address):
-        found = found.ipv4_mapped or found
-    bad = found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified
-    return not bad and found != IPv4Address("255.255.255.255")
 
 
 def _first_port(pod: Object) -> str:

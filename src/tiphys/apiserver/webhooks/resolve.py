@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiphys.api import errors
-from tiphys.apiserver.podproxy import proxyable
+from tiphys.apiserver.proxyable import proxyable
 from tiphys.apiserver.types import Reader
 from tiphys.base.errors import ServiceUnavailable
 

@@ -1,0 +1,247 @@
+"""The admission plugins MutatingAdmissionWebhook and ValidatingAdmissionWebhook: who is asked, in what order, and what
+their answers do to the request (API reference, admissionregistration.k8s.io/v1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tiphys.api.kinds.base import quote
+from tiphys.apiserver.types import Attributes, Authorizer, Object, Plugin, Reader
+from tiphys.apiserver.webhooks import patches, review
+from tiphys.apiserver.webhooks.asking import Unanswered, ask, note
+from tiphys.apiserver.webhooks.client import WebhookClient
+from tiphys.apiserver.webhooks.conditions import Scope
+from tiphys.apiserver.webhooks.hooks import GROUP, MUTATING, VALIDATING, Hook, Hooks
+from tiphys.apiserver.webhooks.matching import Match, Target, target_of
+from tiphys.apiserver.webhooks.review import JSON_PATCH, Answer
+from tiphys.apiserver.webhooks.versions import Versions, internal
+from tiphys.base.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+EXEMPT = frozenset(
+    {
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+    }
+)
+"""Kinds of admissionregistration.k8s.io that no webhook is asked about: else a bad one could not be taken away."""
+MUTATION, PATCH, VALIDATION = (f"{what}.webhook.admission.k8s.io/" for what in ("mutation", "patch", "validating"))
+"""Prefixes of audit annotations."""
+
+
+def exempt(attributes: Attributes) -> bool:
+    """Whether the request is about what configures admission itself."""
+    return attributes.kind[0] == GROUP and attributes.kind[2] in EXEMPT
+
+
+class Webhooks(Plugin):
+    """What both plugins have in common."""
+
+    plural = ""
+
+    def __init__(self, reader: Reader, client: WebhookClient, versions: Versions, authorizer: Authorizer) -> None:
+        self._reader, self._client, self._versions, self._authorizer = reader, client, versions, authorizer
+        self._hooks = Hooks(reader, self.plural, versions.catalog)
+
+    def _candidates(self, attributes: Attributes) -> tuple[Target | None, tuple[tuple[Hook, Match], ...]]:
+        if not self._hooks.any() or exempt(attributes):
+            return None, ()
+        target = target_of(attributes)
+        return target, self._hooks.matching(target)
+
+    async def _concerned(self, hook: Hook, match: Match, target: Target, attributes: Attributes) -> bool:
+        """Whether the selectors and conditions of a webhook select the request, too."""
+        selectors = hook.selectors
+        if not (selectors.select_object(target) and selectors.select_namespace(target, self._reader)):
+            return False
+        if hook.conditions is None:
+            return True
+        scope = Scope(
+            request=review.request_of(attributes, target, match),
+            obj=await self._versions.show(attributes.obj, match),
+            old=await self._versions.show(attributes.old, match),
+            attributes=attributes,
+            authorizer=self._authorizer,
+        )
+        return await hook.conditions.hold(scope)
+
+    async def _ask(
+        self, hook: Hook, match: Match, target: Target, attributes: Attributes, *, mutating: bool
+    ) -> tuple[Answer, Object | None]:
+        """The webhook's answer, and the object that it was shown."""
+        shown = await self._versions.show(attributes.obj, match)
+        old = await self._versions.show(attributes.old, match)
+        request = review.request_of(attributes, target, match)
+        answer = await ask(self._client, hook, request, (shown, old), mutating=mutating)
+        note(attributes, hook, answer)
+        return answer, shown
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the second round has to know of the first."""
+
+    invoked: set[str] = field(default_factory=set)
+    """Webhooks that want to see changes made after them."""
+    due: set[str] = field(default_factory=set)
+    """Those of them that have to be asked again."""
+    left: bytes = b""
+    """The object as the webhooks left it."""
+
+    def changed(self) -> None:
+        self.due |= self.invoked
+        self.invoked.clear()
+
+
+class MutatingWebhooks(Webhooks):
+    name = "MutatingAdmissionWebhook"
+    plural = MUTATING
+
+    async def admit(self, attributes: Attributes) -> None:
+        target, candidates = self._candidates(attributes)
+        if target is None or not candidates:
+            return
+        memory: _Memory = attributes.memory.setdefault(self.name, _Memory())
+        if attributes.round and memory.left != _snapshot(attributes.obj):
+            memory.changed()
+        for number, (hook, match) in enumerate(candidates):
+            if not await self._concerned(hook, match, target, attributes):
+                continue
+            if attributes.round and hook.uid not in memory.due:
+                continue
+            if await self._invoke(hook, match, target, attributes, number):
+                memory.changed()
+                attributes.reinvoke = True
+            if hook.reinvoked:
+                memory.invoked.add(hook.uid)
+        if memory.invoked or memory.due:
+            memory.left = _snapshot(attributes.obj)
+
+    async def _invoke(self, hook: Hook, match: Match, target: Target, attributes: Attributes, number: int) -> bool:
+        """Ask one webhook and carry out its answer; whether that changed the object."""
+        place = f"round_{attributes.round}_index_{number}"
+        changed = False
+        try:
+            answer, shown = await self._ask(hook, match, target, attributes, mutating=True)
+            if not answer.allowed:
+                raise review.denial(hook.name, answer.result)
+            changed = await self._patch(hook, match, attributes, answer, shown, place)
+        except Unanswered as error:
+            _fail(attributes, hook, error, f"failed-open.{MUTATION}{place}")
+        finally:
+            text = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
+            attributes.annotations[MUTATION + place] = orjson.dumps(text).decode()
+        return changed
+
+    async def _patch(
+        self, hook: Hook, match: Match, attributes: Attributes, answer: Answer, shown: Object | None, place: str
+    ) -> bool:
+        if not answer.patch:
+            return False
+        try:
+            operations = patches.read(answer.patch)
+        except ValueError as error:
+            text = f"received undecodable patch in webhook response: {error}"
+            raise Unanswered(f"failed calling webhook {quote(hook.name)}: {text}") from error
+        if not operations:
+            return False
+        if shown is None or attributes.obj is None:
+            text = "attempted to modify the object, which is not supported for this operation"
+            raise internal(f"admission webhook {quote(hook.name)} {text}")
+        if answer.patch_type != JSON_PATCH:
+            text = f"unsupported patch type {quote(answer.patch_type)}"
+            raise Unanswered(f"failed calling webhook {quote(hook.name)}: {text}")
+        new = await self._versions.take(patches.apply(shown, operations), match, attributes.obj)
+        note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": JSON_PATCH}
+        attributes.annotations[PATCH + place] = orjson.dumps(note).decode()
+        return _replace(attributes, new)
+
+
+class ValidatingWebhooks(Webhooks):
+    name = "ValidatingAdmissionWebhook"
+    plural = VALIDATING
+
+    async def validate(self, attributes: Attributes) -> None:
+        target, candidates = self._candidates(attributes)
+        if target is None or not candidates:
+            return
+        concerned = [
+            (hook, match) for hook, match in candidates if await self._concerned(hook, match, target, attributes)
+        ]
+        if not concerned:
+            return
+        refusals: list[ApiError | None] = [None] * len(concerned)
+
+        async def one(number: int, hook: Hook, match: Match) -> None:
+            try:
+                refusals[number] = await self._verdict(hook, match, target, attributes, number)
+            except ApiError as error:
+                refusals[number] = error
+
+        if len(concerned) == 1:
+            await one(0, *concerned[0])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for number, (hook, match) in enumerate(concerned):
+                    group.create_task(one(number, hook, match))
+        for refusal in refusals:
+            if refusal is not None:
+                raise refusal
+
+    async def _verdict(
+        self, hook: Hook, match: Match, target: Target, attributes: Attributes, number: int
+    ) -> ApiError | None:
+        try:
+            answer, _ = await self._ask(hook, match, target, attributes, mutating=False)
+        except Unanswered as error:
+            _fail(attributes, hook, error, f"failed-open.{VALIDATION}round_0_index_{number}")
+            return None
+        return None if answer.allowed else review.denial(hook.name, answer.result)
+
+
+def _fail(attributes: Attributes, hook: Hook, error: Unanswered, annotation: str) -> None:
+    """What the failure policy says: go on, or refuse."""
+    if not hook.fails_open:
+        raise error.refusal from error
+    log.warning("failing open: %s", error)
+    attributes.annotations[annotation] = hook.name
+
+
+def _snapshot(obj: Any) -> bytes:
+    return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
+
+
+def _replace(attributes: Attributes, new: dict[str, Any]) -> bool:
+    """Put `new` in the place of the request's object, which others hold; whether that changed anything."""
+    obj = attributes.obj
+    assert obj is not None, "only an object that is there can be changed"
+    metadata = new.setdefault("metadata", {})
+    before = obj.get("metadata") or {}
+    metadata.pop("managedFields", None)
+    for field_ in ("resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        metadata.pop(field_, None)
+        if field_ in before:
+            metadata[field_] = before[field_]
+    if new == obj:
+        return False
+    # Parts that their owners hold are kept and refilled; those of an update may be shared with what is stored.
+    held = {key: obj[key] for key in ("metadata", "spec") if key == "metadata" or attributes.old is None if key in obj}
+    obj.clear()
+    obj.update(new)
+    for key, part in held.items():
+        if isinstance(part, dict) and isinstance(obj.get(key), dict):
+            value = obj[key]
+            part.clear()
+            part.update(value)
+            obj[key] = part
+    return True

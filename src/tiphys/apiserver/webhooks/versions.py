@@ -1,0 +1,73 @@
+"""The object of a request in the version that a webhook wants to see, and back again after it was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tiphys.api.catalog import Catalog, group_version
+from tiphys.api.decode.objects import DecodeError
+from tiphys.api.decode.request import Codec
+from tiphys.apiserver import creating
+from tiphys.apiserver.resource import Resource
+from tiphys.apiserver.serving import Serving
+from tiphys.apiserver.types import Object
+from tiphys.apiserver.webhooks.matching import Match
+from tiphys.base.errors import InternalError
+
+
+class Versions:
+    """Conversions between the versions of what is served."""
+
+    def __init__(self, serving: Serving, codec: Codec) -> None:
+        self._serving, self._codec = serving, codec
+
+    def catalog(self) -> Catalog:
+        """What is served now."""
+        return self._serving.catalog
+
+    async def show(self, obj: Object | None, match: Match) -> Object | None:
+        """`obj` as of `match.kind`; shared, never change it."""
+        if obj is None:
+            return None
+        wanted = group_version(*match.kind[:2])
+        resource = self._resource(match)
+        if resource is None:
+            return {**obj, "kind": match.kind[2], "apiVersion": wanted}
+        if obj.get("apiVersion") == wanted:
+            return obj
+        if resource.custom:
+            return {**obj, "apiVersion": wanted}
+        return resource.form.show(obj)
+
+    async def take(self, patched: Mapping[str, Any], match: Match, like: Object) -> dict[str, Any]:
+        """A changed object as the server works with it: decoded, defaulted, in the version of `like`.
+
+        Raises InternalError for what is no object of its kind any more."""
+        wanted = group_version(*match.kind[:2])
+        if (patched.get("apiVersion"), patched.get("kind")) != (wanted, match.kind[2]):
+            raise internal(f'no kind "{patched.get("kind")}" is registered for version "{patched.get("apiVersion")}"')
+        resource = self._resource(match)
+        codec = (resource.codec if resource is not None else None) or self._codec
+        type = resource.expected.type if resource is not None else codec.definitions.of(*match.kind)
+        try:
+            obj = codec.normalize(patched, type)
+        except DecodeError as error:
+            raise internal(str(error)) from error
+        obj["apiVersion"], obj["kind"] = wanted, match.kind[2]
+        if resource is None:
+            return obj
+        obj = creating.to_stored(resource, obj)
+        if resource.custom:
+            obj["apiVersion"] = like["apiVersion"]
+        return obj
+
+    def _resource(self, match: Match) -> Resource | None:
+        """The resource whose own objects these are; None for subresources with a kind of their own."""
+        resource = self._serving.resources.get(match.resource)
+        return resource if resource is not None and resource.kind_name == match.kind[2] else None
+
+
+def internal(text: str) -> InternalError:
+    """500 in upstream's words."""
+    return InternalError(f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
