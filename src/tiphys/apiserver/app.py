@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from tiphys.api.catalog import Catalog, builtin
@@ -27,6 +27,7 @@ from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.defaults import DefaultsWriter
 from tiphys.apiserver.endpoints import Endpoints
 from tiphys.apiserver.expiry import EventExpiry
+from tiphys.apiserver.fairness import Policy, Upkeep, fairness
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.flow import max_in_flight
 from tiphys.apiserver.freshness import Freshness
@@ -106,14 +107,16 @@ class ApiServer:
         parts = self._parts(caches, served, authorizer, rbac)
         tokens = self._tokens(caches)
         router = self._router(parts, served, authorizer, rbac, tokens)
-        self.handler = self._chain(router, authorizer, tokens)
+        self.handler = self._chain(caches, router, authorizer, tokens)
         await self._ensure_defaults(parts, served)
         events = EventExpiry(
             caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
         )
         self._tasks.append(self._group.create_task(events.run()))
 
-    def _chain(self, router: Router, authorizer: Authorizer, tokens: Sequence[TokenAuthenticator]) -> Handler:
+    def _chain(
+        self, caches: Caches, router: Router, authorizer: Authorizer, tokens: Sequence[TokenAuthenticator]
+    ) -> Handler:
         """The links that every request goes through, the first one first."""
         config = self._config
         links = [
@@ -123,13 +126,22 @@ class ApiServer:
             *freshness_links(self._freshness),
             authenticate(config.authenticators, tokens, audiences=self.issuer.audiences, anonymous=config.anonymous),
             impersonate(authorizer),
-            max_in_flight(config.max_reads, config.max_writes),
+            self._limits(caches),
             authorize(authorizer),
         ]
         handler: Handler = router.handle
         for link in reversed(links):
             handler = link(handler)
         return handler
+
+    def _limits(self, caches: Caches) -> Callable[[Handler], Handler]:
+        """The link that holds back what is too much at once."""
+        config = self._config
+        if not config.fairness or not (config.max_reads and config.max_writes):
+            return max_in_flight(config.max_reads, config.max_writes)
+        policy = Policy(caches, config.max_reads + config.max_writes, self._clock)
+        self.metrics.fairness = policy.pool
+        return fairness(policy, caches, config.request_timeout / 4)
 
     def _issuer(self) -> TokenIssuer:
         config = self._config
@@ -220,4 +232,12 @@ class ApiServer:
 
     async def _ensure_defaults(self, parts: Parts, served: Mapping[Key, Resource]) -> None:
         stored = {(one.group, one.plural): one for one in served.values() if not one.foreign}
-        await ensure(parts.caches, DefaultsWriter(parts, stored), self._bootstrap(), self._clock.time())
+        writer = DefaultsWriter(parts, stored)
+
+        async def restore() -> None:
+            await ensure(parts.caches, writer, self._bootstrap(), self._clock.time())
+
+        await restore()
+        if self._config.fairness:
+            upkeep = Upkeep(parts.caches, restore, writer.update, self._clock)
+            self._tasks.append(self._group.create_task(upkeep.run()))

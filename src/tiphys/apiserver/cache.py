@@ -64,6 +64,10 @@ class ResourceCache:
             return [entries[key] for key in self._keys]
         return [entries[key] for key in self._keys[low:high]]
 
+    def sample(self, count: int) -> list[Entry]:
+        """Some entries, to learn from what all are like."""
+        return [self._entries[key] for key in self._keys[:count]]
+
     def triggered(self, value: str) -> list[Entry]:
         """Entries whose trigger has this value, in key order."""
         found = self._index.get(value)

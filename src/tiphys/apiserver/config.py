@@ -41,6 +41,8 @@ class ApiServerConfig:
     max_reads: int = 400
     """Reads that may be under way at once; 0 is no limit."""
     max_writes: int = 200
+    fairness: bool = True
+    """Whether API Priority and Fairness shares `max_reads` + `max_writes` seats; else they are two plain limits."""
     request_timeout: float = 60.0
     """Seconds that a write may take."""
     enabled_admission: frozenset[str] = field(default_factory=frozenset)

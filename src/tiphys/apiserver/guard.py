@@ -22,6 +22,8 @@ from tiphys.store.types import Compacted, FutureRevision, StoreError
 log = logging.getLogger(__name__)
 
 PANIC = "This request caused apiserver to panic. Look in the logs for details."
+FAIRNESS = "apf-headers"
+"""Request attribute: the headers that say which FlowSchema and priority level a request was of."""
 LONG_RUNNING_VERBS = {"watch", "proxy"}
 LONG_RUNNING_SUBRESOURCES = {"proxy", "log", "exec", "attach", "portforward"}
 
@@ -98,6 +100,7 @@ def _common_headers(request: Request, response: Response) -> None:
     headers["Audit-Id"] = request.attributes.get("audit-id") or new_uid()
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-cache, private"
+    headers.update(request.attributes.get(FAIRNESS, ()))
     for text in request.attributes.get("warnings", ()):
         value = '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         headers["Warning"] = f"{headers['Warning']}, {value}" if "Warning" in headers else value

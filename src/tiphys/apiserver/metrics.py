@@ -7,6 +7,8 @@ import resource
 from bisect import bisect_left
 from collections import Counter
 
+from tiphys.apiserver.fairness.levels import Pool
+from tiphys.apiserver.fairness.report import lines as fairness_lines
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.types import RequestInfo
 from tiphys.apiserver.version import version_info
@@ -60,6 +62,7 @@ class Metrics:
         self._requests: Counter[tuple[Labels, int]] = Counter()
         self._durations: dict[Labels, Durations] = {}
         self._inflight = 0
+        self.fairness: Pool | None = None
 
     def link(self, handler: Handler) -> Handler:
         """The link of the chain that counts and times."""
@@ -97,6 +100,8 @@ class Metrics:
     async def page(self, request: Request) -> Response:
         """GET /metrics."""
         lines = [*self._request_lines(), *self._object_lines(), *self._process_lines()]
+        if self.fairness is not None:
+            lines += fairness_lines(self.fairness)
         body = "\n".join(lines) + "\n"
         return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, body.encode())
 

@@ -72,6 +72,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--disable-admission-plugins", default="", help="names of admission plugins to leave out")
     add("--max-requests-inflight", type=int, default=400, help="reads under way at once; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes under way at once; 0: no limit")
+    add(
+        "--enable-priority-and-fairness",
+        type=_flag,
+        default=True,
+        metavar="BOOL",
+        help="whether priority levels share both limits; else each is a plain limit",
+    )
     add("--request-timeout", type=float, default=60.0, help="seconds that a write may take")
     add("--event-ttl", type=float, default=3600.0, help="seconds that Events are kept")
 
@@ -184,6 +191,7 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         secure_port=options.secure_port,
         max_reads=options.max_requests_inflight,
         max_writes=options.max_mutating_requests_inflight,
+        fairness=options.enable_priority_and_fairness,
         request_timeout=options.request_timeout,
         disabled_admission=frozenset(_list(options.disable_admission_plugins)),
         event_seconds=options.event_ttl,
