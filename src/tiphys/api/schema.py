@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -92,6 +92,22 @@ class Field:
     """x-kubernetes-patch-strategy: merge, replace, retainKeys."""
 
 
+class Custom(Protocol):
+    """What takes the place of fields in the type of a custom resource."""
+
+    def decode(self, value: Mapping[str, Any], state: Any) -> dict[str, Any]:
+        """The canonical object; `state` is a `decode.objects.Pass`. Raises DecodeError."""
+        ...
+
+    def unknown_fields(self, value: Mapping[str, Any]) -> list[str]:
+        """The paths of what decoding leaves out."""
+        ...
+
+    def node(self, nodes: Any) -> Any:
+        """The `apply.nodes.Node` of its objects."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Type:
     """An object type: its fields by JSON name."""
@@ -104,6 +120,8 @@ class Type:
     unions: tuple[Any, ...] = ()
     kinds: tuple[tuple[str, str, str], ...] = ()
     """The (group, version, kind) triples that have this type."""
+    custom: Custom | None = None
+    """For custom resources: what knows their objects, in place of fields."""
 
 
 @dataclass(frozen=True, slots=True)

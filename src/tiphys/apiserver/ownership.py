@@ -109,7 +109,9 @@ class Ownership:
         key = (resource.group, resource.plural, subresource)
         found = self._resets.get(key)
         if found is None:
-            found = self._resets[key] = resets(*key, has_status=resource.kind.has_status)
+            kind = resource.kind
+            metadata = kind.status_resets_metadata
+            found = self._resets[key] = resets(*key, has_status=kind.has_status, metadata=metadata)
         return Writer(call.manager, rfc3339(call.now), found, subresource)
 
     def _scale_writer(self, call: Call) -> Writer:

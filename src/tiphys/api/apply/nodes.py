@@ -34,11 +34,20 @@ class Node:
 
     __slots__ = ("_fields", "check", "defaults", "element", "how", "keys", "nodes", "type_name")
 
-    def __init__(self, how: How, check: str, nodes: Nodes, *, element: Node | None = None, type: str = "") -> None:
+    def __init__(
+        self,
+        how: How,
+        check: str,
+        nodes: Nodes,
+        *,
+        element: Node | None = None,
+        type: str = "",
+        fields: dict[str, tuple[str, Node]] | None = None,
+    ) -> None:
         self.how, self.check, self.nodes, self.element, self.type_name = how, check, nodes, element, type
         self.keys: tuple[str, ...] = ()
         self.defaults: dict[str, Any] = {}
-        self._fields: dict[str, tuple[str, Node]] | None = None
+        self._fields = fields
 
     @property
     def fields(self) -> dict[str, tuple[str, Node]]:
@@ -59,12 +68,23 @@ class Nodes:
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
         self._types: dict[tuple[str, bool], Node] = {}
+        self._of_custom: dict[str, tuple[Any, Node]] = {}
         self.open = Node(How.OPEN, "any", self)
         self._scalars = {kind: Node(How.LEAF, check, self) for kind, check in _CHECKS.items()}
 
     def of(self, type: Type | None) -> Node:
         """The node of a kind's type; without a type everything goes by its content."""
+        if type is not None and type.custom is not None:
+            return self._custom(type)
         return self.open if type is None else self.named(type.name, atomic=type.atomic)
+
+    def _custom(self, type: Type) -> Node:
+        """The node of a custom resource: kept for as long as its type, which a change of its definition replaces."""
+        found = self._of_custom.get(type.name)
+        if found is None or found[0] is not type.custom:
+            assert type.custom is not None, "asked for a custom type"
+            found = self._of_custom[type.name] = type.custom, type.custom.node(self)
+        return found[1]
 
     def named(self, name: str, *, atomic: bool) -> Node:
         """The node of an object type."""

@@ -47,8 +47,8 @@ _WITH_METADATA = frozenset(
 """Whose /status resets metadata, too."""
 
 
-def resets(group: str, plural: str, subresource: str, *, has_status: bool) -> Fields:
-    """What writing through an endpoint resets, as a set of fields."""
+def resets(group: str, plural: str, subresource: str, *, has_status: bool, metadata: bool = False) -> Fields:
+    """What writing through an endpoint resets, as a set of fields. `metadata`: the kind's /status resets it, too."""
     found = _EXCEPTIONS.get(((group, plural), subresource))
     if found is not None:
         return found
@@ -56,4 +56,4 @@ def resets(group: str, plural: str, subresource: str, *, has_status: bool) -> Fi
         return NOTHING
     if subresource != "status":
         return STATUS
-    return SPEC_AND_METADATA if (group, plural) in _WITH_METADATA else SPEC
+    return SPEC_AND_METADATA if metadata or (group, plural) in _WITH_METADATA else SPEC

@@ -70,11 +70,15 @@ class Decoder:
         """The canonical form of `value`. Raises DecodeError."""
         if value.__class__ is not dict:
             raise DecodeError("", Mismatch(values.json_type(value), _go_name(type.name)))
+        if type.custom is not None:
+            return type.custom.decode(value, state or Pass())
         out: dict[str, Any] = self.of(type.name, type)(value, state or Pass())
         return out
 
     def empty(self, type: Type) -> dict[str, Any]:
         """An object of `type` in which nothing is set, as Go writes it."""
+        if type.custom is not None:
+            return {}
         out: dict[str, Any] = self.of(type.name, type)({}, Pass())
         return out
 

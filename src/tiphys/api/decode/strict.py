@@ -16,6 +16,8 @@ LIMIT = 100
 
 def unknown_fields(value: Any, type: Type, definitions: Definitions) -> list[str]:
     """Paths such as spec.containers[0].foo."""
+    if type.custom is not None:
+        return type.custom.unknown_fields(value)[:LIMIT]
     found: list[str] = []
     for path in _object(value, type, definitions, ""):
         found.append(path)

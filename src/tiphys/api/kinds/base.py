@@ -180,6 +180,8 @@ class Kind:
     error_group: str | None = None
     """The group that refusals name when it is not `group`; see `validation.errors.refusal`."""
     scale: ScalePaths | None = None
+    status_resets_metadata: bool = False
+    """Whether a write to /status leaves metadata alone, so that nobody manages it through there."""
     columns: tuple[Column, ...] = (
         Column("Name", format="name", description="@ObjectMeta.name"),
         Column("Age", description="@ObjectMeta.creationTimestamp"),

@@ -1,0 +1,51 @@
+"""The type of a custom resource, as decoding and server-side apply see it (`schema.Type.custom`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from tiphys.api.apply.nodes import Node, Nodes
+from tiphys.api.custom import embedded
+from tiphys.api.custom.ownership import node_of
+from tiphys.api.custom.pruning import Prune, keep_all, pruner, unknown_fields
+from tiphys.api.custom.schemas import EMBEDDED, EMPTY, Schema
+from tiphys.api.decode.objects import Pass
+from tiphys.api.schema import Type
+
+
+class CustomShape:
+    """How objects of one schema are decoded. None as a schema: nothing is known of them."""
+
+    def __init__(self, schema: Schema | None, *, keeps_unknown: bool) -> None:
+        self._schema, self._keeps = schema, keeps_unknown
+
+    @cached_property
+    def _prune(self) -> Prune:
+        if self._keeps:
+            return keep_all
+        return pruner({**(self._schema or EMPTY), EMBEDDED: True}, embedded.coerce)
+
+    def decode(self, value: Mapping[str, Any], state: Pass) -> dict[str, Any]:
+        """Unknown fields pruned, metadata in canonical form; a new object. Raises DecodeError."""
+        rest = {name: item for name, item in value.items() if name != "metadata"}
+        out: dict[str, Any] = self._prune(rest, state)
+        if "metadata" in value:
+            state.keys += 1
+            out = {"metadata": embedded.decode_metadata(value["metadata"], state), **out}
+        return out
+
+    def unknown_fields(self, value: Mapping[str, Any]) -> list[str]:
+        """The paths of what decoding leaves out."""
+        found = embedded.unknown_metadata(value.get("metadata"))
+        return found if self._keeps else found + unknown_fields(value, self._schema)
+
+    def node(self, nodes: Nodes) -> Node:
+        """What server-side apply knows."""
+        return node_of(self._schema, nodes)
+
+
+def custom_type(name: str, kind: tuple[str, str, str], schema: Schema | None, *, keeps_unknown: bool) -> Type:
+    """The type of a custom resource; `kind` is (group, version, kind)."""
+    return Type(name, {}, kinds=(kind,), custom=CustomShape(schema, keeps_unknown=keeps_unknown))
