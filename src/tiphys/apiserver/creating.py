@@ -41,13 +41,18 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
 
     `managed` are its managedFields as JSON; None: whoever creates it manages what it says."""
     resource = call.resource
-    meta = metadata.initialize(obj, call.now)
+    meta = metadata.wipe(obj)
     metadata.match_namespace(meta, call.namespace)
     supplied = meta.pop("managedFields", None)
     if managed is None:
         managed = parts.ownership.created(call, obj, supplied)
+    if resource.terminating:
+        text = "create not allowed while custom resource definition is terminating"
+        raise errors.forbidden(resource.group, resource.plural, meta.get("name", ""), text)
     attributes = parts.admission.attributes(call, "CREATE", obj, None)
     await parts.admission.admit(call, attributes)
+    metadata.match_namespace(meta, call.namespace)
+    metadata.initialize(meta, call.now)
     if resource.kind.counts_generation:
         meta["generation"] = 1
     context = call.context()

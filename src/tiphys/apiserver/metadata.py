@@ -11,16 +11,22 @@ from tiphys.base.errors import BadRequest
 OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion")
 
 
-def initialize(obj: dict[str, Any], now: float) -> dict[str, Any]:
-    """Make a new object's metadata the server's; returns it. A name is generated where one is asked for."""
+def wipe(obj: dict[str, Any]) -> dict[str, Any]:
+    """Take from a new object's metadata what only the server says; returns it."""
     metadata: dict[str, Any] = obj.setdefault("metadata", {})
+    for field in OWNED:
+        metadata.pop(field, None)
+    return metadata
+
+
+def initialize(metadata: dict[str, Any], now: float) -> None:
+    """Fill in what the server says of a new object. A name is generated where one is asked for."""
     for field in OWNED:
         metadata.pop(field, None)
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = generate_name(metadata["generateName"])
     metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = rfc3339(now)
-    return metadata
 
 
 def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:

@@ -22,9 +22,8 @@ from tiphys.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
-from tiphys.apiserver.authz import AlwaysAllow
 from tiphys.apiserver.types import Attributes, Plugin
-from tiphys.base.errors import Forbidden, NotFound
+from tiphys.base.errors import Forbidden, NotFound, Permanent
 from tiphys.base.identity import User
 
 
@@ -50,10 +49,18 @@ def named(name: str, namespace: str = "", **body: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **body}
 
 
-def test_plugins_run_in_upstreams_order(reader: Any) -> None:
-    names = [plugin.name for plugin in admission.plugins(reader, AlwaysAllow())]
-    assert names[:3] == ["NamespaceLifecycle", "LimitRanger", "ServiceAccount"]
-    assert len(set(names)) == len(names)
+def test_plugins_run_in_upstreams_order() -> None:
+    names = admission.choose((), ("LimitRanger",))
+    assert names[:3] == ("NamespaceLifecycle", "ServiceAccount", "NodeRestriction")
+    assert names[-2:] == ("ValidatingAdmissionWebhook", "ResourceQuota")
+    assert len(set(admission.ORDER)) == len(admission.ORDER)
+
+
+def test_unknown_plugins_are_refused_aloud() -> None:
+    with pytest.raises(Permanent, match="Nonsense: no such plugin"):
+        admission.choose(("Nonsense",), ())
+    with pytest.raises(Permanent, match="Priority: both enabled and disabled"):
+        admission.choose(("Priority",), ("Priority",))
 
 
 def test_nothing_is_created_in_a_namespace_that_is_missing_or_going(reader: Any, attributes: Any) -> None:
