@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", type=Path, action="append", default=[], metavar="TAR", help="load this image; may be repeated"
     )
-    parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or https://HOST:2379 for etcd")
+    parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
 

@@ -50,6 +50,7 @@ class EtcdStore:
     shared = True
 
     def __init__(self, config: EtcdConfig) -> None:
+        self.config = config
         self.layout = Layout(config.prefix)
         self.connection = EtcdConnection(config)
         self.written = 0
