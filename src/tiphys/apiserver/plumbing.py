@@ -12,6 +12,7 @@ from tiphys.api.errors import not_found
 from tiphys.api.kinds.base import Kind
 from tiphys.apiserver import admission, respond, tables
 from tiphys.apiserver.config import ApiServerConfig
+from tiphys.apiserver.connecting import connecting
 from tiphys.apiserver.kubelets import Kubelets
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.podproxy import Proxies
@@ -72,12 +73,12 @@ def subresources(
         ("pods/binding", "create"): partial(binding.bind, parts),
         ("pods/eviction", "create"): evictions.evict,
         ("pods/log", "get"): proxies.log,
-        ("pods/exec", ANY): proxies.session,
-        ("pods/attach", ANY): proxies.session,
-        ("pods/portforward", ANY): proxies.port_forward,
-        ("pods/proxy", ANY): proxies.pod,
-        ("services/proxy", ANY): proxies.service,
-        ("nodes/proxy", ANY): proxies.node,
+        ("pods/exec", ANY): connecting(parts, proxies.session),
+        ("pods/attach", ANY): connecting(parts, proxies.session),
+        ("pods/portforward", ANY): connecting(parts, proxies.port_forward),
+        ("pods/proxy", ANY): connecting(parts, proxies.pod),
+        ("services/proxy", ANY): connecting(parts, proxies.service),
+        ("nodes/proxy", ANY): connecting(parts, proxies.node),
         ("serviceaccounts/token", "create"): TokenRequests(parts, issuer).create,
         ("namespaces/finalize", "update"): partial(finalize.put, parts),
     }

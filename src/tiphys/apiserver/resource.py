@@ -100,6 +100,8 @@ class Call:
     validation: str = "Warn"
     manager: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    admitted: bool = False
+    """Whether admission was asked already, about what the client sent: what follows is the server's own change."""
 
     @property
     def namespace(self) -> str:

@@ -37,6 +37,7 @@ class Reviews:
         request.attributes.setdefault("warnings", []).extend(decoded.warnings)
         answer, kind = self._answers[info.group, info.resource], resource.behaviour
         question = kind.convert(decoded.obj, resource.version, kind.stored_version)
+        await self._parts.admission.consult_review(request, info, resource, question)
         done = await answer(question, request.user or ANONYMOUS, info.namespace)
         done = kind.convert(dict(done), kind.stored_version, resource.version)
         head = {"kind": resource.kind, "apiVersion": resource.api_version}

@@ -92,6 +92,8 @@ class Plugin:
     """An admission plugin; override what it does. Refuse by raising `Forbidden` or another ApiError."""
 
     name: str = ""
+    connects: bool = False
+    """Whether it is asked about CONNECT (exec, attach, port-forward, proxies), too."""
 
     async def admit(self, attributes: Attributes) -> None:
         """May change `attributes.obj`."""

@@ -29,14 +29,17 @@ async def bind(parts: Parts, call: Call) -> Response:
     name = call.info.name or metadata.get("name", "")
     if call.info.name and metadata.get("name") and metadata["name"] != name:
         raise BadRequest("name in URL does not match name in Binding object")
+    attributes = parts.admission.attributes(call, "CREATE", binding, None, "Binding")
+    await parts.admission.admit(call, attributes)
     _check(binding, name)
-    node = binding["target"]["name"]
+    await parts.admission.validate(call, attributes)
+    metadata, node = binding.get("metadata") or {}, binding["target"]["name"]
 
     async def make(pod: Object, _: Entry) -> dict[str, Any]:
         _check_pod(pod, metadata, name)
         return _bound(pod, node, metadata, call.now)
 
-    own = replace(call, info=replace(call.info, name=name, subresource="binding", resource="pods"))
+    own = replace(call, admitted=True, info=replace(call.info, name=name, subresource="binding", resource="pods"))
     await update(parts, own, name, Change(make, "binding", raw=True))
     return respond.plain(call.request, created(), 201)
 

@@ -38,6 +38,8 @@ class Evictions:
         name = call.info.name
         if (eviction.get("metadata") or {}).get("name", name) != name:
             raise BadRequest("name in URL does not match name in Eviction object")
+        await self._parts.admission.consult(call, "CREATE", eviction)
+        call.admitted = True
         wanted = dict(eviction.get("deleteOptions") or {})
         call.dry_run = call.dry_run or bool(wanted.get("dryRun"))
         pod = self._parts.caches.get("", "pods", call.namespace, name)

@@ -68,6 +68,8 @@ async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> 
         nonlocal managed
         shown = scale_of(current, paths)
         wanted, managed = await scale(shown, old)
+        wanted = {**wanted, "metadata": dict(wanted["metadata"])}
+        await parts.admission.consult(call, "UPDATE", wanted, shown)
         replicas = (wanted.get("spec") or {}).get("replicas") or 0
         if replicas < 0:
             problem = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
@@ -80,7 +82,7 @@ async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> 
         return {**put_at(current, paths.replicas.split("."), replicas), "metadata": metadata}
 
     change = Change(make, retries=0 if conditional else RETRIES, track=lambda *_: managed)
-    entry = await update(parts, call, call.info.name, change)
+    entry = await update(parts, replace(call, admitted=True), call.info.name, change)
     return _answer(call, scale_of(await _shown(call, entry), paths))
 
 

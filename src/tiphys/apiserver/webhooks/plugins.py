@@ -48,6 +48,7 @@ class Webhooks(Plugin):
     """What both plugins have in common."""
 
     plural = ""
+    connects = True
 
     def __init__(self, reader: Reader, client: WebhookClient, versions: Versions, authorizer: Authorizer) -> None:
         self._reader, self._client, self._versions, self._authorizer = reader, client, versions, authorizer
