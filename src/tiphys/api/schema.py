@@ -92,8 +92,24 @@ class Field:
     """x-kubernetes-patch-strategy: merge, replace, retainKeys."""
 
 
+class Published(Protocol):
+    """The definition of a custom resource in OpenAPI documents."""
+
+    references: tuple[str, ...]
+    """The definitions that it refers to."""
+
+    def document(self, root: str, *, v3: bool) -> dict[str, Any]:
+        """The schema; `root` is what references begin with."""
+        ...
+
+
 class Custom(Protocol):
     """What takes the place of fields in the type of a custom resource."""
+
+    @property
+    def published(self) -> Published:
+        """How it shows in OpenAPI documents."""
+        ...
 
     def decode(self, value: Mapping[str, Any], state: Any) -> dict[str, Any]:
         """The canonical object; `state` is a `decode.objects.Pass`. Raises DecodeError."""

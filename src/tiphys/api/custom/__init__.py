@@ -1,20 +1,19 @@
 """Custom resources as pure values: what a CustomResourceDefinition says, compiled.
 
-    definition.compile_definition(crd) -> CustomDefinition      names, scope, versions; cheap: versions are lazy
-        .versions: {name: CustomVersion}    .stored: CustomVersion    .resources() -> served ResourceInfos
-    CustomVersion                                       one version
-        .info   ResourceInfo for the catalog (type, columns, subresources, verbs)
-        .kind   CustomKind: default, prepare_*, validate*, cells, fields, scale (ScalePaths)
-        .type   schema.Type for Expected: decoding with it prunes and coerces metadata, apply takes its Node from it
-        .structural  the structural schema, None where there is none (everything is kept)
-        .read(obj)   in place: what upstream does to an object that comes out of the store (prune, default)
-    definition.conditions(crd) -> NonStructuralSchema and KubernetesAPIApprovalPolicyConformant, None: no such condition
+    definition   `compile_definition(crd) -> CustomDefinition` with `versions`, `stored`, `resources()`; `conditions(crd)`
+    kind         `CustomKind`: defaults, preparation, validation, columns and fields of one version
+    types        `schema.Type`s of objects and lists, for decoding, server-side apply and OpenAPI
+    schemas      looking at openAPIV3Schema as a structural schema
+    pruning, defaulting, checks, values, scalars, results    made of a schema: functions on objects
+    listtypes, embedded, scaling, correlation, rules         sets and maps, inner resources, replicas, ratcheting, CEL
+    columns, jsonpath, fieldpaths                            printer columns; paths of fields
+    ownership, publishing                                    nodes of server-side apply; OpenAPI v2 and v3
+    formats, patterns, gotext                                strings that schemas ask for; Go's way of writing values
 
-    structural.Structural.of(schema)    pruning.pruner   defaulting.defaulter   values.validator   listtypes   rules (CEL)
-    columns.JSONPath(text).find(obj)    selectable fields and scale paths: paths.parse
-    openapi.definitions / openapi.paths: what a version adds to /openapi/v2 and v3
-
-A custom object is of the version of its request when it is defaulted and validated; `CustomKind` objects are one for
-each version, and conversion is not theirs: with the strategy None only apiVersion differs, with Webhook the server asks.
+A custom object is of the version of its request when it is defaulted and validated; `CustomKind`s are one for each
+version, and conversion is not theirs: by the strategy None only apiVersion differs, with Webhook the server asks.
 Everything is immutable and shared; compiled functions are made on first use, and a changed CRD is a new value.
+
+OpenAPI: `openapi.documents.OpenApi` publishes custom resources of its catalog whose infos are those of
+`CustomDefinition.resources()`.
 """

@@ -163,9 +163,7 @@ def _shared(schema: Schema) -> Check | None:
         rules.append(partial(_some, [checker(part) for part in parts]))
     if parts := schema.get("oneOf"):
         rules.append(partial(_one, [checker(part) for part in parts]))
-    for part in schema.get("allOf") or ():
-        if (check := checker(part)) is not None:
-            rules.append(check)
+    rules += [check for part in schema.get("allOf") or () if (check := checker(part)) is not None]
     if (part := schema.get("not")) is not None:
         rules.append(partial(_no, checker(part)))
     return _all(rules) if rules else None

@@ -11,11 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from tiphys.api.catalog import ALL_VERBS, ResourceInfo, SubresourceInfo, group_version, version_rank
+from tiphys.api.custom import approval
 from tiphys.api.custom.kind import CustomKind
 from tiphys.api.custom.schemas import EMPTY, Schema
-from tiphys.api.custom.types import custom_type
+from tiphys.api.custom.types import custom_type, list_type
+from tiphys.api.kinds.apiextensions.structural import structural, unstructured
 from tiphys.api.kinds.base import MutableObject, Object
 from tiphys.api.schema import Definitions, Type, builtin
+from tiphys.api.validation.errors import Errors
 
 Struct = Mapping[str, Any]
 
@@ -56,7 +59,26 @@ class CustomVersion:
         """What decoding and server-side apply go by."""
         definition = self.definition
         kind = (definition.group, self.name, definition.names.get("kind", ""))
-        return custom_type(self.type_name, kind, self.schema, keeps_unknown=definition.keeps_unknown)
+        keeps = definition.keeps_unknown
+        return custom_type(self.type_name, kind, self.schema, self.selectable, keeps_unknown=keeps)
+
+    @property
+    def selectable(self) -> list[str]:
+        """The paths of its selectable fields."""
+        return [field.get("jsonPath", "") for field in self.spec.get("selectableFields") or ()]
+
+    @property
+    def list_kind(self) -> str:
+        names = self.definition.names
+        return str(names.get("listKind") or names.get("kind", "") + "List")
+
+    @cached_property
+    def list_type(self) -> Type:
+        """The type of its lists, for OpenAPI."""
+        definition = self.definition
+        kind = (definition.group, self.name, self.list_kind)
+        plural = definition.names.get("plural", "")
+        return list_type(model_name(*kind), kind, self.type, plural, self.selectable)
 
     @cached_property
     def kind(self) -> CustomKind:
@@ -85,7 +107,7 @@ class CustomVersion:
             stored_version=definition.stored.name,
             hash_version=definition.stored.name,
             deprecated=self._deprecation(),
-            list_kind=names.get("listKind") or names.get("kind", "") + "List",
+            list_kind=self.list_kind,
         )
 
     def read(self, obj: MutableObject) -> None:
@@ -144,7 +166,8 @@ class CustomDefinition:
     @cached_property
     def definitions(self) -> Definitions:
         """The built-in types and those of all its versions."""
-        return builtin().with_types(version.type for version in self.versions.values())
+        versions = self.versions.values()
+        return builtin().with_types(one for version in versions for one in (version.type, version.list_type))
 
     def resources(self) -> tuple[ResourceInfo, ...]:
         """What is served, the preferred version first."""
@@ -159,6 +182,35 @@ class CustomDefinition:
 def compile_definition(crd: Object) -> CustomDefinition:
     """The value of a CustomResourceDefinition as it is stored (v1, canonical)."""
     return CustomDefinition(crd)
+
+
+def conditions(crd: Object) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    """The conditions NonStructuralSchema and KubernetesAPIApprovalPolicyConformant, without lastTransitionTime; None
+    for one that the definition should not have."""
+    return _non_structural(crd), approval.condition(crd)
+
+
+def _non_structural(crd: Object) -> dict[str, str] | None:
+    found, spec = Errors(), crd.get("spec") or {}
+    if spec.get("preserveUnknownFields"):
+        found.invalid("spec.preserveUnknownFields", True, "must be false")
+    for i, version in enumerate(spec.get("versions") or ()):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if schema is None:
+            continue
+        if problem := unstructured(schema):
+            name = version.get("name", "")
+            text = f"failed to check validation schema for version {name}: {problem}"
+            return _schema_condition("Unknown", "StructuralError", text)
+        found += structural(f"spec.versions[{i}].schema.openAPIV3Schema", schema)
+    if not found:
+        return None
+    texts = list(dict.fromkeys(map(str, found)))
+    return _schema_condition("True", "Violations", texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+
+
+def _schema_condition(status: str, reason: str, message: str) -> dict[str, str]:
+    return {"type": "NonStructuralSchema", "status": status, "reason": reason, "message": message}
 
 
 def rank(version: str) -> tuple[int, int, int, str]:

@@ -32,13 +32,13 @@ def resolve(path: str, schema: Schema, *, brackets: bool = True) -> FieldPath:
     text, root, at = "", "", schema
     found: Schema | None = schema
     while tokens:
-        token = tokens.pop()
-        if token == ".":
+        step = tokens.pop()
+        if step == ".":
             name = _next(tokens)
-        elif token == "[":
+        elif step == "[":
             name = _bracketed(tokens, brackets=brackets)
         else:
-            raise FieldPathError(f"expected [ or . but got: {token}")
+            raise FieldPathError(f"expected [ or . but got: {step}")
         if found is None:
             raise FieldPathError("does not refer to a valid field")
         at = found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
+
+import orjson
 
 from tiphys.api.apply.nodes import Node, Nodes
 from tiphys.api.custom import embedded
 from tiphys.api.custom.ownership import node_of
 from tiphys.api.custom.pruning import Prune, keep_all, pruner, unknown_fields
+from tiphys.api.custom.publishing import Published, PublishedList
 from tiphys.api.custom.schemas import EMBEDDED, EMPTY, Schema
 from tiphys.api.decode.objects import Pass
 from tiphys.api.schema import Type
@@ -18,8 +22,12 @@ from tiphys.api.schema import Type
 class CustomShape:
     """How objects of one schema are decoded. None as a schema: nothing is known of them."""
 
-    def __init__(self, schema: Schema | None, *, keeps_unknown: bool) -> None:
-        self._schema, self._keeps = schema, keeps_unknown
+    def __init__(self, schema: Schema | None, published: Published, *, keeps_unknown: bool) -> None:
+        self._schema, self._keeps, self.published = schema, keeps_unknown, published
+
+    def __repr__(self) -> str:
+        """The same for the same schema: the hashes of OpenAPI documents are made of it."""
+        return hashlib.sha256(orjson.dumps(self.published.document("", v3=True))).hexdigest()
 
     @cached_property
     def _prune(self) -> Prune:
@@ -46,6 +54,15 @@ class CustomShape:
         return node_of(self._schema, nodes)
 
 
-def custom_type(name: str, kind: tuple[str, str, str], schema: Schema | None, *, keeps_unknown: bool) -> Type:
-    """The type of a custom resource; `kind` is (group, version, kind)."""
-    return Type(name, {}, kinds=(kind,), custom=CustomShape(schema, keeps_unknown=keeps_unknown))
+def custom_type(
+    name: str, kind: tuple[str, str, str], schema: Schema | None, selectable: Sequence[str], *, keeps_unknown: bool
+) -> Type:
+    """The type of a custom resource; `kind` is (group, version, kind), `selectable` paths of selectable fields."""
+    published = Published(kind, schema, selectable, keeps_unknown=keeps_unknown)
+    return Type(name, {}, kinds=(kind,), custom=CustomShape(schema, published, keeps_unknown=keeps_unknown))
+
+
+def list_type(name: str, kind: tuple[str, str, str], item: Type, plural: str, selectable: Sequence[str]) -> Type:
+    """The type of the list of a custom resource."""
+    published = PublishedList(kind, item, plural, selectable)
+    return Type(name, {}, kinds=(kind,), custom=CustomShape(None, published, keeps_unknown=True))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 
 from tiphys.api.catalog import Catalog, ResourceInfo
 from tiphys.api.openapi import binary, v2
-from tiphys.api.openapi.paths import PathWriter
+from tiphys.api.openapi.paths import PathWriter, list_name
 from tiphys.api.openapi.schemas import SchemaWriter
 from tiphys.api.schema import Definitions
 
@@ -83,8 +83,7 @@ class OpenApi:
         paths = writer.root()
         for info in members:
             paths |= writer.resource(info) if info.type_name else {}
-        definitions = members[0].definitions
-        schemas = self._schemas(definitions, writer.names, v3=True)
+        schemas = self._schemas(_with_custom(self._definitions, members), writer.names, v3=True)
         return {
             "openapi": "3.0.0",
             "info": {"title": TITLE, "version": self._version},
@@ -101,11 +100,23 @@ class OpenApi:
             for info in self._catalog.members(group, version):
                 paths |= writer.resource(info) if info.type_name else {}
             names |= writer.names
-        definitions = _aliased(self._schemas(self._definitions, names, v3=False), self._catalog.resources)
+        known = _with_custom(self._definitions, self._catalog.resources)
+        definitions = _aliased(self._schemas(known, names, v3=False), self._catalog.resources)
         return v2.document(dict(sorted(paths.items())), definitions, TITLE, self._version)
 
     def _schemas(self, definitions: Definitions, names: set[str], *, v3: bool) -> dict[str, Any]:
         return SchemaWriter(definitions, definitions.descriptions(), v3=v3).closure(names)
+
+
+def _with_custom(definitions: Definitions, members: Iterable[ResourceInfo]) -> Definitions:
+    """The definitions and those of the custom resources among `members`: each of them brings its own."""
+    types = [
+        info.definitions.type(name)
+        for info in members
+        if info.type is not None and info.type.custom is not None
+        for name in (info.type_name, list_name(info))
+    ]
+    return definitions.with_types(types) if types else definitions
 
 
 def _path(group_version: tuple[str, str]) -> str:

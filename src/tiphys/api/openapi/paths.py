@@ -23,6 +23,7 @@ PATCHES = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 )
+CUSTOM_PATCHES = tuple(media for media in PATCHES if "strategic" not in media)
 MEDIA = ("application/json", "application/yaml")
 WATCHED = (*MEDIA, "application/json;stream=watch")
 _CONNECTS = ("attach", "exec", "portforward", "proxy")
@@ -33,6 +34,18 @@ _CONNECT_METHODS = {
     "patch": ("patch",),
     "update": ("put",),
 }
+
+
+def is_custom(info: ResourceInfo) -> bool:
+    """Whether a resource is defined by a CustomResourceDefinition."""
+    return info.type is not None and info.type.custom is not None
+
+
+def list_name(info: ResourceInfo) -> str:
+    """The definition of a list of its objects."""
+    if is_custom(info):
+        return f"{info.type_name.rpartition('.')[0]}.{info.list_kind}"
+    return info.type_name + "List"
 
 
 class PathWriter:
@@ -72,12 +85,11 @@ class PathWriter:
         return {path: found for path, found in paths.items() if set(found) != {"parameters"}}
 
     def _collection(self, info: ResourceInfo) -> Iterator[tuple[str, Operation]]:
-        list_name = info.type_name + "List"
         about = f"of kind {info.kind}"
         if "list" in info.verbs:
             self.names.add(META + "WatchEvent")
             listing = self._operation(info, "list", f"list or watch objects {about}", query=parameters.LIST)
-            yield "get", listing | {"responses": self._answers(list_name, WATCHED, "200")}
+            yield "get", listing | {"responses": self._answers(list_name(info), WATCHED, "200")}
         if "create" in info.verbs:
             create = self._operation(
                 info, "create", f"create {_article(info.kind)}", action="post", query=parameters.CREATE
@@ -98,7 +110,7 @@ class PathWriter:
     def _all_namespaces(self, info: ResourceInfo) -> dict[str, Any]:
         text = f"list or watch objects of kind {info.kind}"
         listing = self._operation(info, "list", text, scope="", tail="ForAllNamespaces", query=parameters.LIST)
-        return {"get": listing | {"responses": self._answers(info.type_name + "List", WATCHED, "200")}}
+        return {"get": listing | {"responses": self._answers(list_name(info), WATCHED, "200")}}
 
     def _item(self, info: ResourceInfo) -> Iterator[tuple[str, Operation]]:
         yield from self._reads_and_writes(info, info.verbs, info.type_name, info.kind, "")
@@ -135,7 +147,7 @@ class PathWriter:
                 "patch",
                 patch
                 | kinded
-                | self._body(META + "Patch", PATCHES)
+                | self._body(META + "Patch", CUSTOM_PATCHES if is_custom(info) else PATCHES)
                 | {"responses": self._answers(type_name, MEDIA, "200", "201")},
             )
 

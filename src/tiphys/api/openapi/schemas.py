@@ -60,6 +60,10 @@ class SchemaWriter:
                 self._values |= {name: _NAMED_VALUES[name]} if name in _NAMED_VALUES else {}
                 continue
             type = self._definitions.type(name)
+            if type.custom is not None:
+                out[name] = type.custom.published.document(self._root, v3=self._v3)
+                waiting += type.custom.published.references
+                continue
             out[name] = self._type(type)
             waiting += {shape.type for shape in map(_innermost, type.fields.values()) if shape.kind == "object"}
         for name, shape in self._values.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tiphys.api.openapi.paths import PATCHES
 from tiphys.api.openapi.schemas import V2_ROOT, V3_ROOT
 
 METHODS = frozenset({"get", "put", "post", "patch", "delete", "head", "options"})
@@ -52,7 +51,7 @@ def _operation(method: str, operation: Mapping[str, Any]) -> dict[str, Any]:
             found[0]["required"] = True
     if found:
         out["parameters"] = found
-    out["consumes"] = list(PATCHES) if method == "patch" and body else ["*/*"]
+    out["consumes"] = list(body["content"]) if method == "patch" and body else ["*/*"]
     media = {kind for answer in operation["responses"].values() for kind in answer.get("content", ())}
     out["produces"] = sorted(media)
     out["responses"] = {code: _answer(answer) for code, answer in operation["responses"].items()}
