@@ -27,6 +27,7 @@ ACTOR = "system:apiserver"
 SECONDS = 120.0
 """How long a claim without an object is kept: longer than any request takes."""
 ATTEMPTS = 32
+"""Times that a server tries to write the row against the others."""
 What = str | int
 
 
@@ -102,12 +103,13 @@ class SharedAddresses:
             await self._freshness.reach()
             self._addresses.foreign = self._ledger.of_others(claims)
             with self._addresses.reserving(new, old, dry_run=dry_run) as held:
-                if dry_run or not held or await self._ledger.claim(claims, held, self._addresses.taken()):
+                wanted = set() if dry_run else held - self._addresses.reserved
+                if not wanted or await self._ledger.claim(claims, wanted, self._addresses.taken()):
                     try:
                         yield
                     except Exception:
-                        if held and not dry_run:
-                            await self._ledger.release(held)
+                        if wanted:
+                            await self._ledger.release(wanted)
                         raise
                     return
             new["spec"] = asked

@@ -31,7 +31,8 @@ class ServiceAddresses:
 
     def __init__(self, cache: ResourceCache, cidr: str, ports: range, reserved: set[str]) -> None:
         self._cache, self._network, self._ports = cache, ipaddress.ip_network(cidr), ports
-        self._reserved = reserved
+        self.reserved = reserved
+        """Never given out; the Service `kubernetes` asks for its own, and its name is taken once."""
         self._by_service: dict[str, Taken] = {}
         self._taken: Counter[str | int] = Counter()
         self._seen = -1
@@ -114,7 +115,7 @@ class ServiceAddresses:
             return  # as above
         if address not in self._network:
             problem = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
-        elif not self._free(wanted) or (wanted in self._reserved and not _is_apiserver(service)):
+        elif not _is_apiserver(service) if wanted in self.reserved else not self._free(wanted):
             problem = "provided IP is already allocated"
         if problem:
             shown = list(spec.get("clusterIPs") or [wanted])
@@ -127,7 +128,7 @@ class ServiceAddresses:
         for low, high in ((offset, size), (0, offset)):
             for number in self._spread(low, high):
                 address = str(self._network.network_address + 1 + number)
-                if address not in self._reserved and self._free(address):
+                if address not in self.reserved and self._free(address):
                     return address
         name = service["metadata"].get("name", "")
         raise InternalError(f'failed to allocate a serviceIP for Service "{name}": range is full')

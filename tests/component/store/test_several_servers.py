@@ -199,3 +199,22 @@ def test_what_every_cluster_has_is_made_once(play: Callable[..., None]) -> None:
         await store.close()
 
     play(scenario)
+
+
+def test_servers_may_start_at_the_same_moment(etcd: EtcdServer) -> None:
+    async def body() -> None:
+        where = etcd.config()
+        stores = [EtcdStore(where) for _ in range(3)]
+
+        async def start(stack: AsyncExitStack, store: EtcdStore) -> ApiServer:
+            return await stack.enter_async_context(ApiServer(ApiServerConfig(), store, SystemClock()))
+
+        async with AsyncExitStack() as stack:
+            for server in [await asyncio.gather(*(start(stack, store) for store in stores))]:
+                found = [await One(one, stores[0]).get(f"{SERVICES}/kubernetes") for one in server]
+        assert [one["spec"]["clusterIP"] for one in found] == ["10.96.0.1"] * 3
+        assert len({one["metadata"]["uid"] for one in found}) == 1
+        for store in stores:
+            await store.close()
+
+    asyncio.run(body())
