@@ -28,6 +28,7 @@ from tiphys.apiserver.defaults import DefaultsWriter
 from tiphys.apiserver.endpoints import Endpoints
 from tiphys.apiserver.expiry import EventExpiry
 from tiphys.apiserver.fairness import Policy, Upkeep, fairness
+from tiphys.apiserver.extensions import CustomResources
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.flow import max_in_flight
 from tiphys.apiserver.freshness import Freshness
@@ -105,6 +106,9 @@ class ApiServer:
         rbac = RbacAuthorizer(caches)
         authorizer = self._authorizer(caches, rbac)
         parts = self._parts(caches, served, authorizer, rbac)
+        custom = CustomResources(parts, self.serving)
+        custom.start()
+        self._tasks.append(self._group.create_task(custom.run()))
         tokens = self._tokens(caches)
         router = self._router(parts, served, authorizer, rbac, tokens)
         self.handler = self._chain(caches, router, authorizer, tokens)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from tiphys.apiserver import codec
 from tiphys.apiserver.codec import Obj
@@ -90,6 +91,10 @@ class ResourceCache:
     def entry_of(self, row: Row, obj: Obj | None = None) -> Entry:
         """The Entry of a row of the store."""
         return self.entry(row.key, codec.item(row.value, self.head, row.revision), row.revision, row.created, obj)
+
+    def written_as(self, obj: Mapping[str, Any]) -> str:
+        """The apiVersion that an object is stored in."""
+        return self.stored.api_version
 
     def clear(self) -> None:
         """Forget everything: the store is about to be read again."""

@@ -45,13 +45,15 @@ async def delete(parts: Parts, call: Call, name: str, options: Options) -> tuple
 
 async def _attempt(parts: Parts, call: Call, old: Entry, options: Options) -> tuple[Entry, bool]:
     resource = call.resource
-    current = resource.cache.obj(old)
+    if resource.converts:
+        await resource.ready((old,))
+    current = resource.current(old)
     _preconditions(resource, current, options)
     attributes = parts.admission.attributes(call, "DELETE", None, current)
     await parts.admission.admit(call, attributes)
     await parts.admission.validate(call, attributes)
-    plan = _namespace_plan(current, call) if _is_namespace(resource) else None
-    plan = plan or deletion.plan(resource.kind, current, options, call.now)
+    plan = _own_plan(current, call)
+    plan = plan or deletion.plan(resource.kind, resource.cache.obj(old), options, call.now)
     if call.dry_run:
         if plan.marked is None:
             return old, plan.gone
@@ -62,7 +64,7 @@ async def _attempt(parts: Parts, call: Call, old: Entry, options: Options) -> tu
         if plan.marked is not None:
             gone = creating.transient(resource, old.key, plan.marked, gone.revision, old.managed)
         return gone, True
-    if plan.marked is None or plan.marked == current:
+    if plan.marked is None or plan.marked == resource.cache.obj(old):
         return old, False
     return await parts.storage.replace(resource.cache, old, plan.marked, call.author), False
 
@@ -80,6 +82,30 @@ def _preconditions(resource: Resource, current: Options, options: Options) -> No
 
 def _is_namespace(resource: Resource) -> bool:
     return (resource.group, resource.plural) == ("", "namespaces")
+
+
+def _own_plan(current: Options, call: Call) -> deletion.Plan | None:
+    """Namespaces and definitions of custom resources have a way of their own to go."""
+    if _is_namespace(call.resource):
+        return _namespace_plan(current, call)
+    if (call.resource.group, call.resource.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
+        return _definition_plan(current, call)
+    return None
+
+
+def _definition_plan(current: Options, call: Call) -> deletion.Plan | None:
+    """A definition waits until all of its objects are deleted (`extensions.instances`)."""
+    metadata = dict(current["metadata"])
+    if "deletionTimestamp" in metadata:
+        return None
+    from tiphys.apiserver.extensions.status import FINALIZER, terminating
+
+    metadata["deletionTimestamp"] = rfc3339(call.now)
+    finalizers = list(metadata.get("finalizers") or ())
+    metadata["finalizers"] = finalizers if FINALIZER in finalizers else [*finalizers, FINALIZER]
+    text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    status = terminating(current, "True", "InstanceDeletionPending", text, call.now)
+    return deletion.Plan({**current, "metadata": metadata, "status": status}, gone=False)
 
 
 def _namespace_plan(current: Options, call: Call) -> deletion.Plan | None:

@@ -41,12 +41,14 @@ class Endpoints:
 
     async def get(self, call: Call) -> Response:
         version = call.request.param("resourceVersion") if call.request.query_string else ""
-        return respond.entry(call, await reading.get(self._parts, call, call.info.name, version))
+        return await self._shown(call, await reading.get(self._parts, call, call.info.name, version))
 
     async def list(self, call: Call) -> Response:
         wanted = listoptions.parse(call.request, watch=False)
         selection = select(call, wanted.labels, wanted.fields)
         listed = await reading.list_(self._parts, self._store, call, wanted, selection)
+        if call.resource.converts:
+            await call.resource.ready(listed.entries)
         return respond.listed(call, listed.entries, listed.metadata)
 
     async def watch(self, call: Call) -> Response:
@@ -61,6 +63,9 @@ class Endpoints:
         items = self._parts.watches.items(
             call.resource.cache, start, bookmarks=wanted.bookmarks, timeout=float(wanted.timeout)
         )
+        if call.resource.converts:
+            await call.resource.ready(start.initial)
+            items = watching.converted(call.resource, items)
         if call.request.local:
             return Response(200, events=watching.objects(form, start, items))
         lines = watching.lines(form, start, items)
@@ -70,17 +75,17 @@ class Endpoints:
 
     async def create(self, call: Call) -> Response:
         options.read_write_options(call)
-        return respond.entry(call, await creating.create(self._parts, call), 201)
+        return await self._shown(call, await creating.create(self._parts, call), 201)
 
     async def update(self, call: Call) -> Response:
         options.read_write_options(call)
         entry, created = await updating.put(self._parts, call, call.info.name)
-        return respond.entry(call, entry, 201 if created else 200)
+        return await self._shown(call, entry, 201 if created else 200)
 
     async def patch(self, call: Call) -> Response:
         options.read_write_options(call)
         entry, created = await patch(self._parts, call, call.info.name)
-        return respond.entry(call, entry, 201 if created else 200)
+        return await self._shown(call, entry, 201 if created else 200)
 
     async def delete(self, call: Call) -> Response:
         wanted = options.delete_options(call, self._parts.codec)
@@ -88,7 +93,7 @@ class Endpoints:
         status = deleting.answer(call.resource, entry, gone=gone)
         if status is not None:
             return respond.plain(call.request, status)
-        return respond.entry(call, entry, 202 if not gone and wanted.get("orphanDependents") is False else 200)
+        return await self._shown(call, entry, 202 if not gone and wanted.get("orphanDependents") is False else 200)
 
     async def deletecollection(self, call: Call) -> Response:
         wanted = listoptions.parse(call.request, watch=False)
@@ -96,7 +101,15 @@ class Endpoints:
         selection = select(call, wanted.labels, wanted.fields)
         listed = await reading.list_(self._parts, self._store, call, wanted, selection)
         await self._delete_all(call, listed.entries, how)
+        if call.resource.converts:
+            await call.resource.ready(listed.entries)
         return respond.listed(call, listed.entries, listed.metadata)
+
+    @staticmethod
+    async def _shown(call: Call, entry: Entry, status: int = 200) -> Response:
+        if call.resource.converts:
+            await call.resource.ready((entry,))
+        return respond.entry(call, entry, status)
 
     async def _delete_all(self, call: Call, entries: Sequence[Entry], how: dict[str, object]) -> None:
         limit = asyncio.Semaphore(DELETED_AT_ONCE)

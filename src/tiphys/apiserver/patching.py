@@ -23,6 +23,8 @@ from tiphys.base.errors import BadRequest, UnsupportedMediaType
 
 Object = Mapping[str, Any]
 ACCEPTED = (patches.JSON, patches.MERGE, patches.STRATEGIC, patches.APPLY)
+CUSTOM_ACCEPTED = (patches.JSON, patches.MERGE, patches.APPLY)
+"""Custom resources have no merge keys."""
 
 
 async def patch(parts: Parts, call: Call, name: str) -> tuple[Entry, bool]:
@@ -57,8 +59,9 @@ async def patched(parts: Parts, call: Call, current: Object, type: Type | None) 
 def check_media(call: Call) -> str:
     """The kind of patch. Raises UnsupportedMediaType."""
     media = media_type(call.request.headers.get("content-type", ""))
-    if media not in ACCEPTED:
-        accepted = ", ".join(ACCEPTED)
+    takes = CUSTOM_ACCEPTED if call.resource.custom else ACCEPTED
+    if media not in takes:
+        accepted = ", ".join(takes)
         text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(text)
     return media

@@ -73,6 +73,8 @@ async def list_(parts: Parts, store: Store, call: Call, options: ListOptions, se
         return await _past(parts, store, call, options, selection, revision, "")
     if revision:
         await wait(parts, revision)
+    if call.resource.converts and selection.filters:
+        await call.resource.ready(cache.range(call.namespace))
     return _page(cache, selection, selection.entries(cache, after), parts.caches.current, options.limit)
 
 
@@ -104,6 +106,8 @@ async def _past(
         raise _too_old(options, after, cache.stored.prefix) from None
     entries = [cache.entry_of(row) for row in page.rows]
     if narrow:
+        if call.resource.converts:
+            await call.resource.ready(entries)
         found = [entry for entry in entries if selection.matches(entry)]
         return _page(cache, selection, found, revision, options.limit)
     listed = Listed(entries, {"resourceVersion": str(revision)})

@@ -59,6 +59,11 @@ class Resource:
         return False
 
     @property
+    def terminating(self) -> bool:
+        """Whether nothing may be created any more."""
+        return False
+
+    @property
     def converts(self) -> bool:
         """Whether `ready` and `to_store` have anything to do."""
         return False
@@ -72,12 +77,20 @@ class Resource:
         """The object that a change starts from; shared, never change it."""
         return self.cache.obj(entry)
 
+    def matched(self, entry: Entry) -> Mapping[str, Any]:
+        """The object that selectors are compared with."""
+        return self.cache.obj(entry)
+
     async def ready(self, entries: Iterable[Entry]) -> None:
         """Convert entries to this version, so that they can be shown."""
 
     async def to_store(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The object in the stored version."""
         return obj
+
+    async def adapt(self, obj: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An object of any version of this resource in this version; shared, never change it."""
+        return self.form.show(obj)
 
     def transient(self, key: str, obj: Mapping[str, Any], revision: int, managed: bytes) -> Entry:
         """An Entry of an object that is not in the store: what a dry run answers with."""

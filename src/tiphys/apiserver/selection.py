@@ -79,7 +79,7 @@ def select(call: Call, labels: str, fields: str) -> Selection:
     if wanted.terms:
         wanted.check(known_fields(resource.kind))
     selector = parse_labels(labels) if labels else EVERYTHING
-    return Selection(resource.cache, resource.kind, call.namespace, selector, wanted, resource.current)
+    return Selection(resource.cache, resource.kind, call.namespace, selector, wanted, resource.matched)
 
 
 def known_fields(kind: Kind) -> set[str]:

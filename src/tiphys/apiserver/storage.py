@@ -75,7 +75,7 @@ class Storage:
         managed: bytes,
     ) -> Entry:
         stored = cache.stored
-        value = codec.encode(obj, stored.kind, stored.api_version, managed)
+        value = codec.encode(obj, stored.kind, cache.written_as(obj), managed)
         own = Obj(obj)
         own["metadata"] = dict(obj["metadata"])
         self.caches.hand_over(key, value, own)

@@ -17,6 +17,7 @@ from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.forms import Form
+from tiphys.apiserver.resource import Resource
 from tiphys.apiserver.timers import Timer, Timers
 from tiphys.apiserver.watcher import Item, Watcher
 from tiphys.base.errors import ApiError, Gone
@@ -128,6 +129,15 @@ class Watches:
         for change in cache.history(revision):
             watcher.offer(change)
         cache.subscribe(watcher)
+
+
+async def converted(resource: Resource, items: AsyncGenerator[list[Item], None]) -> AsyncGenerator[list[Item], None]:
+    """The same events, after their objects were converted to the version of the watch."""
+    async with aclosing(items):
+        async for batch in items:
+            changes = [what for _, what in batch if not isinstance(what, int)]
+            await resource.ready([one for change in changes for one in (change.entry, change.old) if one is not None])
+            yield batch
 
 
 async def lines(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[bytes]:
