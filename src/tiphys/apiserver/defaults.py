@@ -49,6 +49,17 @@ class DefaultsWriter:
         except Mismatch:
             return
 
+    async def delete(self, group: str, plural: str, name: str) -> None:
+        """Remove an object of the cluster; one that is gone is left at that."""
+        resource = self._resources[group, plural]
+        old = resource.cache.get("", name)
+        if old is None:
+            return
+        try:
+            await self._parts.storage.remove(resource.cache, old, AUTHOR)
+        except Mismatch:
+            return
+
     def _canonical(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
         out = self._parts.codec.normalize(obj, resource.info.type)
         out["kind"], out["apiVersion"] = resource.kind_name, resource.expected.api_version

@@ -23,6 +23,8 @@ from tiphys.base.http.duplex import WireDuplex, dial
 from tiphys.base.http.exchange import ClientConnection
 from tiphys.base.http.types import Duplex, Headers
 
+Fields = Mapping[str, str | tuple[str, ...]]
+"""Header fields to send; a tuple is a field that comes several times."""
 CONNECT_TIMEOUT = 10.0
 """Seconds for TCP and TLS together."""
 MAX_IDLE = 32
@@ -92,7 +94,7 @@ class HttpClient:
         method: str,
         path: str,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Fields | None = None,
         body: bytes = b"",
         timeout: float | None = None,
     ) -> ClientResponse:
@@ -106,7 +108,7 @@ class HttpClient:
         method: str,
         path: str,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Fields | None = None,
         body: bytes = b"",
         timeout: float | None = None,
     ) -> AsyncIterator[Streamed]:
@@ -120,7 +122,7 @@ class HttpClient:
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str],
+        headers: Fields,
         *,
         body: bytes = b"",
         timeout: float | None = CONNECT_TIMEOUT * 3,
@@ -146,7 +148,7 @@ class HttpClient:
 
     @contextlib.asynccontextmanager
     async def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes
+        self, method: str, path: str, headers: Fields | None, body: bytes
     ) -> AsyncIterator[ClientConnection]:
         """Send the request and wait for the head; afterwards the connection is kept, if all of the body was read."""
         connection = self._reusable() or await self._another()
@@ -195,18 +197,17 @@ class HttpClient:
         self._open.add(connection)
         return connection
 
-    async def _send(
-        self, connection: ClientConnection, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> None:
+    async def _send(self, connection: ClientConnection, method: str, path: str, headers: Fields, body: bytes) -> None:
         if not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError(f"path {path!r} is not percent-encoded")
-        merged = {**self.headers, **headers}
+        merged: dict[str, str | tuple[str, ...]] = {**self.headers, **headers}
         if body or method in ("POST", "PUT", "PATCH"):
             merged["Content-Length"] = str(len(body))
         lines = [f"{method} {self._prefix}{path} HTTP/1.1\r\n"]
-        for name, value in merged.items():
-            if "\n" in value or "\r" in value:
-                raise ValueError(f"header {name!r} contains a line break")
-            lines.append(f"{name}: {value}\r\n")
+        for name, values in merged.items():
+            for value in (values,) if isinstance(values, str) else values:
+                if "\n" in value or "\r" in value:
+                    raise ValueError(f"header {name!r} contains a line break")
+                lines.append(f"{name}: {value}\r\n")
         lines.append("\r\n")
         await connection.ask(method, "".join(lines).encode("latin-1"), body)

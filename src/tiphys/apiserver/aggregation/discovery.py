@@ -1,0 +1,112 @@
+"""What other servers serve, in the form of aggregated discovery, and its place among our own groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from tiphys.api.catalog import version_rank
+from tiphys.apiserver.aggregation.remotes import Remote
+from tiphys.base.http.client import ClientResponse
+
+Document = dict[str, Any]
+CUSTOM_PRIORITY = 1000
+"""The group priority of custom resources; built-in groups have more."""
+
+
+class Described:
+    """The last that was heard of each group and version. `generation` grows with each change."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._found: dict[tuple[str, str], tuple[Remote, Document, bytes]] = {}
+
+    def note(self, remote: Remote, version: Document, openapi: bytes) -> None:
+        """`version` as in APIGroupDiscovery.versions; `openapi` is the index of /openapi/v3, b"" without one."""
+        value = (remote, version, openapi)
+        if self._found.get((remote.group, remote.version)) != value:
+            self._found[remote.group, remote.version] = value
+            self.generation += 1
+
+    def keep(self, keys: set[tuple[str, str]]) -> None:
+        """Forget all but these."""
+        for key in [key for key in self._found if key not in keys]:
+            del self._found[key]
+            self.generation += 1
+
+    def openapi(self) -> Mapping[str, Any]:
+        """Entries for the index of /openapi/v3."""
+        found: dict[str, Any] = {}
+        for remote, _, index in self._found.values():
+            path = remote.path.strip("/")
+            entry = (orjson.loads(index).get("paths") or {}).get(path) if index else None
+            if entry is not None:
+                found[path] = entry
+        return found
+
+    def merge(self, items: list[Document]) -> list[Document]:
+        """The groups of /apis in the aggregated form, ours and theirs."""
+        merged = {item["metadata"].get("name", ""): item for item in items}
+        priorities = {name: (2 if _builtin(name, items) else 1) for name in merged}
+        for remote, version, _ in self._found.values():
+            item = merged.get(remote.group)
+            if item is None:
+                merged[remote.group] = {"metadata": {"name": remote.group}, "versions": [version]}
+                priorities[remote.group] = 1 if remote.group_priority >= CUSTOM_PRIORITY else 0
+            else:
+                others = [one for one in item["versions"] if one["version"] != version["version"]]
+                versions = sorted([*others, version], key=lambda one: version_rank(one["version"]))
+                merged[remote.group] = {**item, "versions": versions}
+        return sorted(merged.values(), key=lambda item: -priorities[item["metadata"].get("name", "")])
+
+    def groups(self, groups: Iterable[Document]) -> list[Document]:
+        """The groups of an APIGroupList, ours and theirs."""
+        merged = {group["name"]: group for group in groups}
+        for remote, _, _ in self._found.values():
+            entry = {"groupVersion": f"{remote.group}/{remote.version}", "version": remote.version}
+            versions = list((merged.get(remote.group) or {}).get("versions") or [])
+            if entry not in versions:
+                versions = sorted([*versions, entry], key=lambda one: version_rank(one["version"]))
+            merged[remote.group] = {"name": remote.group, "versions": versions, "preferredVersion": versions[0]}
+        return list(merged.values())
+
+
+def _builtin(name: str, items: list[Document]) -> bool:
+    return "." not in name or name.endswith(".k8s.io")
+
+
+def of_group(answer: ClientResponse, group: str, version: str) -> Document | None:
+    """The version's part of an aggregated discovery document; None if the server does not speak it."""
+    if answer.status != 200 or "APIGroupDiscoveryList" not in answer.headers.get("content-type", ""):
+        return None
+    for item in orjson.loads(answer.body).get("items") or ():
+        if (item.get("metadata") or {}).get("name") == group:
+            for found in item.get("versions") or ():
+                if found.get("version") == version:
+                    return {**found, "freshness": "Current"}
+    return None
+
+
+def of_resources(body: bytes, version: str) -> Document:
+    """The same made of an APIResourceList."""
+    listed = orjson.loads(body).get("resources") or ()
+    resources: dict[str, Document] = {}
+    for one in listed:
+        name, _, subresource = one["name"].partition("/")
+        kind = {"group": one.get("group", ""), "version": one.get("version", ""), "kind": one.get("kind", "")}
+        if subresource:
+            entry = {"subresource": subresource, "responseKind": kind, "verbs": one.get("verbs") or []}
+            if name in resources:
+                resources[name].setdefault("subresources", []).append(entry)
+            continue
+        resources[name] = {
+            "resource": name,
+            "responseKind": kind,
+            "scope": "Namespaced" if one.get("namespaced") else "Cluster",
+            "singularResource": one.get("singularName", ""),
+            "verbs": one.get("verbs") or [],
+            **{key: one[key] for key in ("shortNames", "categories") if one.get(key)},
+        }
+    return {"version": version, "resources": list(resources.values()), "freshness": "Current"}
