@@ -18,17 +18,17 @@ from tiphys.api.catalog import Catalog, builtin
 from tiphys.api.decode.request import Codec
 from tiphys.apiserver import paths, plumbing
 from tiphys.apiserver.admit import Admission
+from tiphys.apiserver.aggregation import Aggregation, aggregate
 from tiphys.apiserver.allocation import Ledger, SharedAddresses
-from tiphys.apiserver.authn import ServiceAccounts, TokenAuthenticator, authenticate
-from tiphys.apiserver.authn.bootstrap_token import BootstrapTokens
-from tiphys.apiserver.authz import AlwaysAllow, EscalationCheck, NodeAuthorizer, RbacAuthorizer, Union, authorize
+from tiphys.apiserver.authn import TokenAuthenticator
+from tiphys.apiserver.authz import EscalationCheck, RbacAuthorizer, authorize
 from tiphys.apiserver.bootstrap import BootstrapConfig, ensure
 from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.defaults import DefaultsWriter
 from tiphys.apiserver.endpoints import Endpoints
 from tiphys.apiserver.expiry import EventExpiry
-from tiphys.apiserver.fairness import Policy, Upkeep, fairness
 from tiphys.apiserver.extensions import CustomResources
+from tiphys.apiserver.fairness import Policy, Upkeep, fairness
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.flow import max_in_flight
 from tiphys.apiserver.freshness import Freshness
@@ -42,12 +42,13 @@ from tiphys.apiserver.requestinfo import request_info
 from tiphys.apiserver.resource import Key, Resource, served_resources, stored_resources
 from tiphys.apiserver.reviews import Reviews, access_reviews
 from tiphys.apiserver.routes import Router
+from tiphys.apiserver.security import Security
 from tiphys.apiserver.services import OwnAddresses, ServiceAddresses
 from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
-from tiphys.apiserver.tokens import TokenIssuer, new_key
-from tiphys.apiserver.types import Authorizer, Object, Plugin, Reader
+from tiphys.apiserver.tokens import TokenIssuer
+from tiphys.apiserver.types import Authorizer, Plugin, Reader
 from tiphys.apiserver.watching import Watches
 from tiphys.apiserver.webhooks import ServiceResolver, WebhookClient
 from tiphys.apiserver.webhooks.versions import Versions
@@ -100,27 +101,27 @@ class ApiServer:
         self._freshness = Freshness(self._store, caches) if self._store.shared else None
         if self._freshness is not None:
             self._tasks.append(self._group.create_task(self._freshness.run()))
-        self.issuer = self._issuer()
         served = served_resources(self.catalog, kinds, caches)
         self.serving = Serving(self.catalog, served)
         rbac = RbacAuthorizer(caches)
-        authorizer = self._authorizer(caches, rbac)
+        self._security = Security(self._config, caches, rbac, self._clock)
+        self.issuer, authorizer = self._security.issuer, self._security.authorizer
+        self._tasks.append(self._group.create_task(self._security.run()))
         parts = self._parts(caches, served, authorizer, rbac)
+        self._aggregation = Aggregation(parts, self.serving, self._config.front_proxy)
         custom = CustomResources(parts, self.serving)
         custom.start()
         self._tasks.append(self._group.create_task(custom.run()))
-        tokens = self._tokens(caches)
+        tokens = self._security.tokens
         router = self._router(parts, served, authorizer, rbac, tokens)
-        self.handler = self._chain(caches, router, authorizer, tokens)
+        self.handler = self._security.handler = self._chain(caches, router, authorizer)
         await self._ensure_defaults(parts, served)
         events = EventExpiry(
             caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
         )
         self._tasks.append(self._group.create_task(events.run()))
 
-    def _chain(
-        self, caches: Caches, router: Router, authorizer: Authorizer, tokens: Sequence[TokenAuthenticator]
-    ) -> Handler:
+    def _chain(self, caches: Caches, router: Router, authorizer: Authorizer) -> Handler:
         """The links that every request goes through, the first one first."""
         config = self._config
         links = [
@@ -128,10 +129,11 @@ class ApiServer:
             request_info,
             self.metrics.link,
             *freshness_links(self._freshness),
-            authenticate(config.authenticators, tokens, audiences=self.issuer.audiences, anonymous=config.anonymous),
+            self._security.link(),
             impersonate(authorizer),
             self._limits(caches),
-            authorize(authorizer),
+            authorize(authorizer, config.always_allowed_paths),
+            aggregate(self._aggregation.remotes),
         ]
         handler: Handler = router.handle
         for link in reversed(links):
@@ -147,30 +149,6 @@ class ApiServer:
         self.metrics.fairness = policy.pool
         return fairness(policy, caches, config.request_timeout / 4)
 
-    def _issuer(self) -> TokenIssuer:
-        config = self._config
-        key = config.service_account_key or new_key()
-        return TokenIssuer(key, issuer=config.service_account_issuer, audiences=config.api_audiences, clock=self._clock)
-
-    def _authorizer(self, caches: Caches, rbac: RbacAuthorizer) -> Authorizer:
-        pods = caches.of("", "pods")
-
-        def pods_of(node: str) -> list[Object]:
-            return [pods.obj(entry) for entry in pods.triggered(node)]
-
-        made: dict[str, Authorizer] = {
-            "AlwaysAllow": AlwaysAllow(),
-            "AlwaysDeny": Union(()),
-            "Node": NodeAuthorizer(caches, pods_of),
-            "RBAC": rbac,
-        }
-        modes = self._config.authorization_modes
-        return made[modes[0]] if modes == ("AlwaysAllow",) else Union([made[mode] for mode in modes])
-
-    def _tokens(self, caches: Caches) -> list[TokenAuthenticator]:
-        accounts = ServiceAccounts(self.issuer, caches, self._clock)
-        return [*self._config.token_authenticators, accounts, BootstrapTokens(caches, self._clock)]
-
     def _parts(
         self, caches: Caches, served: Mapping[Key, Resource], authorizer: Authorizer, rbac: RbacAuthorizer
     ) -> Parts:
@@ -181,7 +159,7 @@ class ApiServer:
         self._webhooks.append(webhooks)
         versions = Versions(self.serving, codec)
         plugins: list[Plugin] = plumbing.plugins(config, storage, authorizer, webhooks, versions)
-        if "RBAC" in config.authorization_modes:
+        if self._security.uses_rbac:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports
         address = self._bootstrap().service_address
@@ -222,7 +200,7 @@ class ApiServer:
             self._clock,
             subresources=plumbing.subresources(parts, served, self.issuer, self._config.kubelet_tls),
             unstored=unstored,
-            paths=paths.table(self.serving, self._store, parts, self.issuer, self.metrics),
+            paths=paths.table(self.serving, self._aggregation.described, self._store, parts, self.issuer, self.metrics),
         )
 
     def _bootstrap(self) -> BootstrapConfig:
@@ -232,6 +210,7 @@ class ApiServer:
             port=config.secure_port,
             service_cidr=config.service_cidr,
             client_ca=config.client_ca.decode(),
+            front_proxy_ca=config.front_proxy_ca.decode(),
         )
 
     async def _ensure_defaults(self, parts: Parts, served: Mapping[Key, Resource]) -> None:
@@ -242,6 +221,7 @@ class ApiServer:
             await ensure(parts.caches, writer, self._bootstrap(), self._clock.time())
 
         await restore()
+        self._tasks.append(self._group.create_task(self._aggregation.run(writer)))
         if self._config.fairness:
             upkeep = Upkeep(parts.caches, restore, writer.update, self._clock)
             self._tasks.append(self._group.create_task(upkeep.run()))

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.apiserver.audit.settings import AuditSettings
 from tiphys.apiserver.authn import Authenticator, TokenAuthenticator
+from tiphys.apiserver.authn.settings import AuthenticationSettings
+from tiphys.apiserver.authz.config import AuthorizationSettings
+from tiphys.base.tls import KeyPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +22,18 @@ class ApiServerConfig:
     """Ways to tell who asks, besides service account tokens (client certificates, token files)."""
     token_authenticators: tuple[TokenAuthenticator, ...] = ()
     anonymous: bool = True
+    bootstrap_tokens: bool = True
+    """Whether the Secrets of nodes that join are credentials."""
+    authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
+    """Other issuers, webhooks, front proxies, keys of tokens."""
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
     """Of AlwaysAllow, AlwaysDeny, Node, RBAC."""
+    authorization: AuthorizationSettings | None = None
+    """Authorizers that need more than a name; wins over `authorization_modes`."""
+    always_allowed_paths: tuple[str, ...] = ("/healthz", "/livez", "/readyz")
+    """What everybody may read."""
+    audit: AuditSettings | None = None
+    """None: no audit log."""
     service_account_key: bytes = b""
     """PEM of the key that signs service account tokens; b"": one for this process only."""
     service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
@@ -28,6 +42,10 @@ class ApiServerConfig:
     """PEM; published in the ConfigMap kube-system/extension-apiserver-authentication."""
     cluster_ca: bytes = b""
     """PEM; published as kube-root-ca.crt."""
+    front_proxy: KeyPair | None = None
+    """By which API servers behind this one know that it may say who asks."""
+    front_proxy_ca: bytes = b""
+    """PEM of the CA that signed it; published for them."""
     kubelet_tls: ssl.SSLContext | None = None
     """Presents the API server to kubelets and trusts only the cluster's CA."""
     service_cidr: str = "10.96.0.0/16"

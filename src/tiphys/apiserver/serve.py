@@ -19,9 +19,16 @@ from pathlib import Path
 
 from tiphys.apiserver import storeflags
 from tiphys.apiserver.app import ApiServer
+from tiphys.apiserver.audit import flags as audit_flags
 from tiphys.apiserver.authn import Authenticator, Certificates, TokenAuthenticator, TokenFile
+from tiphys.apiserver.authn import flags as authn_flags
+from tiphys.apiserver.authn.certificate import VerifiedPeers
+from tiphys.apiserver.authn.request_header import FrontProxy
+from tiphys.apiserver.authn.settings import AuthenticationSettings
+from tiphys.apiserver.authz import flags as authz_flags
 from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.credentials import Credentials, advertised, prepare, write_kubeconfig
+from tiphys.base.certificates import ClientVerifier
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
 from tiphys.base.http.server import serve
@@ -30,7 +37,6 @@ from tiphys.base.tls import client_context, server_context
 log = logging.getLogger(__name__)
 
 MAX_PORT = 65535
-MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +51,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--tls-cert-file", type=Path, help="PEM file of the server's certificate")
     add("--tls-private-key-file", type=Path, help="PEM file of its key")
     storeflags.add_flags(add)
-    add("--authorization-mode", default="Node,RBAC", help=f"ordered list of {', '.join(MODES)}")
+    authn_flags.add_flags(parser)
+    authz_flags.add_flags(parser)
+    audit_flags.add_flags(parser)
     add(
         "--anonymous-auth",
         type=_flag,
@@ -133,7 +141,8 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
     config = configuration(options, credentials)
     store = storeflags.open_from(options)
     try:
-        tls = server_context(credentials.server, credentials.client_ca)
+        authorities = credentials.client_ca + config.authentication.request_headers.authority
+        tls = server_context(credentials.server, authorities, verify_later=True)
         async with (
             ApiServer(config, store, clock) as server,
             serve(server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock) as listening,
@@ -152,9 +161,6 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
 def check(options: argparse.Namespace) -> None:
     """Refuse aloud what is not there; make the data directory."""
     storeflags.store_url(options)
-    for mode in _list(options.authorization_mode):
-        if mode not in MODES:
-            raise Permanent(f"--authorization-mode: {mode} is not one of {', '.join(MODES)}")
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if bool(options.tls_cert_file) is not bool(options.tls_private_key_file):
         raise Permanent("--tls-cert-file and --tls-private-key-file belong together")
@@ -170,7 +176,8 @@ def _check_pem(flag: str, file: Path | None, kind: bytes) -> None:
 
 def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiServerConfig:
     """The configuration that the flags stand for."""
-    authenticators: list[Authenticator] = [Certificates()]
+    authentication = authn_flags.settings(options)
+    authenticators = _authenticators(authentication, credentials)
     tokens: list[TokenAuthenticator] = []
     if options.token_auth_file:
         tokens.append(TokenFile.load(options.token_auth_file))
@@ -179,9 +186,13 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         authenticators=tuple(authenticators),
         token_authenticators=tuple(tokens),
         anonymous=options.anonymous_auth,
-        authorization_modes=tuple(_list(options.authorization_mode)),
+        bootstrap_tokens=options.enable_bootstrap_token_auth,
+        authentication=authentication,
+        authorization=authz_flags.settings(options),
+        always_allowed_paths=options.authorization_always_allow_paths,
+        audit=audit_flags.settings(options),
         service_account_key=credentials.account_key,
-        service_account_issuer=options.service_account_issuer,
+        service_account_issuer=_list(options.service_account_issuer)[0],
         api_audiences=tuple(_list(options.api_audiences)),
         client_ca=credentials.client_ca,
         kubelet_tls=_kubelet_tls(credentials),
@@ -196,6 +207,15 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         disabled_admission=frozenset(_list(options.disable_admission_plugins)),
         event_seconds=options.event_ttl,
     )
+
+
+def _authenticators(settings: AuthenticationSettings, credentials: Credentials) -> list[Authenticator]:
+    """Those that look at the connection: front proxies, then client certificates."""
+    clients = Certificates(VerifiedPeers(ClientVerifier(credentials.client_ca)))
+    proxies = settings.request_headers
+    if not proxies.authority:
+        return [clients]
+    return [FrontProxy(proxies, VerifiedPeers(ClientVerifier(proxies.authority))), clients]
 
 
 def _kubelet_tls(credentials: Credentials) -> ssl.SSLContext:

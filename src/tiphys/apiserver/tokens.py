@@ -1,4 +1,4 @@
-"""Service account tokens: JSON Web Tokens signed by ES256 (RFC 7519, RFC 7518), with upstream's claims.
+"""Service account tokens: JSON Web Tokens with upstream's claims, signed by one key, verified by several.
 
 `TokenIssuer` signs and checks signatures; who a token stands for, and whether its account, pod or secret still
 exists, is `authn.service_account`'s business.
@@ -6,22 +6,18 @@ exists, is `authn.service_account`'s business.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from tiphys.apiserver import jwt
 from tiphys.apiserver.types import Object
 from tiphys.base.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from tiphys.apiserver.jwt import PrivateKey, PublicKey
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 LEGACY_ISSUER = "kubernetes/serviceaccount"
@@ -30,6 +26,8 @@ PREFIX = "kubernetes.io/serviceaccount/"
 WARN_ONLY_SECONDS = 3607
 """The expiration that admission asks for on behalf of pods; such tokens stay valid longer, see `issue`."""
 EXTENSION_SECONDS = 365 * 24 * 3600
+LEEWAY = 60
+"""Seconds that clocks may differ by."""
 CACHE = 2048
 """Tokens whose signature need not be checked again."""
 
@@ -50,6 +48,18 @@ class Binding:
     """The pod's node, or the node itself that the token is bound to."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """What the flags about service account tokens say."""
+
+    longest: int = 0
+    """Seconds that a token may live at most (--service-account-max-token-expiration); 0: as asked."""
+    extend: bool = True
+    """Whether pods' tokens for this server outlive their time (--service-account-extend-token-expiration)."""
+    jwks_uri: str = ""
+    """Where others find the keys (--service-account-jwks-uri); "": at this server."""
+
+
 def new_key() -> bytes:
     """A new private key, as PEM (PKCS #8)."""
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -60,17 +70,29 @@ def new_key() -> bytes:
 
 
 class TokenIssuer:
-    """Signs tokens with one P-256 key and knows its own again.
+    """Signs tokens with one key, RSA or elliptic curve, and knows its own again.
 
-    `key` is PEM. `audiences` are what tokens are for when nobody says otherwise: this API server.
+    `key` is PEM. `verification_keys` are PEM files' contents whose keys are good besides (all, as upstream's
+    --service-account-key-file, may be public ones); none: the signing key alone. `accepted_issuers` are further names
+    that tokens of these keys may carry. `audiences` are what tokens are for when nobody says otherwise: this server.
     """
 
     def __init__(
-        self, key: bytes, *, issuer: str = ISSUER, audiences: Sequence[str] = (), clock: Clock | None = None
+        self,
+        key: bytes,
+        *,
+        issuer: str = ISSUER,
+        audiences: Sequence[str] = (),
+        clock: Clock | None = None,
+        verification_keys: Sequence[bytes] = (),
+        accepted_issuers: Sequence[str] = (),
+        settings: TokenSettings | None = None,
     ) -> None:
         self.issuer = issuer
-        self.audiences = tuple(audiences) or (issuer,)
-        self._pem = key
+        self.issuers = frozenset((issuer, LEGACY_ISSUER, *accepted_issuers))
+        self.audiences = tuple(audiences) or (issuer, *accepted_issuers)
+        self.settings = settings or TokenSettings()
+        self._pem, self._verification = key, tuple(verification_keys)
         self._clock = clock or SystemClock()
         self._verified: dict[str, Claims] = {}
 
@@ -85,14 +107,15 @@ class TokenIssuer:
         binding = binding or Binding()
         wanted = tuple(audiences) or self.audiences
         now = int(self._clock.time())
-        extended = binding.pod is not None and seconds == WARN_ONLY_SECONDS and set(wanted) <= set(self.audiences)
+        own = set(wanted) <= set(self.audiences)
+        extended = self.settings.extend and binding.pod is not None and seconds == WARN_ONLY_SECONDS and own
         private = _private_claims(account, binding)
         if extended:
             private["warnafter"] = now + seconds
         return self._sign(
             {
                 "aud": list(wanted),
-                "exp": now + (EXTENSION_SECONDS if extended else seconds),
+                "exp": now + (self._extension() if extended else seconds),
                 "iat": now,
                 "iss": self.issuer,
                 "jti": str(uuid.uuid4()),
@@ -116,16 +139,12 @@ class TokenIssuer:
             }
         )
 
+    def _extension(self) -> int:
+        return min(EXTENSION_SECONDS, self.settings.longest or EXTENSION_SECONDS)
+
     def ours(self, token: str) -> bool:
         """Whether the token says that this issuer made it; its signature is not checked."""
-        parts = token.split(".")
-        if len(parts) != 3:
-            return False
-        try:
-            claims = orjson.loads(_decode(parts[1]))
-        except (ValueError, binascii.Error):
-            return False
-        return isinstance(claims, dict) and claims.get("iss") in (self.issuer, LEGACY_ISSUER)
+        return jwt.issuer_of(token) in self.issuers
 
     def verify(self, token: str) -> Claims:
         """The claims of a token that this issuer signed and that is good now. Raises InvalidToken."""
@@ -136,75 +155,76 @@ class TokenIssuer:
                 self._verified.clear()
             self._verified[token] = claims
         now = self._clock.time()
-        if "exp" in claims and now > claims["exp"]:
+        if "exp" in claims and now - LEEWAY > claims["exp"]:
             raise InvalidToken("service account token has expired")
-        if now < claims.get("nbf", 0):
+        if now + LEEWAY < claims.get("nbf", 0):
             raise InvalidToken("service account token is not valid yet")
-        if now < claims.get("iat", 0):
+        if now + LEEWAY < claims.get("iat", 0):
             raise InvalidToken("service account token is issued in the future")
         return claims
 
     def jwks(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set, for /openid/v1/jwks (RFC 7517)."""
-        numbers = self._key.public_key().public_numbers()
-        point = {"x": _encode(numbers.x.to_bytes(32, "big")), "y": _encode(numbers.y.to_bytes(32, "big"))}
-        return {"keys": [{"use": "sig", "kty": "EC", "kid": self._key_id, "crv": "P-256", "alg": "ES256", **point}]}
+        """The public keys as a JSON Web Key Set, for /openid/v1/jwks (RFC 7517)."""
+        return {"keys": [jwt.to_jwk(key) for key in self._public]}
 
     def discovery(self, jwks_uri: str) -> dict[str, Any]:
         """The answer of /.well-known/openid-configuration (OpenID Connect Discovery)."""
         return {
             "issuer": self.issuer,
-            "jwks_uri": jwks_uri,
+            "jwks_uri": self.settings.jwks_uri or jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": sorted({jwt.algorithm_for(key) for key in self._public}),
         }
 
     @cached_property
-    def _key(self) -> EllipticCurvePrivateKey:
-        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-        key = load_pem_private_key(self._pem, None)
-        if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise ValueError("the service account key is not an EC P-256 private key")
-        return key
+    def _key(self) -> PrivateKey:
+        return jwt.load_private(self._pem)
 
     @cached_property
-    def _key_id(self) -> str:
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    def _public(self) -> list[PublicKey]:
+        """The keys to verify by, each once."""
+        found = [key for pem in self._verification for key in jwt.load_public(pem)]
+        if self._pem and not self._verification:
+            found.append(self._key.public_key())
+        return list({jwt.key_id(key): key for key in found}.values())
 
-        der = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return _encode(hashlib.sha256(der).digest())
+    @cached_property
+    def _by_id(self) -> dict[str, PublicKey]:
+        return {jwt.key_id(key): key for key in self._public}
 
     def _sign(self, claims: Claims) -> str:
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-        from cryptography.hazmat.primitives.hashes import SHA256
+        return jwt.sign(claims, self._key, jwt.key_id(self._key.public_key()))
 
-        head = _encode(orjson.dumps({"alg": "ES256", "kid": self._key_id}))
-        signed = f"{head}.{_encode(orjson.dumps(claims))}"
-        r, s = decode_dss_signature(self._key.sign(signed.encode(), ECDSA(SHA256())))
-        return f"{signed}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
-
-    def _check_signature(self, token: str) -> Claims:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-        from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        signed, _, signature = token.rpartition(".")
-        head, _, payload = signed.partition(".")
+    def _check_signature(self, text: str) -> Claims:
         try:
-            raw = _decode(signature)
-            if len(raw) != 64 or orjson.loads(_decode(head)).get("alg") != "ES256":
-                raise InvalidToken("the token is not signed by ES256")
-            der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
-            self._key.public_key().verify(der, signed.encode(), ECDSA(SHA256()))
-            claims: Claims = orjson.loads(_decode(payload))
-        except (ValueError, AttributeError, InvalidSignature) as error:
+            token = jwt.parse(text)
+        except jwt.Malformed as error:
             raise InvalidToken("invalid bearer token") from error
-        return claims
+        # The key that the token names, if there is one of this name; else any of ours may have made it.
+        named = self._by_id.get(token.key_id)
+        if not any(jwt.verify(token, key) for key in ([named] if named is not None else self._public)):
+            raise InvalidToken("invalid bearer token")
+        if not _well_typed(token.claims):
+            raise InvalidToken("invalid bearer token")
+        return token.claims
+
+
+def _well_typed(claims: Claims) -> bool:
+    """Whether the claims that are looked at have their types; even a signed token is foreign input."""
+    times = [claims[name] for name in ("exp", "nbf", "iat") if name in claims]
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in times):
+        return False
+    if claims.get("iss") == LEGACY_ISSUER:
+        return True
+    private, audiences = claims.get("kubernetes.io"), claims.get("aud", [])
+    if not isinstance(private, dict) or not isinstance(audiences, str | list):
+        return False
+    bound = [private[name] for name in ("pod", "node", "secret") if private.get(name) is not None]
+    references = [private.get("serviceaccount"), *bound]
+    return isinstance(private.get("namespace"), str) and all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in references
+    )
 
 
 def _private_claims(account: Object, binding: Binding) -> dict[str, Any]:
@@ -224,12 +244,3 @@ def _reference(obj: Object) -> dict[str, str]:
     if metadata.get("uid"):
         reference["uid"] = metadata["uid"]
     return reference
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    """Raises ValueError."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock, SystemClock, utc
 from tiphys.base.files import write_atomic
+from tiphys.base.tls_request import RequestingContext, request_certificates
 
 if TYPE_CHECKING:  # cryptography takes 20 ms to import
     from cryptography import x509
@@ -268,11 +269,18 @@ def _hardened(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def server_context(pair: KeyPair, client_ca: bytes | None = None) -> ssl.SSLContext:
+def server_context(pair: KeyPair, client_ca: bytes | None = None, *, verify_later: bool = False) -> ssl.SSLContext:
     """For servers: TLS 1.2 or newer, HTTP/1.1. With `client_ca` (PEM) clients may, but need not, present a
-    certificate signed by it. Raises ssl.SSLError for a key that does not fit."""
-    context = _hardened(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    certificate signed by it. Raises ssl.SSLError for a key that does not fit.
+
+    `verify_later` lets in whatever is presented, for who verifies at each request: see `base.tls_request`."""
+    made = RequestingContext if verify_later else ssl.SSLContext
+    context = _hardened(made(ssl.PROTOCOL_TLS_SERVER))
     _present(context, pair)
+    if client_ca and verify_later:
+        with _in_memory(client_ca) as names:
+            if request_certificates(context, names):
+                return context
     if client_ca:
         context.load_verify_locations(cadata=client_ca.decode("ascii"))
         context.verify_mode = ssl.CERT_OPTIONAL

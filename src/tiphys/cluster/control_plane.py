@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.authn import Certificates
+from tiphys.apiserver.authn.certificate import VerifiedPeers
 from tiphys.apiserver.config import ApiServerConfig
+from tiphys.base.certificates import ClientVerifier
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.http.server import serve
 from tiphys.base.identity import User
@@ -56,7 +58,7 @@ async def run(config: ClusterConfig) -> None:
 async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> AsyncIterator[None]:
     """HTTPS for the user of this machine, and for the pods at the nodes' gateway."""
     pki = config.paths.pki
-    tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes())
+    tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes(), verify_later=True)
     async with contextlib.AsyncExitStack() as stack:
         for address in ("127.0.0.1", str(config.gateway)):
             await stack.enter_async_context(serve(server.handler, address, config.port, tls=tls, clock=clock))
@@ -89,7 +91,7 @@ def api_config(config: ClusterConfig) -> ApiServerConfig:
     pki = config.paths.pki
     ca = (pki / "ca.crt").read_bytes()
     return ApiServerConfig(
-        authenticators=(Certificates(),),
+        authenticators=(Certificates(VerifiedPeers(ClientVerifier(ca))),),
         service_account_key=(pki / "sa.key").read_bytes(),
         client_ca=ca,
         cluster_ca=ca,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from tiphys.apiserver import jwt
+from tiphys.apiserver.authn.notes import noting
 from tiphys.base.errors import TiphysError, Unauthorized
-from tiphys.base.http.types import Handler, Middleware, Request, Response
+from tiphys.base.http.types import Handler, Headers, Middleware, Request, Response
 from tiphys.base.identity import ANONYMOUS, User
 
 log = logging.getLogger(__name__)
@@ -41,21 +41,41 @@ class TokenAuthenticator(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Anonymous:
+    """Who may come without a credential. One value, whose fields a reload of the configuration replaces."""
+
+    enabled: bool = True
+    paths: Collection[str] | None = None
+    """Only these; None: all."""
+
+    def allows(self, path: str) -> bool:
+        return self.enabled and (self.paths is None or path in self.paths)
+
+
 def authenticate(
     authenticators: Sequence[Authenticator],
     tokens: Sequence[TokenAuthenticator] = (),
     *,
     audiences: Sequence[str] = (),
-    anonymous: bool = True,
+    anonymous: bool | Anonymous = True,
+    clear: Callable[[Headers], None] | None = None,
 ) -> Middleware:
-    """The link. `audiences` are this server's own: a token must be for one of them.
+    """The link. `audiences` are this server's own: a token must be for one of them. `clear` takes off headers that
+    nobody behind this link may believe.
 
     Requests of a local client come with their user and pass."""
+    strangers = anonymous if isinstance(anonymous, Anonymous) else Anonymous(anonymous)
+    asked = (*authenticators, _BearerToken(tokens, audiences), _WebSocketToken(tokens, audiences))
 
     def middleware(handler: Handler) -> Handler:
         async def link(request: Request) -> Response:
             if request.user is None:
-                request.user = await _user(request, authenticators, tokens, audiences, anonymous)
+                request.user = await _user(request, asked, strangers)
+                # Nobody behind this link (proxies above all) may see the credential.
+                request.headers.pop("authorization", None)
+                if clear is not None:
+                    clear(request.headers)
             return await handler(request)
 
         return link
@@ -63,51 +83,51 @@ def authenticate(
     return middleware
 
 
-async def _user(
-    request: Request,
-    authenticators: Sequence[Authenticator],
-    tokens: Sequence[TokenAuthenticator],
-    audiences: Sequence[str],
-    anonymous: bool,
-) -> User:
-    refused: Refused | None = None
-    for authenticator in (*authenticators, _BearerToken(tokens, audiences)):
+async def _user(request: Request, authenticators: Sequence[Authenticator], anonymous: Anonymous) -> User:
+    refused: list[str] = []
+    for authenticator in authenticators:
         try:
             user = await authenticator.authenticate(request)
         except Refused as error:
-            refused = error
+            refused.append(str(error))
             continue
         if user is not None:
-            # Nobody behind this link (proxies above all) may see the credential.
-            request.headers.pop("authorization", None)
-            return user
-    if refused is not None or not anonymous:
-        log.info("unable to authenticate %s %s: %s", request.method, request.path, refused or "no credential")
+            return with_group(user, AUTHENTICATED)
+    if refused or not anonymous.allows(request.path):
+        log.info(
+            "unable to authenticate %s %s: %s", request.method, request.path, "; ".join(refused) or "no credential"
+        )
+        request.attributes["authentication-error"] = aggregate(refused)
         raise Unauthorized("Unauthorized")
     return ANONYMOUS
 
 
 def bearer_token(request: Request) -> str | None:
-    """The token of the Authorization header or of the WebSocket subprotocols, None without one."""
+    """The token of the Authorization header, None without one."""
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip() or None
-    for protocol in request.headers.get("sec-websocket-protocol", "").split(","):
-        encoded = protocol.strip()
-        if encoded.startswith(WEBSOCKET_PREFIX):
-            return _websocket_token(request, encoded)
-    return None
+    return token.split(" ")[0] or None if scheme.lower() == "bearer" else None
 
 
-def _websocket_token(request: Request, protocol: str) -> str | None:
-    text = protocol.removeprefix(WEBSOCKET_PREFIX)
-    try:
-        token = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
+def websocket_token(request: Request) -> tuple[str, str] | None:
+    """The token among a WebSocket's subprotocols, and the others; None without one. Raises Refused."""
+    if request.headers.get("upgrade", "").lower() != "websocket":
         return None
-    others = [p.strip() for p in request.headers["sec-websocket-protocol"].split(",") if p.strip() != protocol]
-    request.headers["sec-websocket-protocol"] = ", ".join(others)
-    return token
+    protocols = [each.strip() for each in request.headers.get("sec-websocket-protocol", "").split(",")]
+    tokens = [each for each in protocols if each.startswith(WEBSOCKET_PREFIX)]
+    others = [each for each in protocols if each and not each.startswith(WEBSOCKET_PREFIX)]
+    if not tokens:
+        return None
+    if len(tokens) > 1:
+        raise Refused("multiple base64.bearer.authorization tokens specified")
+    try:
+        token = jwt.decode(tokens[0].removeprefix(WEBSOCKET_PREFIX)).decode()
+    except UnicodeDecodeError as error:
+        raise Refused("invalid base64.bearer.authorization token") from error
+    except jwt.Malformed as error:
+        raise Refused("invalid base64.bearer.authorization token encoding") from error
+    if token and not others:
+        raise Refused("missing additional subprotocol")
+    return (token, ",".join(others)) if token else None
 
 
 class _BearerToken:
@@ -118,9 +138,23 @@ class _BearerToken:
 
     async def authenticate(self, request: Request) -> User | None:
         token = bearer_token(request)
-        if token is None:
+        return None if token is None else await self._ask(request, token)
+
+    async def _ask(self, request: Request, token: str) -> User:
+        with noting(request):
+            user, _ = await authenticate_token(token, self._tokens, self._audiences)
+        return user
+
+
+class _WebSocketToken(_BearerToken):
+    """The same for a token in the subprotocols, which is taken out when it was good."""
+
+    async def authenticate(self, request: Request) -> User | None:
+        found = websocket_token(request)
+        if found is None:
             return None
-        user, _ = await authenticate_token(token, self._tokens, self._audiences)
+        user = await self._ask(request, found[0])
+        request.headers["sec-websocket-protocol"] = found[1]
         return user
 
 
@@ -137,8 +171,13 @@ async def authenticate_token(
             continue
         if found is not None:
             return with_group(found[0], AUTHENTICATED), found[1]
-    reasons = list(dict.fromkeys(["invalid bearer token", *reasons]))
-    raise Refused(reasons[0] if len(reasons) == 1 else f"[{', '.join(reasons)}]")
+    raise Refused(aggregate(["invalid bearer token", *reasons]))
+
+
+def aggregate(reasons: Sequence[str]) -> str:
+    """Several reasons in one text, each once."""
+    unique = list(dict.fromkeys(reasons))
+    return unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]" if unique else ""
 
 
 def with_group(user: User, group: str) -> User:

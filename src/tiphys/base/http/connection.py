@@ -93,7 +93,7 @@ class ServerConnection:
 
     def connected(self) -> None:
         address, port = self._wire.peer_address()
-        self._reader.peer = Peer(address, port, self._wire.peer_certificate())
+        self._reader.peer = Peer(address, port, self._wire.peer_certificate(), self._wire.peer_presented())
         self._enter(Phase.IDLE)
 
     def received(self, data: bytes) -> None:

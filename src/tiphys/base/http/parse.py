@@ -65,8 +65,8 @@ class RequestReader:
     """See the module's docstring. The methods named on_* are httptools' callbacks."""
 
     __slots__ = (
-        "_body", "_body_size", "_head_size", "_headers", "_in_body", "_max_body", "_offer", "_parser", "_url",
-        "_wire_size", "peer", "ready", "refused", "rest", "started", "wants_continue",
+        "_again", "_body", "_body_size", "_head_size", "_headers", "_in_body", "_max_body", "_offer", "_parser",
+        "_repeated", "_url", "_wire_size", "peer", "ready", "refused", "rest", "started", "wants_continue",
     )  # fmt: skip
 
     def __init__(self, max_body: int) -> None:
@@ -78,6 +78,8 @@ class RequestReader:
         self.rest: bytes | None = None
         """Bytes after the head of a request that offers an upgrade: of the new protocol, or of the next request."""
         self.wants_continue = False
+        self._again: dict[str, list[str]] = {}
+        """Of a request that is parsed a second time: its repeated fields, which the first time has joined."""
         self._offer: Headers = {}
         """Of a request with a body: the fields that offer an upgrade, which its parser must not see."""
         self._clear()
@@ -85,6 +87,7 @@ class RequestReader:
     def _clear(self) -> None:
         self._url = b""
         self._headers: Headers = {}
+        self._repeated: dict[str, list[str]] = {}
         self._body: list[bytes] = []
         self._body_size = self._head_size = self._wire_size = 0
         self.started = self._in_body = False
@@ -122,6 +125,7 @@ class RequestReader:
             self.rest = rest
             return
         request = self.ready.pop().request
+        self._again = dict(request.repeated)
         self._offer = {name: headers.pop(name) for name in ("connection", "upgrade") if name in headers}
         target = f"{request.raw_path}?{request.query_string}" if request.query_string else request.raw_path
         lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -159,6 +163,9 @@ class RequestReader:
             return
         if name.lower() == b"host" and "host" in self._headers:
             self._refuse(400, "too many Host headers")
+        key = header_name(name)
+        if key in self._headers:
+            self._repeated.setdefault(key, [self._headers[key]]).append(value.decode("latin-1"))
         add_header(self._headers, name, value)
 
     def on_headers_complete(self) -> None:
@@ -192,6 +199,8 @@ class RequestReader:
         if self._offer:
             self._headers.update(self._offer)
             self._offer = {}
+        if self._again:
+            self._repeated, self._again = self._again, {}
         request = Request(
             parser.get_method().decode(),
             unquote(raw_path) if "%" in raw_path else raw_path,
@@ -200,6 +209,7 @@ class RequestReader:
             self._body[0] if len(self._body) == 1 else b"".join(self._body),
             self.peer,
             raw_path,
+            repeated=self._repeated,
         )
         self.ready.append(Exchange(request, parser.should_keep_alive(), parser.get_http_version()))
         self._clear()

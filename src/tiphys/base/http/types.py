@@ -44,6 +44,8 @@ class Peer:
     port: int = 0
     certificate: bytes | None = None
     """The client certificate in DER, verified by the transport against its client CA; None without one."""
+    presented: tuple[bytes, ...] = ()
+    """Certificates in DER that the client sent, its own first, which nobody has verified yet (`base.tls_request`)."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class Request:
     """From inside this process: answer with `Response.obj` / `Response.events`, nothing needs encoding."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """What links of a chain tell those after them (request info, audit annotations ...)."""
+    repeated: Mapping[str, list[str]] = field(default_factory=dict)
+    """The values one by one of fields that came more than once."""
     _query: dict[str, list[str]] | None = None
     connection_lost: Callable[[], bool] = lambda: False
 
@@ -76,6 +80,12 @@ class Request:
         if self._query is None:
             self._query = parse_qs(self.query_string, keep_blank_values=True)
         return self._query
+
+    def values(self, name: str) -> list[str]:
+        """The values of a header field (its name in lower case) as they came: a value may have commas in it."""
+        if name in self.repeated:
+            return self.repeated[name]
+        return [self.headers[name]] if name in self.headers else []
 
     def param(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""

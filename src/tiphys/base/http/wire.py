@@ -15,6 +15,8 @@ from collections import deque
 from enum import Enum
 from typing import Protocol
 
+from tiphys.base.tls_request import RequestingContext, presented
+
 PLAIN_READ = 65536
 TLS_READ = 16384
 """One TLS record. OpenSSL reads no further than the record it is in, so nothing hides from the poller."""
@@ -316,7 +318,15 @@ class Wire:
 
     def peer_certificate(self) -> bytes | None:
         """The peer's verified certificate in DER."""
-        return self._sock.getpeercert(binary_form=True) if isinstance(self._sock, ssl.SSLSocket) else None
+        if not isinstance(self._sock, ssl.SSLSocket) or isinstance(self._sock.context, RequestingContext):
+            return None
+        return self._sock.getpeercert(binary_form=True)
+
+    def peer_presented(self) -> tuple[bytes, ...]:
+        """The certificates that the peer sent where nobody verified them yet."""
+        if not isinstance(self._sock, ssl.SSLSocket) or not isinstance(self._sock.context, RequestingContext):
+            return ()
+        return presented(self._sock)
 
     def peer_address(self) -> tuple[str, int]:
         """Address and port; ("", 0) on a unix socket."""
