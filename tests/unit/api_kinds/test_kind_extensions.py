@@ -9,7 +9,6 @@ import pytest
 
 from tiphys.api.kinds.admissionregistration.webhooks import ValidatingWebhookConfiguration
 from tiphys.api.kinds.apiextensions.customresourcedefinition import CustomResourceDefinition
-from tiphys.api.kinds.apiextensions.schemas import find
 from tiphys.api.kinds.apiregistration.apiservice import APIService
 from tiphys.api.kinds.base import Context, Kind
 from tiphys.api.kinds.core.node import Node
@@ -79,13 +78,6 @@ def test_a_definition_is_called_after_its_plural_and_group() -> None:
     assert _problems(CustomResourceDefinition(), obj) == [
         'metadata.name: Invalid value: "other.example.com": must be spec.names.plural+"."+spec.group'
     ]
-
-
-def test_paths_lead_through_a_schema() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}}}
-    assert find(schema, ".a['b']") == (["a", "b"], {"type": "string"})
-    assert find(schema, ".a.c") == "does not refer to a valid field"
-    assert find(schema, ".a['b']", subscripts=False) == "array notation is not allowed"
 
 
 def test_webhooks_say_where_they_are_and_that_they_change_nothing() -> None:

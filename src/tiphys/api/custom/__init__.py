@@ -1,6 +1,6 @@
 """Custom resources as pure values: what a CustomResourceDefinition says, compiled.
 
-    definition   `compile_definition(crd) -> CustomDefinition` with `versions`, `stored`, `resources()`; `conditions(crd)`
+    definition   `compile_definition(crd) -> CustomDefinition` (versions, stored, resources()), `conditions(crd)`
     kind         `CustomKind`: defaults, preparation, validation, columns and fields of one version
     types        `schema.Type`s of objects and lists, for decoding, server-side apply and OpenAPI
     schemas      looking at openAPIV3Schema as a structural schema

@@ -1,7 +1,7 @@
 """Custom resources in OpenAPI documents: a schema as it is published, in v3 and in what v2 can say of it.
 
-Definitions are called com.example.stable.v1.CronTab. What v2 has no words for goes: anyOf, nullable, the insides of what
-keeps unknown fields. Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi.
+Definitions are called com.example.stable.v1.CronTab. What v2 has no words for goes: anyOf, nullable, the insides of
+what keeps unknown fields. Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _TEXTS = {
     "recognized schemas to the latest internal value, and may reject unrecognized values. More info: "
     f"{_CONVENTIONS}#resources",
     "kind": "Kind is a string value representing the REST resource this object represents. Servers may infer this from "
-    f"the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: {_CONVENTIONS}#types-kinds",
+    "the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: "
+    f"{_CONVENTIONS}#types-kinds",
     "metadata": f"Standard object's metadata. More info: {_CONVENTIONS}#metadata",
     "items": f"More info: {_CONVENTIONS}",
     "list": f"Standard list metadata. More info: {_CONVENTIONS}#types-kinds",
@@ -42,32 +43,12 @@ _EMBEDDED_TEXTS = {
 }
 _INT_OR_STRING: list[Out] = [{"type": "integer"}, {"type": "string"}]
 _KEPT = frozenset(
-    [
-        "type",
-        "nullable",
-        "description",
-        "title",
-        "default",
-        "externalDocs",
-        "example",
-        "format",
-        "maximum",
-        "exclusiveMaximum",
-        "minimum",
-        "exclusiveMinimum",
-        "maxLength",
-        "minLength",
-        "pattern",
-        "maxItems",
-        "minItems",
-        "uniqueItems",
-        "multipleOf",
-        "enum",
-        "maxProperties",
-        "minProperties",
-        "required",
-    ]
-)
+    (
+        "type", "nullable", "description", "title", "default", "externalDocs", "example", "format", "maximum",
+        "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength", "pattern", "maxItems", "minItems",
+        "uniqueItems", "multipleOf", "enum", "maxProperties", "minProperties", "required",
+    )
+)  # fmt: skip
 
 
 class Published:
@@ -79,7 +60,7 @@ class Published:
         self._kind, self._schema, self._keeps = kind, schema, keeps_unknown
         self._selectable = [{"fieldPath": path.removeprefix(".")} for path in selectable]
 
-    references = (OBJECT_META,)
+    references: tuple[str, ...] = (OBJECT_META,)
     """The definitions that it refers to."""
 
     def document(self, root: str, *, v3: bool) -> Out:

@@ -24,10 +24,10 @@ class Rules:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
 
-    def check(self, new: Any, old: Any, correlated: Correlated | None) -> Verdict:
+    def check(self, new: Any, old: Any, correlated: Correlated | None, path: str = "") -> Verdict:
         return Verdict()
 
 
-def of(schema: Schema | None) -> Rules | None:
-    """The rules of a schema; None if there are none."""
+def of(schema: Schema | None, *, root: bool = True) -> Rules | None:
+    """The rules of a schema; None if there are none. `root`: its objects are resources."""
     return Rules(schema) if schema is not None and some(schema, RULES) else None

@@ -23,7 +23,12 @@ class CustomShape:
     """How objects of one schema are decoded. None as a schema: nothing is known of them."""
 
     def __init__(self, schema: Schema | None, published: Published, *, keeps_unknown: bool) -> None:
-        self._schema, self._keeps, self.published = schema, keeps_unknown, published
+        self._schema, self._keeps, self._published = schema, keeps_unknown, published
+
+    @property
+    def published(self) -> Published:
+        """How it shows in OpenAPI documents."""
+        return self._published
 
     def __repr__(self) -> str:
         """The same for the same schema: the hashes of OpenAPI documents are made of it."""

@@ -6,25 +6,27 @@ subresources or columns, is `spec.validation`, `spec.subresources` ... there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from tiphys.api.kinds.apiextensions.schemas import SchemaRules, find, has, has_extensions, rules_kept, validation
+from tiphys.api.custom import approval
+from tiphys.api.custom.fieldpaths import FieldPathError, resolve
+from tiphys.api.custom.formats import known
+from tiphys.api.kinds.apiextensions import conversion
+from tiphys.api.kinds.apiextensions.schemas import SchemaRules, has, has_extensions, rules_kept, validation
+from tiphys.api.kinds.apiextensions.structural import children
 from tiphys.api.kinds.base import Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import CreatedAtKind, child, fill_empty, keep, setdefaults
+from tiphys.api.meta import is_true
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.names import dns1035_label, dns_subdomain
-from tiphys.api.validation.webhooks import webhook_service, webhook_url
 
 Struct = Mapping[str, Any]
 
 _SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
-_REVIEWS = ("v1", "v1beta1")
-_APPROVAL = "api-approved.kubernetes.io"
-_SEE = "see https://github.com/kubernetes/enhancements/pull/1111"
 _MAX_SELECTABLE = 8
 
 
@@ -72,9 +74,8 @@ class CustomResourceDefinition(CreatedAtKind):
         spec, was = new.get("spec") or {}, old.get("spec") or {}
         reviews = ((was.get("conversion") or {}).get("webhook") or {}).get("conversionReviewVersions") or ()
         rules = rules_kept([schema for version in _versions(old) if (schema := _schema_of(version))])
-        self._all(errors, new, old, rules, known_review=not reviews or any(v in _REVIEWS for v in reviews))
-        conditions = (old.get("status") or {}).get("conditions") or ()
-        established = any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+        self._all(errors, new, old, rules, known_review=not reviews or any(v in conversion.REVIEWS for v in reviews))
+        established = is_true(old, "Established")
         names, earlier = spec.get("names") or {}, was.get("names") or {}
         if established:
             errors.immutable("spec.scope", spec.get("scope", ""), was.get("scope"))
@@ -85,11 +86,13 @@ class CustomResourceDefinition(CreatedAtKind):
     def _all(self, errors: Errors, obj: Object, old: Object, rules: SchemaRules, *, known_review: bool) -> None:
         spec: Struct = obj.get("spec") or {}
         _spec(errors, "spec", spec, rules, old.get("spec"))
-        _conversion(errors, "spec.conversion", spec.get("conversion") or {}, known_review=known_review)
+        conversion.check(
+            errors, "spec.conversion", spec, known_review=known_review, bundle=conversion.wants_bundle(old)
+        )
         status = obj.get("status") or {}
         _names(errors, "status.acceptedNames", status.get("acceptedNames") or {})
         _stored(errors, "status.storedVersions", status.get("storedVersions") or [], _versions(obj))
-        _approval(errors, obj, old)
+        errors.extend(approval.problems(obj, old or None))
         if spec.get("preserveUnknownFields") and not (old.get("spec") or {}).get("preserveUnknownFields"):
             instead = "set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
             errors.invalid("spec.preserveUnknownFields", True, f"cannot set to true, {instead}")
@@ -98,6 +101,24 @@ class CustomResourceDefinition(CreatedAtKind):
         errors = Errors()
         _names(errors, "status.acceptedNames", (new.get("status") or {}).get("acceptedNames") or {})
         return errors
+
+    def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
+        before = set() if old is None else set(_unknown_formats(old))
+        return [f'unrecognized format "{name}"' for name in _unknown_formats(obj) if name not in before]
+
+
+def _unknown_formats(crd: Object) -> Iterator[str]:
+    for version in _versions(crd):
+        if (schema := _schema_of(version)) is not None:
+            yield from _formats(schema)
+
+
+def _formats(schema: Struct) -> Iterator[str]:
+    name = schema.get("format")
+    if name and not known(name, schema.get("type") or ""):
+        yield name
+    for part in children(schema):
+        yield from _formats(part)
 
 
 def _versions(obj: Object) -> Sequence[Struct]:
@@ -137,20 +158,37 @@ def _spec(errors: Errors, path: str, spec: Struct, rules: SchemaRules, old: Stru
             errors.required(f"{path}.versions[{i}].schema.openAPIV3Schema", "because otherwise all fields are pruned")
     pruned = not spec.get("preserveUnknownFields")
     if pruned or any(has(schema, "default") or has_extensions(schema) for schema in schemas):
-        rules = SchemaRules(True, rules.valid_types, rules.atomic_sets, rules.map_keys)
+        rules = replace(rules, structural=True)
+    if not pruned and any(has(schema, "default") for schema in schemas):
+        errors.invalid(f"{path}.preserveUnknownFields", True, "must be false in order to use defaults in the schema")
     shared = _shared(versions)
     for i, version in enumerate(versions):
         name, where = version.get("name", ""), f"{path}.versions[{i}]"
         if found := dns1035_label(name):
             errors.invalid(f"{where}.name", name, ",".join(found))
         own = {key: value for key, value in version.items() if key not in shared}
-        _version(errors, where, own, rules, has_status=_has_status(version))
+        kept = _unchanged(rules, [version], old)
+        _version(errors, where, own, kept, has_status=_has_status(version))
     _version_list(errors, f"{path}.versions", versions, shared)
     if versions and (found := dns1035_label(versions[0].get("name", ""))) and versions[0].get("name"):
         errors.invalid(f"{path}.version", versions[0]["name"], ",".join(found))
     errors.fields(f"{path}.names", names, "plural", "singular", "kind", "listKind")
     _names(errors, f"{path}.names", names)
-    _parts(errors, path, shared, rules, "validation", has_status=any(map(_has_status, versions)))
+    kept = _unchanged(rules, versions, old)
+    _parts(errors, path, shared, kept, "validation", has_status=any(map(_has_status, versions)))
+
+
+def _unchanged(rules: SchemaRules, versions: Sequence[Struct], old: Struct | None) -> SchemaRules:
+    """The rules for versions, some of which do not hold for what was there before."""
+    was = {version.get("name"): version for version in (old or {}).get("versions") or ()}
+    before = [was.get(version.get("name"), {}) for version in versions]
+
+    def same(name: str) -> bool:
+        pairs = zip(versions, before, strict=True)
+        return bool(versions) and all(version.get(name) == other.get(name) and other for version, other in pairs)
+
+    many = same("selectableFields") and all(len(one.get("selectableFields") or ()) > _MAX_SELECTABLE for one in before)
+    return replace(rules, many_fields=many, any_cost=same("schema"))
 
 
 def _group(errors: Errors, path: str, group: str) -> None:
@@ -212,7 +250,7 @@ def _parts(
             detail = "may only be set when `version.schema.openAPIV3Schema` is not included"
             errors.invalid(f"{path}.selectableFields", "", detail)
         else:
-            _selectable(errors, f"{path}.selectableFields", fields, schema)
+            _selectable(errors, f"{path}.selectableFields", fields, schema, many=rules.many_fields)
 
 
 def _json_path(errors: Errors, path: str, value: str) -> bool:
@@ -245,26 +283,26 @@ def _column(errors: Errors, path: str, column: Struct) -> None:
         _json_path(errors, where, column["jsonPath"])
 
 
-def _selectable(errors: Errors, path: str, fields: Sequence[Struct], schema: Struct) -> None:
-    seen: set[tuple[str, ...]] = set()
+def _selectable(errors: Errors, path: str, fields: Sequence[Struct], schema: Struct, *, many: bool) -> None:
+    seen: set[str] = set()
     for i, field in enumerate(fields):
         where, value = f"{path}[{i}].jsonPath", field.get("jsonPath", "")
         if not errors.non_empty(where, value):
             continue
-        found = find(schema, value, subscripts=False)
-        if isinstance(found, str):
-            errors.invalid(where, value, f"is an invalid path: {found}")
+        try:
+            found = resolve(value, schema, brackets=False)
+        except FieldPathError as error:
+            errors.invalid(where, value, f"is an invalid path: {error}")
             continue
-        names, at = found
-        if names[:1] == ["metadata"]:
+        if found.root == "metadata":
             errors.invalid(where, value, "must not point to fields in metadata")
-        if (at or {}).get("type") not in ("string", "boolean", "integer"):
+        if (found.schema or {}).get("type") not in ("string", "boolean", "integer"):
             detail = "must point to a field of type string, boolean or integer."
             errors.invalid(where, value, f"{detail} Enum string fields and strings with formats are allowed.")
-        if tuple(names) in seen:
+        if found.text in seen:
             errors.duplicate(where, value)
-        seen.add(tuple(names))
-    if len(seen) > _MAX_SELECTABLE:
+        seen.add(found.text)
+    if len(seen) > _MAX_SELECTABLE and not many:
         errors.too_many(path, len(seen), _MAX_SELECTABLE)
 
 
@@ -286,39 +324,6 @@ def _names(errors: Errors, path: str, names: Struct) -> None:
             errors.invalid(f"{path}.categories[{i}]", value, ",".join(found))
 
 
-def _conversion(errors: Errors, path: str, conversion: Struct, *, known_review: bool) -> None:
-    strategy, webhook = conversion.get("strategy", ""), conversion.get("webhook") or {}
-    config, versions = webhook.get("clientConfig"), webhook.get("conversionReviewVersions") or []
-    where = f"{path}.webhookClientConfig"
-    errors.enum(f"{path}.strategy", strategy, ("None", "Webhook"))
-    if strategy != "Webhook":
-        for name, value in (("webhookClientConfig", config), ("conversionReviewVersions", versions or None)):
-            if value is not None:
-                errors.forbidden(f"{path}.{name}", "should not be set when strategy is not set to Webhook")
-        return
-    if config is None:
-        errors.required(where, "required when strategy is set to Webhook")
-    elif (config.get("url") is None) == (config.get("service") is None):
-        errors.required(where, "exactly one of url or service is required")
-    elif config.get("url") is not None:
-        webhook_url(errors, f"{where}.url", config["url"])
-    else:
-        webhook_service(errors, f"{where}.service", config["service"])
-    _review_versions(errors, f"{path}.conversionReviewVersions", versions, known_review=known_review)
-
-
-def _review_versions(errors: Errors, path: str, versions: Sequence[str], *, known_review: bool) -> None:
-    if not errors.non_empty(path, versions):
-        return
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
-            errors.invalid(f"{path}[{i}]", version, "duplicate version")
-        else:
-            errors.each(f"{path}[{i}]", version, dns1035_label(version))
-    if known_review and not set(versions) & set(_REVIEWS):
-        errors.invalid(path, versions, f"must include at least one of {', '.join(_REVIEWS)}")
-
-
 def _stored(errors: Errors, path: str, stored: Sequence[str], versions: Sequence[Struct]) -> None:
     if not stored:
         errors.invalid(path, stored, "must have at least one stored version")
@@ -335,27 +340,3 @@ def _stored(errors: Errors, path: str, stored: Sequence[str], versions: Sequence
                 " from status.storedVersions"
             )
             errors.invalid(f"{path}[{i}]", name, detail)
-
-
-def _approval(errors: Errors, obj: Object, old: Object) -> None:
-    """Groups of the Kubernetes community need a sign that the community knows of them."""
-    group, path = (obj.get("spec") or {}).get("group", ""), f"metadata.annotations[{_APPROVAL}]"
-    value, was = (((o.get("metadata") or {}).get("annotations") or {}).get(_APPROVAL, "") for o in (obj, old))
-    if not f".{group}".endswith((".k8s.io", ".kubernetes.io")) or (old and _approved(value) == _approved(was)):
-        return
-    if not value:
-        errors.required(path, f'protected groups must have approval annotation "{_APPROVAL}", {_SEE}')
-    elif _approved(value) == "no":
-        detail = (
-            f'protected groups must have approval annotation "{_APPROVAL}" with either a URL or a reason starting with'
-        )
-        errors.invalid(path, value, f'{detail} "unapproved", {_SEE}')
-
-
-def _approved(value: str) -> str:
-    if not value:
-        return ""
-    if value.startswith("unapproved"):
-        return "bypassed"
-    parts = urlsplit(value)
-    return "yes" if parts.scheme and parts.netloc else "no"

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tiphys.api.custom.fieldpaths import FieldPathError, resolve
+from tiphys.api.kinds.apiextensions import defaults
 from tiphys.api.kinds.apiextensions.structural import children, structural, unstructured
-from tiphys.api.kinds.base import ErrorType, FieldError
 from tiphys.api.validation.errors import Errors
 
 Schema = Mapping[str, Any]
@@ -28,7 +29,6 @@ _EXTENSIONS = (
     "x-kubernetes-list-type",
     "x-kubernetes-validations",
 )
-_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 _line_break = re.compile(r"[\n\r]").search
 _GO_FIELDS = {
     "ID": ("id", ""),
@@ -92,6 +92,11 @@ class SchemaRules:
     valid_types: bool = True
     atomic_sets: bool = True
     map_keys: bool = True
+    pruned_defaults: bool = True
+    many_fields: bool = False
+    """Whether there may be more selectable fields than are allowed today."""
+    any_cost: bool = False
+    """Whether single rules may cost what they like: the schema did not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ def rules_kept(schemas: list[Schema]) -> SchemaRules:
             valid_types=found.valid_types and not types,
             atomic_sets=found.atomic_sets and not sets,
             map_keys=found.map_keys and not keys,
+            pruned_defaults=found.pruned_defaults and not defaults.has_unpruned(schema),
         )
     return found
 
@@ -152,27 +158,11 @@ def validation(errors: Errors, path: str, schema: Schema, rules: SchemaRules, *,
         problem = unstructured(schema)
         found = structural(where, schema) if not problem else Errors()
         if not problem and not found:
-            _defaults(found, where, {**schema, "x-kubernetes-embedded-resource": True})
+            defaults.check(found, where, schema, pruned=rules.pruned_defaults)
         errors.extend(found)
     _schema(errors, where, schema, rules, _Place(), is_root=True)
     if problem and len(errors) == before:
         errors.invalid(where, "", problem)
-
-
-def _defaults(errors: Errors, path: str, schema: Schema) -> None:
-    """Defaults have to be of the type of their field, those of resources whole resources."""
-    value, kind = schema.get("default"), schema.get("type", "")
-    if value is not None:
-        found = _JSON_TYPES.get(type(value), "object")
-        if schema.get("x-kubernetes-embedded-resource") and isinstance(value, Mapping):
-            errors.fields(f"{path}.default", value, "apiVersion", "kind")
-        elif kind and found != kind and (found, kind) != ("integer", "number"):
-            text = f'Invalid value: "{found}":  in body must be of type {kind}: "{found}"'
-            errors.append(FieldError(ErrorType.TYPE_INVALID, f"{path}.default", text))
-    if (item := _item(schema)) is not None:
-        _defaults(errors, f"{path}.items", item)
-    for name, part in sorted((schema.get("properties") or {}).items()):
-        _defaults(errors, f"{path}.properties[{name}]", part)
 
 
 def _root_fields(errors: Errors, path: str, schema: Schema) -> None:
@@ -396,30 +386,13 @@ def _rule(errors: Errors, path: str, rule: Schema, schema: Schema) -> None:
         errors.invalid(f"{path}.fieldPath", where, "must be non-empty if specified")
     if _line_break(where):
         errors.invalid(f"{path}.fieldPath", where, "must not contain line breaks")
-    if where and not unstructured(schema) and isinstance(find(schema, where), str):
+    if where and not unstructured(schema) and not _leads_somewhere(where, schema):
         errors.invalid(f"{path}.fieldPath", where, "must be a valid path")
 
 
-_steps = re.compile(r"\.([^.\[\]']+)|\['((?:[^'\\]|\\.)*)'\]")
-
-
-def find(schema: Schema, path: str, *, subscripts: bool = True) -> tuple[list[str], Schema | None] | str:
-    """The fields that a path like `.spec['a'].b` names and the schema there; text: what is wrong with the path."""
-    names: list[str] = []
-    at: Schema | None = schema
-    end = 0
-    while end < len(path):
-        match = _steps.match(path, end)
-        if match is None:
-            return "unexpected end of JSON path" if path[end] in ".[" else f"expected [ or . but got: {path[end:]}"
-        if match[2] is not None and not subscripts:
-            return "array notation is not allowed"
-        name, end = match[1] or match[2] or "", match.end()
-        names.append(name)
-        properties, extra = (at or {}).get("properties"), (at or {}).get("additionalProperties")
-        if properties is None and extra is None:
-            return "does not refer to a valid field"
-        if properties is not None and name not in properties:
-            return "does not refer to a valid field"
-        at = properties[name] if properties is not None else extra if isinstance(extra, Mapping) else None
-    return names, at
+def _leads_somewhere(path: str, schema: Schema) -> bool:
+    try:
+        resolve(path, schema)
+    except FieldPathError:
+        return False
+    return True
