@@ -23,6 +23,7 @@ from tiphys.apiserver.allocation import Ledger, SharedAddresses
 from tiphys.apiserver.authn import TokenAuthenticator
 from tiphys.apiserver.authz import EscalationCheck, RbacAuthorizer, authorize
 from tiphys.apiserver.bootstrap import BootstrapConfig, ensure
+from tiphys.apiserver.compaction import Compaction
 from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.defaults import DefaultsWriter
 from tiphys.apiserver.endpoints import Endpoints
@@ -120,6 +121,7 @@ class ApiServer:
             caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
         )
         self._tasks.append(self._group.create_task(events.run()))
+        self._tasks.append(self._group.create_task(self._compaction(caches).run()))
 
     def _chain(self, caches: Caches, router: Router, authorizer: Authorizer) -> Handler:
         """The links that every request goes through, the first one first."""
@@ -176,6 +178,12 @@ class ApiServer:
             watches=Watches(caches, self._timers),
             timers=self._timers,
             reserves={("", "services"): self._among_servers(services)},
+        )
+
+    def _compaction(self, caches: Caches) -> Compaction:
+        config = self._config
+        return Compaction(
+            self._store, caches, self._clock, config.compaction_interval_seconds, config.history_seconds
         )
 
     def _among_servers(self, services: ServiceAddresses) -> Reserve:

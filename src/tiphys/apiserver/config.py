@@ -69,5 +69,9 @@ class ApiServerConfig:
     """Names of admission plugins to leave out."""
     admission: Mapping[str, Any] = field(default_factory=dict)
     """Configuration of admission plugins, by name: what --admission-control-config-file says."""
+    compaction_interval_seconds: float = 300.0
+    """Lists and watches reach back this long, at least; 0: for good."""
+    history_seconds: float = 3600.0
+    """How long a store that is not shared keeps what was replaced, and who did it."""
     event_seconds: float = 3600.0
     """How long Events are kept."""

@@ -30,6 +30,8 @@ class Caches(Objects):
         """Called when everything was read (again), to add and remove caches before anybody looks."""
         self.current = 0
         """The revision up to which the caches show everything."""
+        self.horizon = 0
+        """What was before this revision is answered no more (`compaction`)."""
         for stored in resources:
             self._add(ResourceCache(stored))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import orjson
 
-from tiphys.api.kinds.base import FieldError, forbidden, not_supported
+from tiphys.api import errors
+from tiphys.api.kinds.base import FieldError, forbidden, invalid, not_supported
 from tiphys.base.errors import BadRequest, Invalid
 from tiphys.base.http.types import Request
 
@@ -34,12 +35,17 @@ class ListOptions:
     @property
     def revision(self) -> int:
         """`version` as a number. Raises BadRequest."""
-        if not self.version:
-            return 0
-        if not self.version.isdecimal():
-            problem = f'strconv.ParseUint: parsing "{self.version}": invalid syntax'
-            raise BadRequest(f'Invalid value: "{self.version}": {problem}')
-        return _in_range(self.version, "ParseUint")
+        try:
+            return _version(self.version)
+        except ValueError as error:
+            raise BadRequest(f"invalid resource version: {_bad_version(self.version, error)}") from None
+
+    def watched(self, group: str, plural: str) -> int:
+        """`version` of a watch as a number. Raises Invalid."""
+        try:
+            return _version(self.version)
+        except ValueError as error:
+            raise errors.invalid(group, plural, "", [_bad_version(self.version, error)]) from None
 
 
 PLAIN = ListOptions()
@@ -65,7 +71,26 @@ def parse(request: Request, *, watch: bool) -> ListOptions:
     problems = _check_watch(options) if watch else _check_list(options)
     if problems:
         raise _invalid(problems)
+    if watch and options.initial_events is None and options.version in ("", "0"):
+        # A watch without a start shows the present state first, as it always did (KEP-3157).
+        options = replace(options, initial_events=True, match=NOT_OLDER)
     return options
+
+
+def _version(text: str) -> int:
+    """Raises ValueError in Go's words."""
+    if not text:
+        return 0
+    quoted = f'strconv.ParseUint: parsing "{text[:64]}"'
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{quoted}: invalid syntax")
+    if len(text) > 20 or int(text) >= 2**64:
+        raise ValueError(f"{quoted}: value out of range")
+    return min(int(text), 2**63 - 1)
+
+
+def _bad_version(text: str, error: ValueError) -> FieldError:
+    return invalid("resourceVersion", text, str(error))
 
 
 def _number(text: str) -> int:
@@ -128,21 +153,46 @@ def _invalid(problems: list[FieldError]) -> Invalid:
 
 
 def token(key: str, prefix: str, revision: int) -> str:
-    """A continue token: go on after `key` as of `revision` (-1: as of now)."""
+    """A continue token: go on after `key` as of `revision` (-1: as of now). `prefix` is that of the list's keys."""
     start = key.removeprefix(prefix) + "\0"
     data = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": start})
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def read_token(text: str, prefix: str) -> tuple[str, int]:
-    """(the key to go on after, the revision). Raises BadRequest."""
+def read_token(options: ListOptions, prefix: str) -> tuple[str, int]:
+    """(the key to go on after, the revision) of a list's continue token. Raises BadRequest."""
+    try:
+        found = _decode_token(options.token)
+    except ValueError as error:
+        raise BadRequest(f"invalid continue token: continue key is not valid{error}") from None
+    if options.version not in ("", "0"):
+        raise BadRequest("specifying resource version is not allowed when using continue")
+    return prefix + found[0].removesuffix("\0"), found[1]
+
+
+def _decode_token(text: str) -> tuple[str, int]:
+    """(start, revision). Raises ValueError whose text follows upstream's "continue key is not valid"."""
+    wrong = next((at for at, char in enumerate(text) if char not in ALPHABET), len(text) - 1)
+    if wrong < len(text) - 1 or len(text) % 4 == 1 or text[wrong] not in ALPHABET:
+        raise ValueError(f": illegal base64 data at input byte {wrong}")
     try:
         data = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        version, revision, start = data["v"], int(data["rv"]), str(data["start"])
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"continue key is not valid: {error}") from None
+        version, revision, start = data.get("v", ""), data.get("rv", 0), data.get("start", "")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f": {error}") from None
     if version != "meta.k8s.io/v1":
-        raise BadRequest(f"continue key is not valid: server does not recognize this encoded version {version}")
-    if revision == 0 or not start or ".." in start.split("/"):
-        raise BadRequest(f"continue key is not valid: {start}")
-    return prefix + start.removesuffix("\0"), revision
+        raise ValueError(f": server does not recognize this encoded version {version}")
+    if not isinstance(revision, int) or not isinstance(start, str) or abs(revision) >= 2**63:
+        raise ValueError(": json: cannot unmarshal its fields")  # noqa: TRY004 - a value of the client's
+    if not revision:
+        raise ValueError(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    if not start:
+        raise ValueError(": encoded start key empty (version meta.k8s.io/v1)")
+    if not CLEAN.fullmatch(start.removeprefix("/")):
+        raise ValueError(f": {start}")
+    return start.removeprefix("/"), revision
+
+
+ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+CLEAN = re.compile(r"(?!\.{1,2}(/|\Z))[^/]+(/(?!\.{1,2}(/|\Z))[^/]+)*", re.DOTALL)
+"""A path without empty parts, `.` and `..`: a token cannot lead out of its list."""

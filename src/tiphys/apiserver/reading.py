@@ -7,12 +7,11 @@ The store is only read for the past: an exact revision, or the next page of a li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api import errors
 from tiphys.apiserver import listoptions
-from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.listoptions import EXACT, ListOptions
 from tiphys.apiserver.parts import Parts
@@ -63,9 +62,11 @@ async def wait(parts: Parts, revision: int) -> None:
 async def list_(parts: Parts, store: Store, call: Call, options: ListOptions, selection: Selection) -> Listed:
     """A list or a page of one. Raises Gone, Timeout, BadRequest."""
     cache = call.resource.cache
-    revision, after = options.revision, ""
+    revision, after = (0 if options.token else options.revision), ""
+    if options.version == "0":
+        options = replace(options, limit=0)  # as upstream: what any cache has is shown at once
     if options.token:
-        after, revision = listoptions.read_token(options.token, cache.stored.prefix)
+        after, revision = listoptions.read_token(options, _prefix(call))
         if revision > 0:
             return await _past(parts, store, call, options, selection, revision, after)
         revision = 0
@@ -75,19 +76,30 @@ async def list_(parts: Parts, store: Store, call: Call, options: ListOptions, se
         await wait(parts, revision)
     if call.resource.converts and selection.filters:
         await call.resource.ready(cache.range(call.namespace))
-    return _page(cache, selection, selection.entries(cache, after), parts.caches.current, options.limit)
+    return _page(call, selection, selection.entries(cache, after), parts.caches.current, options.limit)
 
 
-def _page(cache: ResourceCache, selection: Selection, entries: Sequence[Entry], revision: int, limit: int) -> Listed:
-    """The first `limit` of the selected entries, and how to go on."""
+def _prefix(call: Call) -> str:
+    """What the keys of a list start with."""
+    return call.resource.cache.stored.prefix + (f"{call.namespace}/" if call.namespace else "")
+
+
+def _page(
+    call: Call, selection: Selection, entries: Sequence[Entry], revision: int, limit: int, last: str | None = None
+) -> Listed:
+    """The first `limit` of the selected entries, and how to go on. `last` is the last key there is, selected or not."""
     metadata: dict[str, Any] = {"resourceVersion": str(revision)}
-    if limit and len(entries) > limit:
-        shown = entries[:limit]
-        metadata["continue"] = listoptions.token(shown[-1].key, cache.stored.prefix, revision)
+    if not limit or len(entries) < limit:
+        return Listed(entries, metadata)
+    shown = entries[:limit]
+    # As upstream, there is a next page whenever there is another object, whether it is selected or not.
+    if last is None:
+        last = selection.last(call.resource.cache) if selection.filters else entries[-1].key
+    if shown[-1].key < last:
+        metadata["continue"] = listoptions.token(shown[-1].key, _prefix(call), revision)
         if not selection.filters:
             metadata["remainingItemCount"] = len(entries) - limit
-        return Listed(shown, metadata)
-    return Listed(entries, metadata)
+    return Listed(shown, metadata)
 
 
 async def _past(
@@ -96,23 +108,25 @@ async def _past(
     """As of an exact revision: from the cache if nothing has changed since, else from the store."""
     cache = call.resource.cache
     await wait(parts, revision)
+    prefix = _prefix(call)
+    if revision < parts.caches.horizon:
+        raise _too_old(options, after, prefix)
     if cache.last_revision <= revision:
-        return _page(cache, selection, selection.entries(cache, after), revision, options.limit)
-    prefix = cache.stored.prefix + (f"{call.namespace}/" if call.namespace else "")
+        return _page(call, selection, selection.entries(cache, after), revision, options.limit)
     narrow = bool(selection.filters or selection.name)
     try:
         page = await store.list(prefix, revision=revision, after=after, limit=0 if narrow else options.limit)
     except Compacted:
-        raise _too_old(options, after, cache.stored.prefix) from None
+        raise _too_old(options, after, prefix) from None
     entries = [cache.entry_of(row) for row in page.rows]
     if narrow:
         if call.resource.converts:
             await call.resource.ready(entries)
         found = [entry for entry in entries if selection.matches(entry)]
-        return _page(cache, selection, found, revision, options.limit)
+        return _page(call, selection, found, revision, options.limit, entries[-1].key if entries else "")
     listed = Listed(entries, {"resourceVersion": str(revision)})
     if page.remaining:
-        listed.metadata["continue"] = listoptions.token(entries[-1].key, cache.stored.prefix, revision)
+        listed.metadata["continue"] = listoptions.token(entries[-1].key, prefix, revision)
         listed.metadata["remainingItemCount"] = page.remaining
     return listed
 
@@ -126,8 +140,9 @@ def _too_old(options: ListOptions, after: str, prefix: str) -> ApiError:
 
 
 async def watch(parts: Parts, call: Call, options: ListOptions, selection: Selection) -> Start:
-    """Where a watch begins. Raises Timeout, BadRequest."""
-    cache, revision = call.resource.cache, options.revision
+    """Where a watch begins. Raises Invalid; what else is wrong is told in the stream."""
+    cache = call.resource.cache
+    revision = options.watched(call.resource.group, call.resource.plural)
     watcher = Watcher(
         0,
         namespace=call.namespace,
@@ -137,12 +152,12 @@ async def watch(parts: Parts, call: Call, options: ListOptions, selection: Selec
     )
     initial = options.initial_events
     if initial:
-        if revision:
+        try:
             await wait(parts, revision)
+        except Timeout as error:
+            return Start(watcher, failure=error)
         entries = selection.entries(cache)
         return parts.watches.from_now(cache, watcher, entries, mark=options.bookmarks)
-    if revision == 0 and initial is None:
-        return parts.watches.from_now(cache, watcher, selection.entries(cache), mark=False)
     if revision == 0:
         return parts.watches.from_now(cache, watcher, (), mark=False)
     return parts.watches.after(cache, watcher, revision)

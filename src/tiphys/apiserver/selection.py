@@ -54,6 +54,13 @@ class Selection:
             found = cache.range(self._namespace, after)
         return [entry for entry in found if self.matches(entry)]
 
+    def last(self, cache: ResourceCache) -> str:
+        """The last key among which `entries` are looked for, selected or not; "" if there is none."""
+        if self.name and (self._namespace or not cache.stored.namespaced):
+            return ""
+        found = cache.triggered(self.trigger) if self.trigger else cache.range(self._namespace)
+        return found[-1].key if found else ""
+
     def matches(self, entry: Entry) -> bool:
         """Whether an entry of the right namespace is selected."""
         if self._fields is not None:

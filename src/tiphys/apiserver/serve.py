@@ -206,6 +206,8 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         request_timeout=options.request_timeout,
         disabled_admission=frozenset(_list(options.disable_admission_plugins)),
         event_seconds=options.event_ttl,
+        compaction_interval_seconds=options.etcd_compaction_interval,
+        history_seconds=options.history,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,31 @@ def add_flags(add: Callable[..., Any]) -> None:
     add("--etcd-certfile", default="", metavar="FILE", help="PEM file of the certificate shown to etcd")
     add("--etcd-keyfile", default="", metavar="FILE", help="PEM file of its key")
     add("--etcd-prefix", default="", metavar="PREFIX", help="what all keys in etcd start with; /registry by default")
+    add(
+        "--etcd-compaction-interval",
+        type=seconds,
+        default=300.0,
+        metavar="DURATION",
+        help="how far lists and watches reach back at least, e.g. 5m; 0: for good",
+    )
+    add(
+        "--history",
+        type=seconds,
+        default=3600.0,
+        metavar="DURATION",
+        help="how long sqlite and memory keep what was replaced and who did it, e.g. 1h",
+    )
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it (5m0s, 1.5h, 300ms), in seconds."""
+    if text == "0":
+        return 0.0
+    found = re.fullmatch(r"(?:\d+(?:\.\d+)?(?:ms|h|m|s))+", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 5m or 1h30m")
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text))
 
 
 def store_url(options: argparse.Namespace) -> str:

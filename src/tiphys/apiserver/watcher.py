@@ -48,7 +48,7 @@ class Watcher:
 
     def bookmark(self, revision: int) -> None:
         """Tell the reader that it has seen everything up to `revision`."""
-        if revision > self.after and not self.closed:
+        if revision >= self.after and not self.closed:
             self._put(("BOOKMARK", revision))
 
     def close(self) -> None:

@@ -8,9 +8,10 @@ go out once a minute to those who allow them. All due events of a watch are sent
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tiphys.apiserver.cache import ResourceCache
@@ -24,9 +25,13 @@ from tiphys.base.errors import ApiError, Gone
 from tiphys.store.types import Compacted
 
 BOOKMARK_SECONDS = 60.0
+BEFORE_END = 2.0
+"""A watch of less than a minute gets its bookmark this many seconds before its end, as upstream."""
 LONGEST_SECONDS = 1800
 """Watches without timeoutSeconds end after once to twice this long, as upstream's --min-request-timeout."""
 INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
+AT_ONCE_BYTES = 1 << 20
+"""Bytes of events that are joined into one write."""
 AT_ONCE = 500
 """Initial events rendered in one go; then the stream is given a chance to send them."""
 
@@ -41,6 +46,8 @@ class Start:
     """Whether a bookmark closes the initial events."""
     resumed: bool = False
     """Whether older changes must be read from the store's log first; the watcher is not subscribed yet."""
+    failure: ApiError | None = None
+    """Why there is nothing to watch; clients are told in the stream, as upstream does."""
 
 
 class Bookmarks:
@@ -60,10 +67,14 @@ class Bookmarks:
     def discard(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)
 
+    def send(self, watcher: Watcher) -> None:
+        """Tell one watch how far it has come."""
+        watcher.bookmark(self._caches.current)
+
     def _send(self) -> None:
         self._armed = bool(self._watchers)
         for watcher in self._watchers:
-            watcher.bookmark(self._caches.current)
+            self.send(watcher)
         if self._armed:
             self._timers.after(BOOKMARK_SECONDS, self._send)
 
@@ -98,17 +109,24 @@ class Watches:
         """Batches of events until the watch ends. Raises Gone when the log no longer reaches back."""
         watcher = start.watcher
         seconds = timeout or LONGEST_SECONDS * (1 + self._random.random())
-        timer: Timer = self._timers.after(seconds, watcher.close)
-        if bookmarks:
-            self._bookmarks.add(watcher)
+        if start.failure is not None:
+            raise start.failure
+        timers: list[Timer] = [self._timers.after(seconds, watcher.close)]
         try:
             if start.resumed:
                 async for batch in self._catch_up(cache, watcher):
                     yield batch
+            if bookmarks:
+                # Not before: a bookmark says that everything up to it was seen.
+                self._bookmarks.add(watcher)
+                if BEFORE_END < seconds < BOOKMARK_SECONDS:
+                    mark = partial(self._bookmarks.send, watcher)
+                    timers.append(self._timers.after(seconds - BEFORE_END, mark))
             while batch := await watcher.next():
                 yield batch
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             self._bookmarks.discard(watcher)
             cache.unsubscribe(watcher)
 
@@ -117,6 +135,8 @@ class Watches:
         revision = watcher.after
         try:
             while revision < cache.floor:
+                if revision < self._caches.horizon:
+                    raise Compacted(revision, self._caches.horizon)
                 goal = self._caches.current
                 async for change in self._caches.replay(cache, revision, goal):
                     watcher.offer(change)
@@ -149,7 +169,8 @@ async def lines(form: Form, start: Start, items: AsyncGenerator[list[Item], None
             yield form.line("BOOKMARK", form.bookmark(start.watcher.after, INITIAL_EVENTS_END))
         async with aclosing(items):
             async for batch in items:
-                yield b"".join([_render(form, item) for item in batch])
+                for piece in _pieces(form, batch):
+                    yield piece
     except ApiError as error:
         yield form.line("ERROR", error.status())
 
@@ -168,6 +189,20 @@ async def objects(form: Form, start: Start, items: AsyncGenerator[list[Item], No
                     yield {"type": type, "object": shown}
     except ApiError as error:
         yield {"type": "ERROR", "object": error.status()}
+
+
+def _pieces(form: Form, batch: list[Item]) -> Iterator[bytes]:
+    """The lines of a batch, in few pieces that are not copied into one huge one."""
+    due, size = [], 0
+    for item in batch:
+        line = _render(form, item)
+        due.append(line)
+        size += len(line)
+        if size > AT_ONCE_BYTES:
+            yield b"".join(due)
+            due, size = [], 0
+    if due:
+        yield b"".join(due)
 
 
 def _render(form: Form, item: Item) -> bytes:

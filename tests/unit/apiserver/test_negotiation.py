@@ -49,13 +49,6 @@ def test_only_large_answers_are_compressed() -> None:
     assert gzip.decompress(packed.body) == b"x" * GZIP_FROM
 
 
-def test_a_continue_token_goes_on_after_its_key() -> None:
-    token = listoptions.token("core/pods/a/p", "core/pods/", 7)
-    assert listoptions.read_token(token, "core/pods/") == ("core/pods/a/p", 7)
-    with pytest.raises(BadRequest, match="continue key is not valid"):
-        listoptions.read_token("nonsense", "core/pods/")
-
-
 @pytest.mark.parametrize(
     ("query", "watch", "message"),
     [
