@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
 from tiphys.apiserver.app import ApiServer
+from tiphys.apiserver.codec import encode
 from tiphys.apiserver.config import ApiServerConfig
 from tiphys.base.clock import SystemClock
 from tiphys.base.http.server import serve
@@ -43,18 +45,28 @@ class World:
     """A running server, and webhooks: each path has its own way to decide."""
 
     server: ApiServer
+    store: MemoryStore
     port: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     """The requests of all reviews, in order."""
     paths: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    """The apiVersions of all reviews."""
     decisions: dict[str, Decide] = field(default_factory=dict)
+    hang: bool = False
+    """Whether webhooks never answer."""
 
     async def answer(self, request: Request) -> Response:
         question = orjson.loads(request.body)
         self.asked.append(question["request"])
         self.paths.append(request.path)
+        self.versions.append(question["apiVersion"])
+        if self.hang:
+            await asyncio.get_running_loop().create_future()
         response = self.decisions[request.path](question["request"])
-        body = {**question, "response": {"uid": question["request"]["uid"], **response}}
+        body = {**question}
+        if response is not None:
+            body["response"] = {"uid": question["request"]["uid"], **response}
         del body["request"]
         return Response(200, dict(JSON), orjson.dumps(body))
 
@@ -84,6 +96,20 @@ class World:
         made = await self.json("POST", f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s", obj)
         assert made["kind"] == kind, made
         return dict(made)
+
+    async def store_side_effects(self, configuration: dict[str, Any], effects: str) -> None:
+        """Give a stored configuration side effects, as old servers took them: today's validation refuses them."""
+        resource = self.server.serving.resources[
+            "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"
+        ]
+        entry = resource.cache.get("", configuration["metadata"]["name"])
+        assert entry is not None, "it was created just before"
+        obj = orjson.loads(orjson.dumps(resource.cache.obj(entry)))
+        obj["webhooks"][0]["sideEffects"] = effects
+        revision = self.server.reader.revision(group, plural)
+        await self.store.put(entry.key, encode(obj, resource.kind_name, f"{group}/v1"), expect=None)
+        while self.server.reader.revision(group, plural) == revision:
+            await SystemClock().sleep(0)
 
     async def http(
         self, method: str, url: str, body: Any = None, *, user: User | None = ADMIN, **headers: str
@@ -129,8 +155,9 @@ def run(scenario: Scenario, **config: Any) -> None:
 
     async def main() -> None:
         tls = server_context(CA.issue("hook", names=("127.0.0.1",), server=True))
-        async with ApiServer(ApiServerConfig(**config), MemoryStore(), SystemClock()) as server:
-            world = World(server)
+        store = MemoryStore()
+        async with ApiServer(ApiServerConfig(**config), store, SystemClock()) as server:
+            world = World(server, store)
             async with serve(world.answer, "127.0.0.1", 0, tls=tls) as listening:
                 world.port = listening.port
                 account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}

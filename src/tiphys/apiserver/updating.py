@@ -81,6 +81,8 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
     managed = _track(parts, call, old, current, new, change)
     attributes = parts.admission.attributes(call, "UPDATE", new, current)
     await parts.admission.admit(call, attributes)
+    if change.subresource in STATUS_LIKE:
+        _only_status(new, current)
     if not change.raw:
         prepare(call, new, current, change.subresource)
     async with parts.reserving(resource.group, resource.plural, new, current, dry_run=call.dry_run):

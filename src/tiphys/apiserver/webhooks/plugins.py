@@ -15,7 +15,7 @@ from tiphys.apiserver.types import Attributes, Authorizer, Object, Plugin, Reade
 from tiphys.apiserver.webhooks import patches, review
 from tiphys.apiserver.webhooks.asking import Unanswered, ask, note
 from tiphys.apiserver.webhooks.client import WebhookClient
-from tiphys.apiserver.webhooks.conditions import Scope
+from tiphys.apiserver.webhooks.conditions import Question
 from tiphys.apiserver.webhooks.hooks import GROUP, MUTATING, VALIDATING, Hook, Hooks
 from tiphys.apiserver.webhooks.matching import Match, Target, target_of
 from tiphys.apiserver.webhooks.review import JSON_PATCH, Answer
@@ -67,14 +67,15 @@ class Webhooks(Plugin):
             return False
         if hook.conditions is None:
             return True
-        scope = Scope(
+        question = Question(
             request=review.request_of(attributes, target, match),
             obj=await self._versions.show(attributes.obj, match),
             old=await self._versions.show(attributes.old, match),
             attributes=attributes,
+            target=target,
             authorizer=self._authorizer,
         )
-        return await hook.conditions.hold(scope)
+        return await hook.conditions.hold(question)
 
     async def _ask(
         self, hook: Hook, match: Match, target: Target, attributes: Attributes, *, mutating: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tiphys.api.catalog import Catalog, group_version
+from tiphys.api.catalog import Catalog, group_version, split_group_version
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
 from tiphys.apiserver import creating
@@ -36,9 +36,7 @@ class Versions:
             return {**obj, "kind": match.kind[2], "apiVersion": wanted}
         if obj.get("apiVersion") == wanted:
             return obj
-        if resource.custom:
-            return {**obj, "apiVersion": wanted}
-        return resource.form.show(obj)
+        return await resource.adapt(obj)
 
     async def take(self, patched: Mapping[str, Any], match: Match, like: Object) -> dict[str, Any]:
         """A changed object as the server works with it: decoded, defaulted, in the version of `like`.
@@ -58,8 +56,9 @@ class Versions:
         if resource is None:
             return obj
         obj = creating.to_stored(resource, obj)
-        if resource.custom:
-            obj["apiVersion"] = like["apiVersion"]
+        if resource.custom and obj["apiVersion"] != like["apiVersion"]:
+            own = self._serving.resources[(*split_group_version(like["apiVersion"]), match.resource[2])]
+            return dict(await own.adapt(obj))
         return obj
 
     def _resource(self, match: Match) -> Resource | None:
