@@ -32,6 +32,8 @@ class Environment:
     macros: Mapping[tuple[str, int, bool], Macro] = field(default_factory=dict)
     homogeneous: bool = True
     """Whether the items of a list literal must have one type, unless one is dyn (Kubernetes: yes)."""
+    escaped_names: bool = False
+    """Whether fields may be written in backticks (Kubernetes: no)."""
 
     @staticmethod
     def standard() -> Environment:

@@ -1,0 +1,69 @@
+"""Source to program: parse, check, validate, emit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiphys.api.cel import ast
+from tiphys.api.cel.checker import check
+from tiphys.api.cel.emitter import compiled
+from tiphys.api.cel.estimate import estimated
+from tiphys.api.cel.parser import parse
+from tiphys.api.cel.program import Program
+from tiphys.api.cel.source import Source
+from tiphys.api.cel.types import CompileError, Type
+from tiphys.api.cel.unify import is_dyn
+
+if TYPE_CHECKING:
+    from tiphys.api.cel.environment import Environment
+
+_TOO_DEEP = "expression recursion limit exceeded: 250"
+
+
+def compile_program(environment: Environment, text: str, expect: Type | tuple[Type, ...] | None) -> Program:
+    """See Environment.compile."""
+    try:
+        node = checked(environment, text)
+        _expected(node.type, expect)
+        run = compiled(node, dict(environment.variables))
+    except (RecursionError, MemoryError, SyntaxError) as error:
+        raise CompileError(f"ERROR: <input>:-1:0: {_TOO_DEEP}", [(-1, -1, _TOO_DEEP)]) from error
+    return Program(text, node.type, run, lambda: estimated(node, environment.variables))
+
+
+def checked(environment: Environment, text: str) -> ast.Node:
+    """The typed tree of an expression. Raises CompileError."""
+    source = Source(text)
+    node = parse(
+        source,
+        environment.macros,
+        optional_syntax=ast.OPTIONAL_SELECT in environment.functions,
+        escaped_names=environment.escaped_names,
+    )
+    if source.failed:
+        raise source.error()
+    check(environment, source, node)
+    if source.failed:
+        raise source.error()
+    return node
+
+
+def _expected(actual: Type, expect: Type | tuple[Type, ...] | None) -> None:
+    """Callers word this error themselves; upstream has a text for each kind of expression."""
+    if expect is None or is_dyn(actual):
+        return
+    allowed = expect if isinstance(expect, tuple) else (expect,)
+    if any(_same(one, actual) for one in allowed):
+        return
+    names = " or ".join(map(str, allowed))
+    raise CompileError(f"must evaluate to {names}" if len(allowed) == 1 else f"must evaluate to one of {names}")
+
+
+def _same(expected: Type, actual: Type) -> bool:
+    if is_dyn(expected) or is_dyn(actual):
+        return True
+    return (
+        expected.kind == actual.kind
+        and expected.name == actual.name
+        and all(_same(a, b) for a, b in zip(expected.parameters, actual.parameters, strict=False))
+    )

@@ -1,0 +1,162 @@
+"""Python source in the making: lines and blocks, temporary names, constants, and the cost counted in `c`.
+
+User text gets into the source only as the `repr` of short constants; everything else is bound by a made-up name.
+Costs known beforehand are collected and written as one addition before the next branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tiphys.api.cel import runtime
+from tiphys.api.cel.types import PER_CALL_LIMIT
+
+_LONG = 160
+"""A longer piece of code becomes a variable: Python's parser has limits on nesting."""
+
+
+Line = tuple[int, str]
+"""Depth of the block and the statement."""
+
+
+class Piece(NamedTuple):
+    """Code captured for a block: its statements, its static cost still to be added, the code of its value."""
+
+    lines: list[Line]
+    cost: int
+    code: str
+
+
+class Writer:
+    """The body of one function."""
+
+    def __init__(self, emit: Callable[[Writer, Any], str]) -> None:
+        self._emit = emit
+        self.lines: list[Line] = []
+        self.names: dict[str, Any] = {"FAILURES": runtime.FAILURES}
+        self.variables: dict[str, str] = {}
+        """The environment's variables in use: name to the Python name."""
+        self.locals: list[dict[str, str]] = []
+        """Variables of macros: name to code, the innermost scope last."""
+        self.dynamic = False
+        """Whether the cost depends on the input."""
+        self._bound: dict[int, str] = {}
+        self._depth = 0
+        self._cost = 0
+        self._count = 0
+
+    def emit(self, node: Any) -> str:
+        """The code of a value; the statements it needs are written."""
+        code = self._emit(self, node)
+        return self.kept(code) if len(code) > _LONG else code
+
+    # Names and constants
+
+    def fresh(self, prefix: str = "t") -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def bind(self, value: Any, prefix: str = "k") -> str:
+        """A name for an object."""
+        name = self._bound.get(id(value))
+        if name is None:
+            name = self.fresh(prefix)
+            self._bound[id(value)] = name
+            self.names[name] = value
+        return name
+
+    def constant(self, value: Any) -> str:
+        if type(value) in (bool, type(None)):
+            return repr(value)
+        if type(value) is int:
+            return repr(value) if value >= 0 else f"({value!r})"
+        if type(value) in (str, bytes) and len(value) <= 60:
+            return repr(value)
+        return self.bind(value)
+
+    # Statements
+
+    def line(self, text: str) -> None:
+        self.lines.append((self._depth, text))
+
+    def kept(self, code: str) -> str:
+        """The value of `code` in a variable; a name stays itself."""
+        if code.isidentifier():
+            return code
+        name = self.fresh()
+        self.line(f"{name} = {code}")
+        return name
+
+    @contextmanager
+    def block(self, header: str) -> Iterator[None]:
+        self.flush()
+        self.line(header)
+        start = len(self.lines)
+        self._depth += 1
+        yield
+        self.flush()
+        if len(self.lines) == start:
+            self.line("pass")
+        self._depth -= 1
+
+    def captured(self, node: Any, discount: int = 0) -> Piece:
+        """Emit for a block that is written later; `discount` is taken off its cost."""
+        lines, cost, depth = self.lines, self._cost, self._depth
+        self.lines, self._cost, self._depth = [], -discount, 0
+        code = self.emit(node)
+        piece = Piece(self.lines, self._cost, code)
+        self.lines, self._cost, self._depth = lines, cost, depth
+        return piece
+
+    def assign(self, target: str, piece: Piece) -> None:
+        """What was captured, its value to `target`."""
+        self.lines.extend((self._depth + depth, text) for depth, text in piece.lines)
+        self._cost += piece.cost
+        self.line(f"{target} = {piece.code}")
+
+    def text(self, indent: int) -> list[str]:
+        """The lines of the source."""
+        return [" " * (indent + depth) + text for depth, text in self.lines]
+
+    def operands(self, nodes: list[Any]) -> list[str]:
+        """The codes of several values, evaluated in their order also when later ones need statements."""
+        codes: list[str] = []
+        for node in nodes:
+            start = len(self.lines)
+            code = self.emit(node)
+            if len(self.lines) > start:
+                added = self.lines[start:]
+                del self.lines[start:]
+                codes = [one if _is_stable(one) else self.kept(one) for one in codes]
+                self.lines.extend(added)
+            codes.append(code)
+        return codes
+
+    # Costs
+
+    def cost(self, amount: int) -> None:
+        """Add a cost known beforehand."""
+        self._cost += amount
+
+    def run_cost(self, code: str, *, check: bool = False) -> None:
+        """Add a cost that the run computes; `check` the limit where the next step could be large."""
+        self.dynamic = True
+        self.line(f"c += {code}")
+        if check:
+            self.check_limit()
+
+    def flush(self) -> None:
+        if self._cost:
+            self.line(f"c += {self._cost}")
+            self._cost = 0
+
+    def check_limit(self) -> None:
+        self.dynamic = True
+        self.line(f"if c > {PER_CALL_LIMIT}: raise {self.bind(runtime.exceeded)}(c, budget)")
+
+
+def _is_stable(code: str) -> bool:
+    """Whether the code means the same later: a name or a plain constant."""
+    return code.isidentifier() or code.isdigit() or (code[0] in "'\"" and "\n" not in code and len(code) <= 70)
