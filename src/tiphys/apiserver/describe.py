@@ -1,15 +1,12 @@
-"""Discovery: what clients ask to learn what is served. Documents are encoded once and kept."""
+"""Discovery and OpenAPI: what clients ask to learn what is served. Documents are encoded once and kept."""
 
 from __future__ import annotations
-
-import asyncio
 
 from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
 from tiphys.apiserver.routes import not_found
 from tiphys.apiserver.serving import Serving
-from tiphys.apiserver.version import GIT_VERSION
 from tiphys.base.errors import NotAcceptable
 from tiphys.base.http.types import Request, Response
 
@@ -85,28 +82,27 @@ class OpenApi:
     """/openapi/v2 and /openapi/v3. Documents take up to a second to make, in a thread, when first asked for."""
 
     def __init__(self, serving: Serving) -> None:
-        from tiphys.api.openapi.documents import OpenApi as Documents
+        from tiphys.apiserver.published import Published
 
-        catalog = serving.builtin
-        self._documents = Documents(catalog, catalog.resources[0].definitions, GIT_VERSION)
+        self._published = Published(serving)
 
     async def v2(self, request: Request) -> Response:
         """/openapi/v2, in JSON or protobuf"""
         media = _swagger_type(request)
         if media == negotiate.JSON:
-            return _document(request, await asyncio.to_thread(self._documents.v2))
-        return _document(request, await asyncio.to_thread(self._documents.v2_binary), media)
+            return _document(request, await self._published.v2())
+        return _document(request, await self._published.v2_binary(), media)
 
     async def v3(self, request: Request) -> Response:
         """/openapi/v3 and what its index names."""
         path = request.path.strip("/").removeprefix("openapi/v3").strip("/")
         if not path:
-            return respond.plain(request, self._documents.index())
-        body = await asyncio.to_thread(self._documents.v3, path)
+            return respond.plain(request, self._published.index())
+        body = await self._published.v3(path)
         if body is None:
             return not_found(request)
         response = _document(request, body)
-        if request.param("hash") == self._documents.hash(path):
+        if request.param("hash") == self._published.hash(path):
             # The address holds the hash of its content, so it may be kept for good.
             response.headers["Cache-Control"] = "public, immutable"
             response.headers["Expires"] = "Fri, 31 Dec 9999 23:59:59 GMT"

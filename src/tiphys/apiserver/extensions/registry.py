@@ -7,9 +7,10 @@ sees a definition Established can use it. On a start, and when everything had to
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tiphys.apiserver import serving
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Change
 from tiphys.apiserver.extensions.conversion import Converter, WebhookConverter
@@ -18,7 +19,6 @@ from tiphys.apiserver.extensions.entries import CustomCache
 from tiphys.apiserver.extensions.resource import CustomResource, Definition
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.resource import Key, Resource
-from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.webhooks import WebhookClient
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Installed:
 class Registry:
     """See the module's docstring."""
 
-    def __init__(self, caches: Caches, serving: Serving, webhooks: WebhookClient) -> None:
+    def __init__(self, caches: Caches, serving: serving.Serving, webhooks: WebhookClient) -> None:
         self._caches, self._serving, self._webhooks = caches, serving, webhooks
         self._crds: ResourceCache = caches.of(GROUP, PLURAL)
         self._definitions = serving.builtin.resources[0].definitions
@@ -59,6 +59,7 @@ class Registry:
         """Serve what is defined, and follow changes from now on."""
         self._caches.loaders.append(self.sync)
         self._crds.listeners.append(self._changed)
+        self._serving.definitions = self._published
         self.sync()
 
     def installed(self, name: str) -> Installed | None:
@@ -137,12 +138,16 @@ class Registry:
         )
         self._serving.replace(builtin.with_resources(infos), resources)
 
-    def definitions(self) -> Iterable[Object]:
-        """The definitions whose resources discovery shows, for OpenAPI; decoded one at a time."""
-        for name in sorted(self._installed):
-            entry = self._crds.get("", name)
-            if entry is not None and self._installed[name].served.established:
-                yield self._crds.obj(entry)
+    def _published(self) -> list[serving.Definition]:
+        """The definitions whose resources discovery shows."""
+        found = []
+        for name, one in sorted(self._installed.items()):
+            entry, served = self._crds.get("", name), one.served
+            if entry is not None and served.established:
+                versions = tuple(info.version for info in served.resources)
+                identity = (name, served.group, served.uid, served.generation, str(served.names), versions)
+                found.append(serving.Definition(*identity, entry.item))
+        return found
 
     def _compile(self, name: str) -> CustomDefinition:
         from tiphys.api.custom.definition import compile_definition

@@ -221,12 +221,6 @@ class CustomResource(Resource):
             for entry, obj in zip(batch, converted, strict=True):
                 entry.keep(desired, obj)
 
-    async def adapt(self, obj: Object) -> Object:
-        if obj.get("apiVersion") == self.form.api_version:
-            return obj
-        [adapted] = await self._definition.convert([obj], self.version)
-        return adapted
-
     async def to_store(self, obj: dict[str, Any]) -> dict[str, Any]:
         definition = self._definition
         target = definition.served.storage_version
