@@ -99,9 +99,8 @@ class World:
 
     async def store_side_effects(self, configuration: dict[str, Any], effects: str) -> None:
         """Give a stored configuration side effects, as old servers took them: today's validation refuses them."""
-        resource = self.server.serving.resources[
-            "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"
-        ]
+        group, plural = "admissionregistration.k8s.io", "validatingwebhookconfigurations"
+        resource = self.server.serving.resources[group, "v1", plural]
         entry = resource.cache.get("", configuration["metadata"]["name"])
         assert entry is not None, "it was created just before"
         obj = orjson.loads(orjson.dumps(resource.cache.obj(entry)))
