@@ -62,8 +62,8 @@ def _collection_verb(info: RequestInfo, request: Request) -> None:
     elif info.verb == "delete":
         info.verb = "deletecollection"
     if info.verb in ("list", "watch", "deletecollection") and info.field_selector.startswith("metadata.name="):
-        name = info.field_selector.removeprefix("metadata.name=")
-        if name and "," not in name:
+        name = info.field_selector.removeprefix("metadata.name=").removeprefix("=")
+        if name and "," not in name and "\\" not in name:
             info.name = name
 
 

@@ -10,6 +10,7 @@ from tiphys.api.selectors import EVERYTHING, FieldSelector, LabelSelector, parse
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.resource import Call
+from tiphys.base.errors import BadRequest
 
 NODE_FIELD = "spec.nodeName"
 NOTHING = FieldSelector()
@@ -83,6 +84,11 @@ def select(call: Call, labels: str, fields: str) -> Selection:
     """The selection of a call. Raises BadRequest for selectors that cannot be parsed or fields that are unknown."""
     resource = call.resource
     wanted = parse_fields(fields) if fields else NOTHING
+    if call.info.verb == "watch" and call.info.name and call.request.path.endswith(f"/{call.info.name}"):
+        # The old path /watch/.../NAME: the same as a field selector.
+        if not wanted.empty and wanted.value("metadata.name") != call.info.name:
+            raise BadRequest("fieldSelector metadata.name doesn't match requested name")
+        wanted = FieldSelector((("metadata.name", call.info.name, True), *wanted.terms))
     if wanted.terms:
         wanted.check(known_fields(resource.kind))
     selector = parse_labels(labels) if labels else EVERYTHING
