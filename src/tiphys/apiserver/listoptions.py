@@ -49,12 +49,13 @@ class ListOptions:
 
 
 PLAIN = ListOptions()
+FROM_THE_PRESENT = ListOptions(watch=True, initial_events=True, match=NOT_OLDER)
 
 
 def parse(request: Request, *, watch: bool) -> ListOptions:
     """Read the query. Raises BadRequest, Invalid."""
     if not request.query_string:
-        return PLAIN
+        return FROM_THE_PRESENT if watch else PLAIN
     param = request.param
     options = ListOptions(
         version=param("resourceVersion"),
@@ -183,7 +184,7 @@ def _decode_token(text: str) -> tuple[str, int]:
     if version != "meta.k8s.io/v1":
         raise ValueError(f": server does not recognize this encoded version {version}")
     if not isinstance(revision, int) or not isinstance(start, str) or abs(revision) >= 2**63:
-        raise ValueError(": json: cannot unmarshal its fields")  # noqa: TRY004 - a value of the client's
+        raise ValueError(": json: cannot unmarshal its fields")
     if not revision:
         raise ValueError(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     if not start:
