@@ -156,4 +156,5 @@ def _struct(writer: Writer, node: ast.StructNode) -> str:
     made = writer.kept("{}")
     for setter, code in zip(node.setters, codes, strict=True):
         _put(writer, made, repr(_key(node.type, setter.name)), code, setter.optional)
-    return made
+    construct = node.type.construct
+    return made if construct is None else f"{writer.bind(construct)}({made})"

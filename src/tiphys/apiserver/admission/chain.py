@@ -25,6 +25,7 @@ from tiphys.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
+from tiphys.apiserver.policies.plugin import MutatingPolicies, ValidatingPolicies
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
 from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.apiserver.webhooks.plugins import MutatingWebhooks, ValidatingWebhooks
@@ -87,7 +88,9 @@ MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
     "CertificateSigning": lambda m: CertificateSigning(m.authorizer),
     "CertificateSubjectRestriction": lambda m: CertificateSubjectRestriction(),
     "DefaultIngressClass": lambda m: DefaultIngressClass(m.reader),
+    "MutatingAdmissionPolicy": lambda m: MutatingPolicies(m.reader, m.versions, m.authorizer),
     "MutatingAdmissionWebhook": lambda m: MutatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer),
+    "ValidatingAdmissionPolicy": lambda m: ValidatingPolicies(m.reader, m.versions, m.authorizer),
     "ValidatingAdmissionWebhook": lambda m: ValidatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer),
     "ResourceQuota": lambda m: ResourceQuota(m.reader, m.ledger),
 }

@@ -43,11 +43,12 @@ def _misfit(obj: Any, operations: Operations) -> InternalError:
         try:
             obj = json_patch.apply(obj, [operation])
         except ApiError:
-            return internal(_text(operation))
+            return internal(misfit(operation))
     return internal("the copies that the patch makes are too large")
 
 
-def _text(operation: Mapping[str, Any]) -> str:
+def misfit(operation: Mapping[str, Any]) -> str:
+    """Why an operation does not fit, in upstream's words."""
     name, path = str(operation.get("op")), str(operation.get("path"))
     if name == "test":
         return f"testing value {path} failed: test failed"

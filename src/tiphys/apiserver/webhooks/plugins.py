@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -18,6 +17,7 @@ from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.apiserver.webhooks.conditions import Question
 from tiphys.apiserver.webhooks.hooks import GROUP, MUTATING, VALIDATING, Hook, Hooks
 from tiphys.apiserver.webhooks.matching import Match, Target, target_of
+from tiphys.apiserver.webhooks.replacing import replace_object, snapshot
 from tiphys.apiserver.webhooks.review import JSON_PATCH, Answer
 from tiphys.apiserver.webhooks.versions import Versions, internal
 from tiphys.base.errors import ApiError
@@ -114,7 +114,7 @@ class MutatingWebhooks(Webhooks):
         if target is None or not candidates:
             return
         memory: _Memory = attributes.memory.setdefault(self.name, _Memory())
-        if attributes.round and memory.left != _snapshot(attributes.obj):
+        if attributes.round and memory.left != snapshot(attributes.obj):
             memory.changed()
         for number, (hook, match) in enumerate(candidates):
             if not await self._concerned(hook, match, target, attributes):
@@ -127,7 +127,7 @@ class MutatingWebhooks(Webhooks):
             if hook.reinvoked:
                 memory.invoked.add(hook.uid)
         if memory.invoked or memory.due:
-            memory.left = _snapshot(attributes.obj)
+            memory.left = snapshot(attributes.obj)
 
     async def _invoke(self, hook: Hook, match: Match, target: Target, attributes: Attributes, number: int) -> bool:
         """Ask one webhook and carry out its answer; whether that changed the object."""
@@ -166,7 +166,7 @@ class MutatingWebhooks(Webhooks):
         new = await self._versions.take(patches.apply(shown, operations), match, attributes.obj)
         note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": JSON_PATCH}
         attributes.annotations[PATCH + place] = orjson.dumps(note).decode()
-        return _replace(attributes, new)
+        return replace_object(attributes, new)
 
 
 class ValidatingWebhooks(Webhooks):
@@ -217,33 +217,3 @@ def _fail(attributes: Attributes, hook: Hook, error: Unanswered, annotation: str
         raise error.refusal from error
     log.warning("failing open: %s", error)
     attributes.annotations[annotation] = hook.name
-
-
-def _snapshot(obj: Any) -> bytes:
-    return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
-
-
-def _replace(attributes: Attributes, new: dict[str, Any]) -> bool:
-    """Put `new` in the place of the request's object, which others hold; whether that changed anything."""
-    obj = attributes.obj
-    assert obj is not None, "only an object that is there can be changed"
-    metadata = new.setdefault("metadata", {})
-    before = obj.get("metadata") or {}
-    metadata.pop("managedFields", None)
-    for field_ in ("resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        metadata.pop(field_, None)
-        if field_ in before:
-            metadata[field_] = before[field_]
-    if new == obj:
-        return False
-    # Parts that their owners hold are kept and refilled; those of an update may be shared with what is stored.
-    held = {key: obj[key] for key in ("metadata", "spec") if key == "metadata" or attributes.old is None if key in obj}
-    obj.clear()
-    obj.update(new)
-    for key, part in held.items():
-        if isinstance(part, dict) and isinstance(obj.get(key), dict):
-            value = obj[key]
-            part.clear()
-            part.update(value)
-            obj[key] = part
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.apply.nodes import Node, Nodes
 from tiphys.api.catalog import Catalog, group_version, split_group_version
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
@@ -60,6 +61,13 @@ class Versions:
             own = self._serving.resources[(*split_group_version(like["apiVersion"]), match.resource[2])]
             return dict(await own.adapt(obj))
         return obj
+
+    def node(self, match: Match) -> Node:
+        """What the schema says about merging objects of `match.kind`."""
+        resource = self._resource(match)
+        codec = (resource.codec if resource is not None else None) or self._codec
+        type = resource.expected.type if resource is not None else codec.definitions.of(*match.kind)
+        return Nodes(codec.definitions).of(type)
 
     def _resource(self, match: Match) -> Resource | None:
         """The resource whose own objects these are; None for subresources with a kind of their own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiphys.api.kinds.admissionregistration.expressions import Compiled, Compiler, Names, returns
 from tiphys.api.kinds.base import MutableObject
 from tiphys.api.kinds.common import setdefaults
 from tiphys.api.validation.errors import Errors
@@ -22,6 +23,7 @@ _SCOPES = ("*", "Cluster", "Namespaced")
 _SELECTORS = ("namespaceSelector", "objectSelector")
 _MAX_CONDITIONS = 64
 _STATIC = ".static.k8s.io"
+_NAMES = Names(authorizer=True)
 
 
 def default_matching(struct: MutableObject) -> None:
@@ -138,14 +140,19 @@ def mutating_operations(errors: Errors, path: str, resources: Struct) -> None:
             errors.one_of(f"{path}.resourceRules.operations", operation, MUTATING_OPERATIONS)
 
 
-def match_conditions(errors: Errors, path: str, conditions: Sequence[Struct]) -> None:
-    """Their expressions are only asked to be there: compiling them is admission's."""
+def _compile(source: str, names: Names) -> Compiled:
+    return Compiler().compile(source, returns("condition"), names)
+
+
+def match_conditions(errors: Errors, path: str, conditions: Sequence[Struct], names: Names = _NAMES) -> None:
+    """`names` are those that their expressions may use besides the usual ones; they know no variables."""
     if len(conditions) > _MAX_CONDITIONS:
         errors.too_many(path, len(conditions), _MAX_CONDITIONS)
     seen: set[str] = set()
     for i, condition in enumerate(conditions):
-        name = condition.get("name", "")
-        errors.non_empty(f"{path}[{i}].expression", condition.get("expression", "").strip())
+        name, source = condition.get("name", ""), condition.get("expression", "").strip()
+        if errors.non_empty(f"{path}[{i}].expression", source) and (found := _compile(source, names)).error:
+            errors.invalid(f"{path}[{i}].expression", source, found.error)
         if not errors.non_empty(f"{path}[{i}].name", name):
             continue
         errors.each(f"{path}[{i}].name", name, qualified_name(name))

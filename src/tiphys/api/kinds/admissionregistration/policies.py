@@ -1,6 +1,6 @@
 """ValidatingAdmissionPolicy and MutatingAdmissionPolicy (API reference, admissionregistration.k8s.io/v1).
 
-Expressions are checked to be there; compiling them is done where they are evaluated.
+Expressions are compiled, each in the environment that it is going to run in, and what is wrong with them is said.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.kinds import printing
+from tiphys.api.kinds.admissionregistration.expressions import Compiler, Names, returns
 from tiphys.api.kinds.admissionregistration.matching import (
     FAILURE_POLICIES,
     REINVOCATION_POLICIES,
@@ -118,16 +119,16 @@ class ValidatingAdmissionPolicy(AdmissionPolicy):
         self._spec(errors, new, old)
 
     def _spec(self, errors: Errors, obj: Object, old: Object) -> None:
-        path, spec = "spec", obj.get("spec") or {}
-        _common(errors, path, spec, old.get("spec"))
+        path, spec, compiler = "spec", obj.get("spec") or {}, Compiler()
+        _common(errors, path, spec, old.get("spec"), compiler)
         annotations, validations = spec.get("auditAnnotations") or [], spec.get("validations") or ()
         if not validations and not annotations:
             for name in ("validations", "auditAnnotations"):
                 errors.required(f"{path}.{name}", _NOTHING)
             return
         for i, validation in enumerate(validations):
-            _validation(errors, f"{path}.validations[{i}]", validation)
-        _annotations(errors, f"{path}.auditAnnotations", annotations, printing.name(obj))
+            _validation(errors, f"{path}.validations[{i}]", validation, compiler, _names(spec))
+        _annotations(errors, f"{path}.auditAnnotations", annotations, printing.name(obj), compiler, _names(spec))
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors, status = Errors(), new.get("status") or {}
@@ -161,15 +162,29 @@ class MutatingAdmissionPolicy(AdmissionPolicy):
         self._spec(errors, new, old)
 
     def _spec(self, errors: Errors, obj: Object, old: Object) -> None:
-        path, spec = "spec", obj.get("spec") or {}
-        _common(errors, path, spec, old.get("spec"), mutating=True)
+        path, spec, compiler = "spec", obj.get("spec") or {}, Compiler()
+        compiler.compose()
+        _common(errors, path, spec, old.get("spec"), compiler, mutating=True)
         errors.non_empty(f"{path}.mutations", spec.get("mutations"), "mutations must contain at least one item")
         for i, mutation in enumerate(spec.get("mutations") or ()):
-            _mutation(errors, f"{path}.mutations[{i}]", mutation)
+            _mutation(errors, f"{path}.mutations[{i}]", mutation, compiler, _names(spec))
         errors.enum(f"{path}.reinvocationPolicy", spec.get("reinvocationPolicy"), REINVOCATION_POLICIES)
 
 
-def _common(errors: Errors, path: str, spec: Struct, was: Struct | None, *, mutating: bool = False) -> None:
+def _names(spec: Struct) -> Names:
+    """What the expressions of a policy may name."""
+    return Names(params=spec.get("paramKind") is not None, authorizer=True)
+
+
+def _compiled(errors: Errors, path: str, source: str, kind: str, compiler: Compiler, names: Names) -> None:
+    """An expression that is there must compile to a type that its place takes."""
+    if (found := compiler.compile(source, returns(kind), names)).error:
+        errors.invalid(path, source, found.error)
+
+
+def _common(
+    errors: Errors, path: str, spec: Struct, was: Struct | None, compiler: Compiler, *, mutating: bool = False
+) -> None:
     policy, resources = spec.get("failurePolicy"), spec.get("matchConstraints")
     if policy is None:
         errors.required(f"{path}.failurePolicy")
@@ -187,9 +202,10 @@ def _common(errors: Errors, path: str, spec: Struct, was: Struct | None, *, muta
     if was is None or any(
         (spec.get(key) or None) != (was.get(key) or None) for key in ("paramKind", "matchConditions")
     ):
-        match_conditions(errors, f"{path}.matchConditions", spec.get("matchConditions") or ())
+        match_conditions(errors, f"{path}.matchConditions", spec.get("matchConditions") or (), _names(spec))
     for i, variable in enumerate(spec.get("variables") or ()):
-        _variable(errors, f"{path}.variables[{i}]", variable)
+        compiler.compose()
+        _variable(errors, f"{path}.variables[{i}]", variable, compiler, _names(spec))
 
 
 def _param_kind(errors: Errors, path: str, value: Struct) -> None:
@@ -213,26 +229,35 @@ def _group_version(errors: Errors, path: str, value: str) -> None:
         errors.invalid(path, version, ",".join(found))
 
 
-def _variable(errors: Errors, path: str, variable: Struct) -> None:
-    name = variable.get("name", "")
+def _variable(errors: Errors, path: str, variable: Struct, compiler: Compiler, names: Names) -> None:
+    name, source = variable.get("name", ""), variable.get("expression", "")
     named = errors.non_empty(f"{path}.name", name.strip(), "name is not specified")
     if named and (not _is_identifier(name) or name in _RESERVED):
         errors.invalid(f"{path}.name", name, "must be a valid CEL identifier")
-    errors.non_empty(f"{path}.expression", variable.get("expression", "").strip(), "expression is not specified")
+    if errors.non_empty(f"{path}.expression", source.strip(), "expression is not specified"):
+        found = compiler.define(name, source, names)
+        if found.error:
+            errors.invalid(f"{path}.expression", source, found.error)
 
 
-def _validation(errors: Errors, path: str, validation: Struct) -> None:
-    errors.non_empty(f"{path}.expression", validation.get("expression", "").strip(), "expression is not specified")
+def _validation(errors: Errors, path: str, validation: Struct, compiler: Compiler, names: Names) -> None:
+    source = validation.get("expression", "")
+    if errors.non_empty(f"{path}.expression", source.strip(), "expression is not specified"):
+        _compiled(errors, f"{path}.expression", source, "validation", compiler, names)
     for name in ("messageExpression", "message"):
         value = validation.get(name, "")
         if value and not value.strip():
             errors.invalid(f"{path}.{name}", value, "must be non-empty if specified")
+        elif value and name == "messageExpression":
+            _compiled(errors, f"{path}.{name}", value, "message", compiler, names._replace(authorizer=False))
         elif name == "message" and _has_line_break(value.strip()):
             errors.invalid(f"{path}.message", value, "must not contain line breaks")
     errors.one_of(f"{path}.reason", validation.get("reason"), _REASONS)
 
 
-def _annotations(errors: Errors, path: str, annotations: Sequence[Struct], policy: str) -> None:
+def _annotations(
+    errors: Errors, path: str, annotations: Sequence[Struct], policy: str, compiler: Compiler, names: Names
+) -> None:
     if len(annotations) > _MAX_ANNOTATIONS:
         shown = [{"Key": a.get("key", ""), "ValueExpression": a.get("valueExpression", "")} for a in annotations]
         errors.invalid(path, shown, f"must not have more than {_MAX_ANNOTATIONS} auditAnnotations")
@@ -243,15 +268,19 @@ def _annotations(errors: Errors, path: str, annotations: Sequence[Struct], polic
             errors.each(f"{path}[{i}].key", f"{policy}/{key}", qualified_name(f"{policy}/{key}"))
         else:
             errors.invalid(f"{path}[{i}].key", key, "requires metadata.name be non-empty")
-        errors.non_empty(f"{path}[{i}].valueExpression", expression, "valueExpression is not specified")
-        if len(expression.encode()) > _MAX_EXPRESSION:
-            errors.required(f"{path}[{i}].valueExpression", f"must not exceed {_MAX_EXPRESSION} bytes in length")
+        where = f"{path}[{i}].valueExpression"
+        if not errors.non_empty(where, expression, "valueExpression is not specified"):
+            pass
+        elif len(expression.encode()) > _MAX_EXPRESSION:
+            errors.required(where, f"must not exceed {_MAX_EXPRESSION} bytes in length")
+        elif (found := compiler.compile(expression, returns("annotation"), names)).error:
+            errors.invalid(where, annotation["valueExpression"], found.error)
         if key in seen:
             errors.duplicate(f"{path}[{i}].key", key)
         seen.add(key)
 
 
-def _mutation(errors: Errors, path: str, mutation: Struct) -> None:
+def _mutation(errors: Errors, path: str, mutation: Struct, compiler: Compiler, names: Names) -> None:
     kind = mutation.get("patchType", "")
     errors.enum(f"{path}.patchType", kind, tuple(_PATCHES))
     if kind not in _PATCHES:
@@ -259,8 +288,8 @@ def _mutation(errors: Errors, path: str, mutation: Struct) -> None:
     name = _PATCHES[kind]
     if (patch := mutation.get(name)) is None:
         errors.required(f"{path}.{name}", f"must be specified when patchType is {kind}")
-    else:
-        errors.non_empty(f"{path}.{name}.expression", patch.get("expression", "").strip())
+    elif errors.non_empty(f"{path}.{name}.expression", source := patch.get("expression", "").strip()):
+        _compiled(errors, f"{path}.{name}.expression", source, kind, compiler, names._replace(patches=True))
     for other in _PATCHES.values():
         if other != name and mutation.get(other) is not None:
             detail = f"must not be specified when patchType is {kind}"
