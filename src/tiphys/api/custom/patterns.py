@@ -1,10 +1,23 @@
-"""Regular expressions of schemas: RE2's syntax, and no pattern that takes more than linear time."""
+"""Regular expressions of schemas: RE2's syntax, and no pattern that takes more than linear time.
+
+Patterns that Python reads just as RE2 does, and cannot take long over, go to `re`, which is faster.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from functools import lru_cache
+
+from tiphys.api.cel.libraries.re2 import PatternError as Re2Error
+from tiphys.api.cel.libraries.re2 import compile_pattern
+from tiphys.api.cel.types import CostExceeded
+
+_CLASS = r"(?:\[\^?[A-Za-z0-9_.:/ +*@#%&=,;!~'\"()-]+\]|[A-Za-z0-9_/:@ -]|\\[.\-/\[\](){}+*?|^$\\])"
+_COUNTED = rf"{_CLASS}(?:\{{[0-9]{{1,3}}(?:,[0-9]{{1,3}})?\}}|[?+*])?"
+_SIMPLE = re.compile(rf"\^?(?:{_COUNTED}){{0,40}}\$?")
+_UNBOUNDED = re.compile(r"[+*](?![^\[]*\])")
+_MOST_UNBOUNDED = 2
 
 
 class PatternError(ValueError):
@@ -14,8 +27,23 @@ class PatternError(ValueError):
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Callable[[str], bool]:
     """Whether the pattern occurs in a text. Raises PatternError."""
+    if _SIMPLE.fullmatch(pattern) and len(_UNBOUNDED.findall(pattern)) <= _MOST_UNBOUNDED:
+        return _python(pattern)
     try:
-        search = re.compile(pattern.replace("$", r"\Z") if pattern.endswith("$") else pattern, re.ASCII).search
-    except re.error as error:
-        raise PatternError(f"error parsing regexp: {error.msg}: `{pattern}`") from error
-    return lambda text: search(text) is not None
+        matches = compile_pattern(pattern).matches
+    except Re2Error as error:
+        raise PatternError(str(error)) from error
+
+    def search(text: str) -> bool:
+        try:
+            return bool(matches(text))
+        except CostExceeded:
+            return False
+
+    return search
+
+
+def _python(pattern: str) -> Callable[[str], bool]:
+    text = pattern[:-1] + r"\Z" if pattern.endswith("$") and not pattern.endswith("\\$") else pattern
+    find = re.compile(text, re.ASCII).search
+    return lambda value: find(value) is not None

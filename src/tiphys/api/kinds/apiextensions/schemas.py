@@ -1,6 +1,6 @@
 """Rules of the schemas in a CustomResourceDefinition, besides that they are structural.
 
-Rules of validation (CEL) are checked to be there; compiling them is done where they are evaluated.
+Rules of validation (CEL) are compiled and weighed in `rules`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api.custom.fieldpaths import FieldPathError, resolve
+from tiphys.api.custom.schemas import RULES, some
 from tiphys.api.kinds.apiextensions import defaults
 from tiphys.api.kinds.apiextensions.structural import children, structural, unstructured
 from tiphys.api.validation.errors import Errors
@@ -97,6 +98,8 @@ class SchemaRules:
     """Whether there may be more selectable fields than are allowed today."""
     any_cost: bool = False
     """Whether single rules may cost what they like: the schema did not change."""
+    expressions: Mapping[str, frozenset[str]] | None = None
+    """Expressions that were stored before, by the field of a rule that has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +128,12 @@ def has_extensions(schema: Schema | None) -> bool:
 
 def rules_kept(schemas: list[Schema]) -> SchemaRules:
     """The rules that all of these stored schemas keep to."""
-    found = SchemaRules()
+    found = SchemaRules(expressions=_known(schemas))
     for schema in schemas:
         types, sets, keys = Errors(), Errors(), Errors()
         _scan(schema, types, sets, keys)
-        found = SchemaRules(
+        found = replace(
+            found,
             structural=found.structural and not unstructured(schema) and not structural("", schema),
             valid_types=found.valid_types and not types,
             atomic_sets=found.atomic_sets and not sets,
@@ -137,6 +141,14 @@ def rules_kept(schemas: list[Schema]) -> SchemaRules:
             pruned_defaults=found.pruned_defaults and not defaults.has_unpruned(schema),
         )
     return found
+
+
+def _known(schemas: list[Schema]) -> Mapping[str, frozenset[str]] | None:
+    if not any(some(schema, RULES) for schema in schemas):
+        return None
+    from tiphys.api.kinds.apiextensions.rules import known_expressions
+
+    return known_expressions(schemas)
 
 
 def _scan(schema: Schema, types: Errors, sets: Errors, keys: Errors) -> None:
@@ -150,6 +162,7 @@ def _scan(schema: Schema, types: Errors, sets: Errors, keys: Errors) -> None:
 def validation(errors: Errors, path: str, schema: Schema, rules: SchemaRules, *, has_status: bool) -> None:
     """The `openAPIV3Schema` of a version; `path` is that of the struct around it."""
     where, before, problem = f"{path}.openAPIV3Schema", len(errors), ""
+    structured = False
     if has_status:
         _root_fields(errors, where, schema)
     if schema.get("nullable"):
@@ -159,10 +172,23 @@ def validation(errors: Errors, path: str, schema: Schema, rules: SchemaRules, *,
         found = structural(where, schema) if not problem else Errors()
         if not problem and not found:
             defaults.check(found, where, schema, pruned=rules.pruned_defaults)
+        structured = not problem and not found
         errors.extend(found)
-    _schema(errors, where, schema, rules, _Place(), is_root=True)
+    own = Errors()
+    _schema(own, where, schema, rules, _Place(), is_root=True)
+    errors.extend(own)
+    if structured and some(schema, RULES):
+        _expressions(errors, where, schema, rules, own)
     if problem and len(errors) == before:
         errors.invalid(where, "", problem)
+
+
+def _expressions(errors: Errors, path: str, schema: Schema, rules: SchemaRules, broken: Errors) -> None:
+    from tiphys.api.kinds.apiextensions import rules as expressions
+
+    how = expressions.Check(rules.expressions or expressions.Check().known, rules.any_cost)
+    costs = expressions.check(errors, path, schema, how, broken)
+    expressions.check_total(errors, path, costs)
 
 
 def _root_fields(errors: Errors, path: str, schema: Schema) -> None:
@@ -204,19 +230,10 @@ def _shown_field(name: str, value: Any, zero: Any) -> Any:
     if name in ("Properties", "PatternProperties", "Definitions"):
         return {key: _shown(value[key]) for key in sorted(value)}
     if name == "XValidations":
+        from tiphys.api.kinds.apiextensions.rules import shown_rule
+
         return [shown_rule(rule) for rule in value]
     return _shown(value) if name == "Not" else value
-
-
-def shown_rule(rule: Schema) -> dict[str, Any]:
-    return {
-        "Rule": rule.get("rule", ""),
-        "Message": rule.get("message", ""),
-        "MessageExpression": rule.get("messageExpression", ""),
-        "Reason": rule.get("reason"),
-        "FieldPath": rule.get("fieldPath", ""),
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    }
 
 
 def _schema(

@@ -6,11 +6,11 @@ the like), and these say nothing but what values are well.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from tiphys.api.custom import patterns
 from tiphys.api.validation.errors import Errors
 
 Schema = Mapping[str, Any]
@@ -174,10 +174,9 @@ def _values(errors: Errors, path: str, schema: Schema, *, skip_any: bool, skip_f
         _nested(errors, f"{path}.not", part, skip_any=False)
     if pattern := schema.get("pattern"):
         try:
-            re.compile(pattern)
-        except re.error as problem:
-            detail = f"must be a valid regular expression, but isn't: error parsing regexp: {problem.msg}: `{pattern}`"
-            errors.invalid(f"{path}.pattern", pattern, detail)
+            patterns.compiled(pattern)
+        except patterns.PatternError as problem:
+            errors.invalid(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {problem}")
 
 
 def _nested(errors: Errors, path: str, schema: Schema, *, skip_any: bool) -> None:
