@@ -3,6 +3,7 @@
 pki/ca.*                        the cluster's certificate authority
 pki/apiserver.*                 the server's certificate
 pki/apiserver-kubelet-client.*  shown to kubelets
+pki/front-proxy-*               shown to API servers behind this one, with an authority of its own
 pki/sa.key                      signs service account tokens
 admin.conf                      a kubeconfig for its administrator
 """
@@ -35,6 +36,8 @@ class Credentials:
     kubelet_ca: bytes | None
     """None: kubelets may show any certificate, as upstream has it without the flag (they make their own)."""
     kubelet_client: KeyPair
+    front_proxy: KeyPair
+    front_proxy_ca: bytes
     account_key: bytes
 
 
@@ -59,7 +62,12 @@ def prepare(options: argparse.Namespace, clock: Clock) -> Credentials:
     if options.kubelet_certificate_authority:
         kubelet_ca = options.kubelet_certificate_authority.read_bytes()
     return Credentials(
-        server, client_ca, kubelet_ca, _kubelet_client(options, pki, authority), _account_key(options, pki)
+        server,
+        client_ca,
+        kubelet_ca,
+        _kubelet_client(options, pki, authority),
+        *_front_proxy(options, pki, clock),
+        _account_key(options, pki),
     )
 
 
@@ -121,6 +129,17 @@ def _kubelet_client(options: argparse.Namespace, pki: Path, authority: Authority
         return KeyPair.load(options.kubelet_client_certificate, options.kubelet_client_key)
     name = "apiserver-kubelet-client"
     return _ensure(pki / name, lambda: authority.issue(f"kube-{name}", organizations=ADMINS, client=True))
+
+
+def _front_proxy(options: argparse.Namespace, pki: Path, clock: Clock) -> tuple[KeyPair, bytes]:
+    """What API servers behind this one know it by, and the CA that signed it."""
+    published = options.requestheader_client_ca_file
+    if options.proxy_client_cert_file:
+        pair = KeyPair.load(options.proxy_client_cert_file, options.proxy_client_key_file)
+        return pair, published.read_bytes() if published else b""
+    authority = Authority.ensure(pki / "front-proxy-ca.crt", pki / "front-proxy-ca.key", "front-proxy-ca", clock)
+    name = "front-proxy-client"
+    return _ensure(pki / name, lambda: authority.issue(name, client=True)), authority.certificate
 
 
 def _account_key(options: argparse.Namespace, pki: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
+from tiphys.apiserver.aggregation.discovery import Described
 from tiphys.apiserver.routes import not_found
 from tiphys.apiserver.serving import Serving
 from tiphys.base.errors import NotAcceptable
@@ -20,9 +21,9 @@ SWAGGER_BINARY = (
 class Discovery:
     """/api and /apis, plain and aggregated (KEP-3352), and what is below them."""
 
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
-        self._aggregated: dict[tuple[bool, str], tuple[Catalog, bytes, str]] = {}
+    def __init__(self, serving: Serving, described: Described) -> None:
+        self._serving, self._described = serving, described
+        self._aggregated: dict[tuple[bool, str], tuple[Catalog, int, bytes, str]] = {}
 
     @property
     def _catalog(self) -> Catalog:
@@ -41,7 +42,8 @@ class Discovery:
         api = self._wants_aggregated(request)
         if api:
             return self._aggregate(request, api, core=False)
-        return respond.plain(request, discovery.group_list(self._catalog))
+        document = discovery.group_list(self._catalog)
+        return respond.plain(request, {**document, "groups": self._described.groups(document["groups"])})
 
     async def core_version(self, request: Request) -> Response:
         """/api/VERSION"""
@@ -52,7 +54,9 @@ class Discovery:
         name, *rest = request.path.strip("/").split("/")[1:]
         if rest:
             return self._resources(request, name, rest)
-        found = discovery.group(self._catalog, name)
+        own = discovery.group(self._catalog, name)
+        groups = self._described.groups([own] if own is not None else [])
+        found = next(({"kind": "APIGroup", "apiVersion": "v1", **one} for one in groups if one["name"] == name), None)
         return not_found(request) if found is None else respond.plain(request, found)
 
     def _resources(self, request: Request, group: str, rest: list[str]) -> Response:
@@ -66,11 +70,14 @@ class Discovery:
     def _aggregate(self, request: Request, api: str, *, core: bool) -> Response:
         catalog = self._catalog
         kept = self._aggregated.get((core, api))
-        if kept is None or kept[0] is not catalog:
+        generation = self._described.generation
+        if kept is None or kept[0] is not catalog or kept[1] != generation:
             document = discovery.aggregated(catalog, core=core, api=api)
+            if not core and generation:
+                document["items"] = self._described.merge(document["items"])
             body = negotiate.dump(document, negotiate.PLAIN)
-            kept = self._aggregated[core, api] = (catalog, body, discovery.etag(body))
-        _, body, tag = kept
+            kept = self._aggregated[core, api] = (catalog, generation, body, discovery.etag(body))
+        *_, body, tag = kept
         headers = {"Content-Type": discovery.content_type(api), "ETag": tag, "Vary": "Accept"}
         headers["Cache-Control"] = "public"
         if request.headers.get("if-none-match") == tag:
@@ -81,10 +88,10 @@ class Discovery:
 class OpenApi:
     """/openapi/v2 and /openapi/v3. Documents take up to a second to make, in a thread, when first asked for."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, described: Described) -> None:
         from tiphys.apiserver.published import Published
 
-        self._published = Published(serving)
+        self._published, self._described = Published(serving), described
 
     async def v2(self, request: Request) -> Response:
         """/openapi/v2, in JSON or protobuf"""
@@ -97,7 +104,9 @@ class OpenApi:
         """/openapi/v3 and what its index names."""
         path = request.path.strip("/").removeprefix("openapi/v3").strip("/")
         if not path:
-            return respond.plain(request, self._published.index())
+            index = self._published.index()
+            theirs = self._described.openapi()
+            return respond.plain(request, {**index, "paths": {**index["paths"], **theirs}} if theirs else index)
         body = await self._published.v3(path)
         if body is None:
             return not_found(request)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate
+from tiphys.apiserver.aggregation.discovery import Described
 from tiphys.apiserver.describe import Discovery, OpenApi
 from tiphys.apiserver.health import ENDPOINTS, Check, Health
 from tiphys.apiserver.metrics import Metrics
@@ -23,9 +24,11 @@ from tiphys.store.types import Store
 FOR_AN_HOUR = "public, max-age=3600"
 
 
-def table(serving: Serving, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics) -> Mapping[str, Plain]:
+def table(
+    serving: Serving, described: Described, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics
+) -> Mapping[str, Plain]:
     """Path -> endpoint; `/*` at the end stands for everything below."""
-    discovery, openapi = Discovery(serving), OpenApi(serving)
+    discovery, openapi = Discovery(serving, described), OpenApi(serving, described)
     health = Health(checks(store, parts)).handle
     found: dict[str, Plain] = {
         "/api": discovery.core,

@@ -77,6 +77,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="PEM file of the CA that signs kubelets' certificates; without it any is taken",
     )
+    add("--proxy-client-cert-file", type=Path, help="PEM file of the certificate shown to API servers behind this one")
+    add("--proxy-client-key-file", type=Path, help="PEM file of its key")
     add("--disable-admission-plugins", default="", help="names of admission plugins to leave out")
     add("--max-requests-inflight", type=int, default=400, help="reads under way at once; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes under way at once; 0: no limit")
@@ -164,6 +166,8 @@ def check(options: argparse.Namespace) -> None:
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if bool(options.tls_cert_file) is not bool(options.tls_private_key_file):
         raise Permanent("--tls-cert-file and --tls-private-key-file belong together")
+    if bool(options.proxy_client_cert_file) is not bool(options.proxy_client_key_file):
+        raise Permanent("--proxy-client-cert-file and --proxy-client-key-file belong together")
     _check_pem("--tls-cert-file", options.tls_cert_file, b"CERTIFICATE")
     _check_pem("--tls-private-key-file", options.tls_private_key_file, b"PRIVATE KEY")
     _check_pem("--client-ca-file", options.client_ca_file, b"CERTIFICATE")
@@ -195,6 +199,8 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         service_account_issuer=_list(options.service_account_issuer)[0],
         api_audiences=tuple(_list(options.api_audiences)),
         client_ca=credentials.client_ca,
+        front_proxy=credentials.front_proxy,
+        front_proxy_ca=credentials.front_proxy_ca,
         kubelet_tls=_kubelet_tls(credentials),
         service_cidr=options.service_cluster_ip_range,
         node_ports=(int(first), int(last)),

@@ -25,6 +25,7 @@ from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
 from tiphys.cluster import network, processes, stores
 from tiphys.cluster.config import ClusterConfig
+from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
 from tiphys.controllers import manager
 from tiphys.scheduler.app import Scheduler
 
@@ -95,6 +96,8 @@ def api_config(config: ClusterConfig) -> ApiServerConfig:
         service_account_key=(pki / "sa.key").read_bytes(),
         client_ca=ca,
         cluster_ca=ca,
+        front_proxy=key_pair(pki, FRONT_PROXY),
+        front_proxy_ca=(pki / f"{FRONT_PROXY_CA}.crt").read_bytes(),
         kubelet_tls=client_context(ca, key_pair(pki, "apiserver-kubelet-client")),
         service_cidr=str(config.service_network),
         advertise_address=str(config.gateway),

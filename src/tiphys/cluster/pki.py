@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tiphys.base.clock import SystemClock
 from tiphys.base.files import write_atomic, write_json
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 
+FRONT_PROXY, FRONT_PROXY_CA = "front-proxy-client", "front-proxy-ca"
 DAYS = 365
 RENEW_BEFORE = 30 * 86400.0
 """Seconds before its end that a certificate is made anew."""
@@ -31,12 +33,16 @@ class Subject:
     names: tuple[str, ...] = ()
     server: bool = False
     client: bool = False
+    authority: str = "ca"
+    """The file name of the authority that signs it."""
 
 
 def subjects(config: ClusterConfig) -> Iterator[Subject]:
     """All certificates of the cluster."""
     yield Subject("apiserver", "kube-apiserver", names=_server_names(config), server=True)
     yield Subject("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",), client=True)
+    # An authority of its own: whom it signs may speak for others, to API servers behind this one.
+    yield Subject(FRONT_PROXY, FRONT_PROXY, client=True, authority=FRONT_PROXY_CA)
     yield Subject("admin", "kubernetes-admin", ("system:masters",), client=True)
     for node in config.nodes:
         yield from node_subjects(config, node)
@@ -60,10 +66,14 @@ def ensure(config: ClusterConfig) -> None:
         return
     from tiphys.base.tls import Authority
 
-    authority = Authority.ensure(directory / "ca.crt", directory / "ca.key", f"tiphys-{config.name}")
+    @cache
+    def authority(file: str) -> Authority:
+        name = f"tiphys-{config.name}" if file == "ca" else file
+        return Authority.ensure(directory / f"{file}.crt", directory / f"{file}.key", name)
+
     _ensure_token_key(directory / "sa.key")
     for subject in missing:
-        pair = authority.issue(
+        pair = authority(subject.authority).issue(
             subject.common_name,
             organizations=subject.organizations,
             names=subject.names,

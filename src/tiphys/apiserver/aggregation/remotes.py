@@ -80,7 +80,7 @@ class Remotes:
             return None
         if info.resource_request:
             return found.get((info.group, info.version))
-        pieces = info.path.split("/", 4)
+        pieces = info.path.removeprefix("/openapi/v3").split("/", 4)
         return found.get((pieces[2], pieces[3])) if len(pieces) > 3 and pieces[1] == "apis" else None
 
     async def client(self, remote: Remote) -> HttpClient:

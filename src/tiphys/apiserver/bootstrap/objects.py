@@ -27,6 +27,13 @@ PRIORITY_CLASSES = {
         "Used for system critical pods that must not be moved from their current node.",
     ),
 }
+_PROXY_HEADERS = {
+    "requestheader-allowed-names": '["front-proxy-client"]',
+    "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+    "requestheader-group-headers": '["X-Remote-Group"]',
+    "requestheader-uid-headers": '["X-Remote-Uid"]',
+    "requestheader-username-headers": '["X-Remote-User"]',
+}
 IDENTITY = "kube-apiserver"
 
 
@@ -39,6 +46,8 @@ class BootstrapConfig:
     port: int
     service_cidr: str = "10.96.0.0/16"
     hostname: str = "localhost"
+    front_proxy_ca: str = ""
+    """PEM of the CA of the certificate that this server shows to API servers behind it."""
     client_ca: str = ""
     """PEM of the CA of client certificates, for extension API servers."""
 
@@ -187,7 +196,10 @@ def _config_maps(config: BootstrapConfig, moment: str) -> Iterator[Desired]:
     tracking = "kube-apiserver-legacy-service-account-token-tracking"
     yield _config_map(tracking, {"since": moment[:10]})
     if config.client_ca:
-        yield _config_map("extension-apiserver-authentication", {"client-ca-file": config.client_ca}, "all")
+        data = {"client-ca-file": config.client_ca}
+        if config.front_proxy_ca:
+            data |= {**_PROXY_HEADERS, "requestheader-client-ca-file": config.front_proxy_ca}
+        yield _config_map("extension-apiserver-authentication", data, "all")
 
 
 def _config_map(name: str, data: dict[str, str], update: str = "") -> Desired:
