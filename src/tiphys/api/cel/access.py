@@ -54,6 +54,11 @@ def select(container: Any, name: str) -> Any:
     raise EvaluationError(NO_OVERLOAD)
 
 
+def absent(name: str) -> Any:
+    """A field of an object that is null counts as not there."""
+    raise EvaluationError(f"no such key: {name}")
+
+
 def has(container: Any, name: str) -> bool:
     """`has(container.name)`."""
     if isinstance(container, dict):

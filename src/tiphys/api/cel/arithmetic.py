@@ -42,9 +42,9 @@ def duration(nanoseconds: int) -> Duration:
     raise EvaluationError("duration overflow")
 
 
-def timestamp(nanoseconds: int) -> Timestamp:
+def timestamp(nanoseconds: int, offset: int = 0) -> Timestamp:
     if TIMESTAMP_MIN <= nanoseconds <= TIMESTAMP_MAX:
-        return Timestamp(nanoseconds)
+        return Timestamp(nanoseconds, offset)
     raise EvaluationError("timestamp overflow")
 
 
@@ -76,8 +76,10 @@ def divide_double(dividend: float, divisor: float) -> float:
 
 def add(first: Any, second: Any) -> Any:
     match first, second:
-        case (Timestamp(), Duration()) | (Duration(), Timestamp()):
-            return timestamp(first.nanoseconds + second.nanoseconds)
+        case (Timestamp(), Duration()):
+            return timestamp(first.nanoseconds + second.nanoseconds, first.offset)
+        case (Duration(), Timestamp()):
+            return timestamp(first.nanoseconds + second.nanoseconds, second.offset)
         case (Duration(), Duration()):
             return duration(first.nanoseconds + second.nanoseconds)
         case (list(), list()):
@@ -95,7 +97,7 @@ def add_lists(first: list[Any], second: list[Any]) -> list[Any]:
 def subtract(first: Any, second: Any) -> Any:
     match first, second:
         case (Timestamp(), Duration()):
-            return timestamp(first.nanoseconds - second.nanoseconds)
+            return timestamp(first.nanoseconds - second.nanoseconds, first.offset)
         case (Timestamp(), Timestamp()) | (Duration(), Duration()):
             return duration(first.nanoseconds - second.nanoseconds)
     return _numeric(first, second, _SUBTRACT)

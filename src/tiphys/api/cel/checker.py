@@ -6,7 +6,6 @@ The order of the checks, the messages and the places they point to are upstream'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.cel import ast
@@ -243,14 +242,10 @@ class _Checker:
             self._mismatch(node.offset, optional(item), item)
         return item
 
-    def _joined(self, node: ast.Node, previous: Type | None, current: Type) -> Type:
+    def _joined(self, previous: Type | None, current: Type) -> Type:
         if previous is None:
             return current
-        if self._assign(previous, current):
-            return most_general(previous, current)
-        if not self._environment.homogeneous:
-            return DYN
-        return self._mismatch(node.offset, previous, current)
+        return most_general(previous, current) if self._assign(previous, current) else DYN
 
     def _list(self, node: ast.ListNode) -> Type:
         joined: Type | None = None
@@ -258,18 +253,18 @@ class _Checker:
             one = self.check(item)
             if at in node.optional:
                 one = self._optional_item(item, one)
-            joined = self._joined(item, joined, one)
+            joined = self._joined(joined, one)
         return list_of(joined or self._new_parameter())
 
     def _map(self, node: ast.MapNode) -> Type:
         keys: Type | None = None
         values: Type | None = None
         for entry in node.entries:
-            keys = self._joined(entry.key, keys, self.check(entry.key))
+            keys = self._joined(keys, self.check(entry.key))
             value = self.check(entry.value)
             if entry.optional:
                 value = self._optional_item(entry.value, value)
-            values = self._joined(entry.value, values, value)
+            values = self._joined(values, value)
         if keys is None or values is None:
             return map_of(self._new_parameter(), self._new_parameter())
         return map_of(keys, values)
@@ -348,7 +343,3 @@ class _Checker:
         ast.Comprehension: _comprehension,
     }
 
-
-def with_fields(one: Type, fields: Mapping[str, Any]) -> Type:
-    """An object type with other fields."""
-    return replace(one, fields=fields)

@@ -13,6 +13,7 @@ from tiphys.api.cel.program import Program
 from tiphys.api.cel.source import Source
 from tiphys.api.cel.types import CompileError, Type
 from tiphys.api.cel.unify import is_dyn
+from tiphys.api.cel.validators import validate
 
 if TYPE_CHECKING:
     from tiphys.api.cel.environment import Environment
@@ -43,6 +44,8 @@ def checked(environment: Environment, text: str) -> ast.Node:
     if source.failed:
         raise source.error()
     check(environment, source, node)
+    if not source.failed and environment.validates:
+        validate(source, node)
     if source.failed:
         raise source.error()
     return node

@@ -92,13 +92,19 @@ def _select(writer: Writer, node: ast.Select) -> str:
     attribute = operators.is_attribute(node.operand)
     if node.test:
         writer.cost(0 if attribute else 1)
-        if one.kind in ("object", "map"):
+        if one.kind == "object":
+            return f"({operand}.get({key!r}) is not None)"
+        if one.kind == "map":
             return f"({key!r} in {operand})"
         return f"{writer.bind(access.has)}({operand}, {key!r})"
     if operators.is_optional(one):
         return operators.optional_read(writer, operand, repr(key), attribute, node.type)
     writer.cost(1 if attribute else 2)
-    if one.kind in ("object", "map"):
+    if one.kind == "object":
+        value = writer.fresh()
+        absent = f"{writer.bind(access.absent)}({key!r})"
+        return operators.converted(writer, f"({value} if ({value} := {operand}[{key!r}]) is not None else {absent})", node.type)
+    if one.kind == "map":
         return operators.converted(writer, f"{operand}[{key!r}]", node.type)
     return f"{writer.bind(access.select)}({operand}, {key!r})"
 

@@ -30,8 +30,8 @@ class Environment:
     functions: Mapping[str, Function] = field(default_factory=dict)
     types: Mapping[str, Type] = field(default_factory=dict)
     macros: Mapping[tuple[str, int, bool], Macro] = field(default_factory=dict)
-    homogeneous: bool = True
-    """Whether the items of a list literal must have one type, unless one is dyn (Kubernetes: yes)."""
+    validates: bool = False
+    """Whether literals are looked at beyond their types: see `validators` (Kubernetes: yes)."""
     escaped_names: bool = False
     """Whether fields may be written in backticks (Kubernetes: no)."""
 
@@ -89,7 +89,7 @@ def _kubernetes(version: tuple[int, int]) -> Environment:
     from tiphys.api.cel.libraries import for_version
     from tiphys.api.cel.optionals import OPTIONALS
 
-    environment = _standard()
+    environment = replace(_standard(), validates=True)
     if version >= (1, 28):
         environment = environment.with_libraries(OPTIONALS)
     if version >= (1, 32):

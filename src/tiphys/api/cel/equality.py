@@ -21,7 +21,7 @@ def equal(first: Any, second: Any) -> bool:
     if kind is str or other is str or kind is bool or other is bool:
         return kind is other and bool(first == second)
     if kind in _NUMBERS:
-        return other in _NUMBERS and bool(first == second)
+        return other in _NUMBERS and bool(first == second if kind is other else _mixed(first, second))
     if isinstance(first, list):
         return isinstance(second, list) and _equal_lists(first, second)
     if isinstance(first, dict):
@@ -75,36 +75,45 @@ def _same_key(one: Any, key: Any) -> bool:
     return bool(one == key) and (type(one) is bool) is (type(key) is bool)
 
 
-def _ordered(first: Any, second: Any) -> None:
-    """Raise unless the two have an order."""
+def _mixed(first: Any, second: Any) -> bool:
+    """Whether numbers of two types are equal: upstream compares as doubles when one of them is."""
+    if type(first) is float or type(second) is float:
+        return float(first) == float(second)
+    return bool(first == second)
+
+
+def _ordered(first: Any, second: Any) -> tuple[Any, Any]:
+    """The two, comparable by Python's operators. Raises when they have no order."""
     kind, other = type(first), type(second)
     if kind in _NUMBERS and other in _NUMBERS:
         if first != first or second != second:
             raise EvaluationError("NaN values cannot be ordered")
-    elif kind is not other or kind not in _ORDERED:
+        return (float(first), float(second)) if float in (kind, other) else (first, second)
+    if kind is not other or kind not in _ORDERED:
         raise EvaluationError(NO_OVERLOAD)
+    return first, second
 
 
 _ORDERED = frozenset((bool, str, bytes, Timestamp, Duration))
 
 
 def less(first: Any, second: Any) -> bool:
-    _ordered(first, second)
+    first, second = _ordered(first, second)
     return bool(first < second)
 
 
 def less_equal(first: Any, second: Any) -> bool:
-    _ordered(first, second)
+    first, second = _ordered(first, second)
     return bool(first <= second)
 
 
 def greater(first: Any, second: Any) -> bool:
-    _ordered(first, second)
+    first, second = _ordered(first, second)
     return bool(first > second)
 
 
 def greater_equal(first: Any, second: Any) -> bool:
-    _ordered(first, second)
+    first, second = _ordered(first, second)
     return bool(first >= second)
 
 

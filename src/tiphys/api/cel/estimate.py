@@ -128,6 +128,8 @@ class _Estimator:
 
     def path(self, node: ast.Node) -> Path:
         """How the value was reached; empty when it was made in the expression."""
+        if isinstance(node, ast.Select) and node.identifier is not None:
+            node = node.identifier
         if isinstance(node, ast.Ident):
             local = self._local(node.name)
             if local is not None:
@@ -136,7 +138,10 @@ class _Estimator:
 
     def schema_size(self, path: Path) -> Range | None:
         """What the variables' types say of the size at a path."""
-        one = self._variables.get(path[0]) if path else None
+        if not path:
+            return None
+        # Upstream starts every path at `self`, whatever name it begins with: also the name of a type.
+        one = self._variables.get(path[0]) or self._variables.get("self")
         for part in path[1:]:
             if one is None:
                 return None
@@ -372,7 +377,7 @@ def _step(one: Type, part: str) -> Type | None:
             return one.parameters[1]
         case "@keys" if one.kind == "map":
             return one.parameters[0]
-    if one.kind == "map":
-        return one.parameters[1]
+    if one.kind == "opaque" and one.name == "optional_type":
+        one = one.parameters[0]
     field = (one.fields or {}).get(part)
     return None if field is None else field.type

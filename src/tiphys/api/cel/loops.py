@@ -141,6 +141,7 @@ def _quantified(writer: Writer, node: ast.Comprehension, header: str, starts: li
         writer.cost(round_cost)
         writer.flush()
         writer.line(f"if {goes_on.format(result)}: break")
+        writer.flush()
         for line in starts:
             writer.line(line)
         writer.cost(1)

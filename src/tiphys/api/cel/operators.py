@@ -80,7 +80,7 @@ def optional_read(writer: Writer, operand: str, key: str, attribute: bool, resul
     if item.from_json is not None:
         writer.line(f"if {found}.present: {found} = type({found})({converted(writer, f'{found}.value', item)})")
     writer.cost(0 if attribute else 1)
-    writer.run_cost(f"{found}.present")
+    writer.run_cost(f"{found}.present", base=0)
     return found
 
 
@@ -149,6 +149,9 @@ def _equals(writer: Writer, node: ast.Call) -> str:
     for at, side in enumerate(node.args):
         if isinstance(side, ast.Literal) and side.value is None:
             return f"({codes[1 - at]} is {'not ' if negated else ''}None)"
+    for at, side in enumerate(node.args):
+        if side.type.normal is not None:
+            codes[at] = f"{writer.bind(side.type.normal)}({codes[at]})"
     return f"({'not ' if negated else ''}{writer.bind(equality.equal)}({codes[0]}, {codes[1]}))"
 
 
@@ -178,7 +181,7 @@ def _literal_cost(writer: Writer, length: int, codes: list[str], other: int) -> 
         return
     codes[other] = writer.kept(codes[other])
     if length <= 10:
-        writer.run_cost(f"1 if {codes[other]} else 0")
+        writer.run_cost(f"(1 if {codes[other]} else 0)")
     else:
         writer.run_cost(f"{writer.bind(math.ceil)}(min(len({codes[other]}), {length}) * 0.1)")
 

@@ -41,8 +41,8 @@ def value(one: Optional) -> Any:
 
 def of_non_zero(one: Any) -> Optional:
     match one:
-        case None | False | 0 | 0.0 | "" | b"" | [] | {}:
-            return NONE
+        case None | bool() | int() | float() | str() | bytes() | list() | dict():
+            return Optional(one) if one else NONE
         case Duration():
             return Optional(one) if one.nanoseconds else NONE
         case Timestamp():

@@ -113,7 +113,8 @@ def fits(value: Any, parameter: Type) -> bool:
         return type(value) is exact or (parameter.nullable and value is None)
     match kind:
         case "list":
-            return isinstance(value, list) and (not value or fits(value[0], parameter.parameters[0]))
+            item = parameter.parameters[0]
+            return isinstance(value, list) and (not value or item.kind == "list" or fits(value[0], item))
         case "map":
             return isinstance(value, dict)
         case "object" | "opaque":

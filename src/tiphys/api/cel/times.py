@@ -52,8 +52,8 @@ def parse_duration(text: str) -> int | None:
     return total if INT_MIN <= total <= INT_MAX else None
 
 
-def parse_timestamp(text: str) -> int | None:
-    """Nanoseconds since the epoch of an RFC 3339 time; None when it is none."""
+def parse_timestamp(text: str) -> Timestamp | None:
+    """The moment of an RFC 3339 time; None when it is none. It may lie out of CEL's range."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None or len(text) > 100:
         return None
@@ -65,7 +65,7 @@ def parse_timestamp(text: str) -> int | None:
     offset = _offset_seconds(match[8])
     if offset is None:
         return None
-    return (_seconds(moment) - offset) * SECOND + fraction
+    return Timestamp((_seconds(moment) - offset) * SECOND + fraction, offset)
 
 
 def _offset_seconds(zone: str) -> int | None:
@@ -83,11 +83,16 @@ def _seconds(moment: datetime) -> int:
 
 
 def print_timestamp(moment: Timestamp) -> str:
-    """RFC 3339 in UTC with as many digits as it takes."""
+    """RFC 3339 in its own time zone with as many digits as it takes."""
     seconds, nanoseconds = divmod(moment.nanoseconds, SECOND)
-    whole = (_EPOCH + timedelta(seconds=seconds)).strftime("%m-%dT%H:%M:%S")
+    try:
+        local = _EPOCH + timedelta(seconds=seconds + moment.offset)
+    except OverflowError as error:
+        raise EvaluationError("timestamp overflow") from error
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
-    return f"{(_EPOCH + timedelta(seconds=seconds)).year:04d}-{whole}{fraction}Z"
+    hours, minutes = divmod(abs(moment.offset) // 60, 60)
+    zone = f"{'-' if moment.offset < 0 else '+'}{hours:02d}:{minutes:02d}" if moment.offset else "Z"
+    return f"{local.year:04d}-{local.strftime('%m-%dT%H:%M:%S')}{fraction}{zone}"
 
 
 def print_duration(span: Duration) -> str:
@@ -106,7 +111,7 @@ def timestamp_of(text: str) -> Timestamp:
     parsed = parse_timestamp(text)
     if parsed is None:
         raise EvaluationError("type conversion error from 'string' to 'google.protobuf.Timestamp'")
-    return timestamp(parsed)
+    return timestamp(parsed.nanoseconds, parsed.offset)
 
 
 def duration_of(text: str) -> Duration:

@@ -5,6 +5,8 @@ A `Mapping` of parameter names to types is extended as parameters get bound; a f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tiphys.api.cel.types import DYN, Type
 
 Bindings = dict[str, Type]
@@ -125,4 +127,4 @@ def substituted(bindings: Bindings, one: Type, *, free_to_dyn: bool = False) -> 
     parameters = tuple(substituted(bindings, item, free_to_dyn=free_to_dyn) for item in one.parameters)
     if all(new is old for new, old in zip(parameters, one.parameters, strict=True)):
         return one
-    return Type(one.kind, one.name, parameters, max_size=one.max_size, from_json=one.from_json)
+    return replace(one, parameters=parameters)

@@ -64,10 +64,15 @@ class _Nanoseconds:
 
 
 class Timestamp(_Nanoseconds):
-    """A moment: nanoseconds since 1970-01-01T00:00:00Z."""
+    """A moment: nanoseconds since 1970-01-01T00:00:00Z; `offset` is the time zone it was written in, which only printing
+    shows, in seconds east of UTC."""
 
-    __slots__ = ()
+    __slots__ = ("offset",)
     cel_type: ClassVar[Type] = TIMESTAMP
+
+    def __init__(self, nanoseconds: int, offset: int = 0) -> None:
+        super().__init__(nanoseconds)
+        self.offset = offset
 
 
 class Duration(_Nanoseconds):

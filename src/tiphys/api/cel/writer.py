@@ -1,7 +1,7 @@
 """Python source in the making: lines and blocks, temporary names, constants, and the cost counted in `c`.
 
 User text gets into the source only as the `repr` of short constants; everything else is bound by a made-up name.
-Costs known beforehand are collected and written as one addition before the next branch.
+Costs known beforehand are collected and written as one addition before the statements of a branch.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Writer:
         """Whether the cost depends on the input."""
         self._bound: dict[int, str] = {}
         self._depth = 0
+        self._segment = 0
         self._cost = 0
         self._count = 0
 
@@ -93,21 +94,22 @@ class Writer:
     def block(self, header: str) -> Iterator[None]:
         self.flush()
         self.line(header)
-        start = len(self.lines)
         self._depth += 1
+        start = self._segment = len(self.lines)
         yield
         self.flush()
         if len(self.lines) == start:
             self.line("pass")
         self._depth -= 1
+        self._segment = len(self.lines)
 
     def captured(self, node: Any, discount: int = 0) -> Piece:
         """Emit for a block that is written later; `discount` is taken off its cost."""
-        lines, cost, depth = self.lines, self._cost, self._depth
-        self.lines, self._cost, self._depth = [], -discount, 0
+        kept = self.lines, self._cost, self._depth, self._segment
+        self.lines, self._cost, self._depth, self._segment = [], -discount, 0, 0
         code = self.emit(node)
         piece = Piece(self.lines, self._cost, code)
-        self.lines, self._cost, self._depth = lines, cost, depth
+        self.lines, self._cost, self._depth, self._segment = kept
         return piece
 
     def assign(self, target: str, piece: Piece) -> None:
@@ -130,6 +132,8 @@ class Writer:
                 added = self.lines[start:]
                 del self.lines[start:]
                 codes = [one if _is_stable(one) else self.kept(one) for one in codes]
+                if self._segment > start:
+                    self._segment += len(self.lines) - start
                 self.lines.extend(added)
             codes.append(code)
         return codes
@@ -140,17 +144,23 @@ class Writer:
         """Add a cost known beforehand."""
         self._cost += amount
 
-    def run_cost(self, code: str, *, check: bool = False) -> None:
-        """Add a cost that the run computes; `check` the limit where the next step could be large."""
+    def run_cost(self, code: str, *, base: int = 1, check: bool = False) -> None:
+        """Add a cost that the run computes; `check` the limit where the next step could be large.
+
+        `base` is what counts also when an operand fails: it is added beforehand.
+        """
         self.dynamic = True
-        self.line(f"c += {code}")
+        self.cost(base)
+        self.line(f"c += {code} - {base}" if base else f"c += {code}")
         if check:
             self.check_limit()
 
     def flush(self) -> None:
+        """Write the collected costs, before the statements they belong to: those count also when one of them fails."""
         if self._cost:
-            self.line(f"c += {self._cost}")
+            self.lines.insert(self._segment, (self._depth, f"c += {self._cost}"))
             self._cost = 0
+        self._segment = len(self.lines)
 
     def check_limit(self) -> None:
         self.dynamic = True

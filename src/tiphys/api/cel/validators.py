@@ -1,0 +1,113 @@
+"""What Kubernetes checks beyond types: literals that a conversion or a pattern cannot take, lists and maps of mixed types.
+
+All of it is known when the expression is written, so that it fails then and not at every request. Lists within the
+arguments of `format` may mix types. Source: cel-go, cel/validator.go; Kubernetes has these checks since 1.29.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tiphys.api.cel import ast, conversions
+from tiphys.api.cel.libraries.re2 import PatternError, compile_pattern
+from tiphys.api.cel.source import Source
+from tiphys.api.cel.types import EvaluationError, Type
+from tiphys.api.cel.unify import substituted
+
+_EXEMPT = frozenset(("format",))
+
+
+def validate(source: Source, node: ast.Node) -> None:
+    """Report what is wrong in a checked tree."""
+    for one in _walk(node, mixed=False):
+        if isinstance(one, ast.Call):
+            _literal_argument(source, one)
+        elif isinstance(one, ast.ListNode):
+            _homogeneous_list(source, one)
+        elif isinstance(one, ast.MapNode):
+            _homogeneous_map(source, one)
+
+
+def _walk(node: Any, mixed: bool) -> Iterator[ast.Node]:
+    """All nodes; lists and maps that may mix types are left out."""
+    if not (mixed and isinstance(node, (ast.ListNode, ast.MapNode))):
+        yield node
+    if isinstance(node, ast.Call):
+        mixed = mixed or node.function in _EXEMPT
+    for child in children(node):
+        yield from _walk(child, mixed)
+
+
+def children(node: Any) -> list[ast.Node]:
+    match node:
+        case ast.Select():
+            return [node.operand]
+        case ast.Call():
+            return node.operands
+        case ast.ListNode():
+            return node.items
+        case ast.MapNode():
+            return [part for entry in node.entries for part in (entry.key, entry.value)]
+        case ast.StructNode():
+            return [setter.value for setter in node.setters]
+        case ast.Comprehension():
+            return [node.iterated, node.initial, node.condition, node.step, node.result]
+    return []
+
+
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "duration": conversions.to_duration,
+    "timestamp": conversions.to_timestamp,
+    "matches": compile_pattern,
+}
+
+
+def _literal_argument(source: Source, node: ast.Call) -> None:
+    check = _CHECKS.get(node.function)
+    if check is None or not node.args or not isinstance(node.args[0], ast.Literal):
+        return
+    argument = node.args[0]
+    try:
+        check(argument.value)
+    except (EvaluationError, PatternError):
+        source.report(argument.offset, f"invalid {node.function} argument")
+
+
+def _homogeneous_list(source: Source, node: ast.ListNode) -> None:
+    first: Type | None = None
+    for at, item in enumerate(node.items):
+        one = item.type.parameters[0] if at in node.optional and item.type.parameters else item.type
+        if first is None:
+            first = one
+        elif not _equivalent(first, one):
+            _mismatch(source, item, first, one)
+            return
+
+
+def _homogeneous_map(source: Source, node: ast.MapNode) -> None:
+    first: tuple[Type, Type] | None = None
+    for entry in node.entries:
+        value = entry.value.type
+        value = value.parameters[0] if entry.optional and value.parameters else value
+        if first is None:
+            first = entry.key.type, value
+            continue
+        if not _equivalent(first[0], entry.key.type):
+            _mismatch(source, entry.key, first[0], entry.key.type)
+        if not _equivalent(first[1], value):
+            _mismatch(source, entry.value, first[1], value)
+
+
+def _equivalent(first: Type, second: Type) -> bool:
+    """The same type, whatever the names of free parameters."""
+    if first.kind != second.kind or len(first.parameters) != len(second.parameters):
+        return False
+    if first.kind in ("object", "opaque") and first.name != second.name:
+        return False
+    return all(map(_equivalent, first.parameters, second.parameters))
+
+
+def _mismatch(source: Source, node: ast.Node, expected: Type, actual: Type) -> None:
+    shown = [substituted({}, one, free_to_dyn=True) for one in (expected, actual)]
+    source.report(node.offset, f"expected type '{shown[0]}' but found '{shown[1]}'")
