@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
@@ -70,6 +71,7 @@ class ApiServer:
         self._config, self._store, self._clock = config, store, clock
         self._group = asyncio.TaskGroup()
         self._webhooks: list[WebhookClient] = []
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> ApiServer:
         await self._group.__aenter__()
@@ -88,7 +90,10 @@ class ApiServer:
             await webhooks.close()
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            await self._stack.aclose()
 
     async def _start(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,6 +111,7 @@ class ApiServer:
         self.serving = Serving(self.catalog, served)
         rbac = RbacAuthorizer(caches)
         self._security = Security(self._config, caches, rbac, self._clock)
+        await self._stack.enter_async_context(self._security.audited())
         self.issuer, authorizer = self._security.issuer, self._security.authorizer
         self._tasks.append(self._group.create_task(self._security.run()))
         parts = self._parts(caches, served, authorizer, rbac)
@@ -131,7 +137,7 @@ class ApiServer:
             request_info,
             self.metrics.link,
             *freshness_links(self._freshness),
-            self._security.link(),
+            *self._security.links(),
             impersonate(authorizer),
             self._limits(caches),
             authorize(authorizer, config.always_allowed_paths),

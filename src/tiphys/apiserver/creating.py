@@ -89,7 +89,10 @@ def body(parts: Parts, call: Call) -> dict[str, Any]:
     request, resource = call.request, call.resource
     decoded = bodies.decode(resource.codec or parts.codec, request, resource.expected, call.validation)
     call.warn(*decoded.warnings)
-    return to_stored(resource, decoded.obj)
+    obj = to_stored(resource, decoded.obj)
+    if "audit" in request.attributes:
+        request.attributes["audit"].request_object(obj)
+    return obj
 
 
 def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def status_response(
 
 def _common_headers(request: Request, response: Response) -> None:
     headers = response.headers
-    headers["Audit-Id"] = request.attributes.get("audit-id") or new_uid()
+    headers["Audit-Id"] = request.attributes.get("audit-id") or request.headers.get("audit-id") or new_uid()
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-cache, private"
     headers.update(request.attributes.get(FAIRNESS, ()))

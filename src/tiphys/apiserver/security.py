@@ -5,8 +5,10 @@ configuration, and the tasks that keep them up to date.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from tiphys.apiserver.authn import ServiceAccounts, TokenAuthenticator, authenticate
 from tiphys.apiserver.authn.bootstrap_token import BootstrapTokens
@@ -28,6 +30,9 @@ from tiphys.client.local import LocalClient
 from tiphys.client.resources import SECRETS
 from tiphys.client.types import MERGE_PATCH
 
+if TYPE_CHECKING:
+    from tiphys.apiserver.audit.link import Auditor
+
 log = logging.getLogger(__name__)
 
 APISERVER = User("system:apiserver", groups=("system:masters",))
@@ -48,9 +53,29 @@ class Security:
         self._remote = RemoteTokens(config.authentication, clock, self.issuer.audiences, own_issuers)
         self._remote.apply_anonymous(config.anonymous)
         self.tokens = self._tokens()
+        self._auditor: Auditor | None = None
 
-    def link(self) -> Middleware:
-        """The link of the chain that authenticates."""
+    @contextlib.asynccontextmanager
+    async def audited(self) -> AsyncIterator[None]:
+        """While it lasts, requests are audited, if the configuration says so."""
+        settings = self._config.audit
+        if settings is None or settings.policy_file is None or not (settings.log or settings.webhook):
+            yield
+            return
+        from tiphys.apiserver.audit import link, policy, sinks
+
+        async with sinks.opened(settings, self._clock) as sink:
+            self._auditor = link.Auditor(policy.load(settings.policy_file), sink, self._clock)
+            yield
+
+    def links(self) -> list[Middleware]:
+        """The links of the chain that authenticate, and audit what came of it."""
+        auditor = self._auditor
+        if auditor is None:
+            return [self._authentication()]
+        return [auditor.failed_link(), self._authentication(), auditor.link()]
+
+    def _authentication(self) -> Middleware:
         return authenticate(
             self._config.authenticators,
             self.tokens,

@@ -102,7 +102,7 @@ def test_those_without_rights_are_refused_and_impersonation_is_a_right(play: Pla
         as_bob = await world.json("GET", "/api/v1/pods", impersonate_user="bob")
         assert as_bob["message"] == refused["message"]
         not_his = await world.json("GET", "/api/v1/pods", user=BOB, impersonate_user="admin")
-        assert 'cannot impersonate resource "users"' in not_his["message"]
+        assert 'cannot impersonate-on:user-info:list resource "pods"' in not_his["message"]
 
     play(scenario)
 

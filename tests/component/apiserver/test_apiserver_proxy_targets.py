@@ -114,13 +114,14 @@ def test_what_follows_proxy_is_passed_on_as_it_came(raw: str, namespace: str, re
 def test_impersonation_ends_at_this_server() -> None:
     from tiphys.apiserver.authz import AlwaysAllow
     from tiphys.apiserver.impersonate import impersonate
+    from tiphys.apiserver.types import RequestInfo
 
     async def seen(request: Request) -> Response:
         return Response(200, body=" ".join(sorted(request.headers)).encode())
 
     async def main() -> Response:
         headers = {"impersonate-user": "jane", "impersonate-group": "a", "impersonate-extra-x": "y", "accept": "z"}
-        request = Request("GET", "/", headers=headers, user=ADMIN)
+        request = Request("GET", "/", headers=headers, user=ADMIN, attributes={"info": RequestInfo("get", "/")})
         answer = await impersonate(AlwaysAllow())(seen)(request)
         assert request.user is not None
         assert request.user.name == "jane"

@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--audit-log-version", choices=("audit.k8s.io/v1",), default="audit.k8s.io/v1", help="of its events")
     add("--audit-log-maxage", type=int, default=0, help="days that rotated files are kept; 0: for ever")
     add("--audit-log-maxbackup", type=int, default=0, help="rotated files that are kept; 0: all")
-    add("--audit-log-maxsize", type=int, default=0, help="megabytes before a file is rotated; 0: never")
+    add("--audit-log-maxsize", type=int, default=0, help="megabytes before a file is rotated; 0: 100")
     add(
         "--audit-log-compress", type=boolean, nargs="?", const=True, default=False, metavar="BOOL", help="rotated files"
     )
