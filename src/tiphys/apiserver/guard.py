@@ -17,7 +17,7 @@ from tiphys.api.meta import new_uid
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout
 from tiphys.base.http.types import Handler, Request, Response
-from tiphys.store.types import Compacted, FutureRevision, StoreError
+from tiphys.store.types import Compacted, FutureRevision, StoreError, StoreTooLarge
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ def of_store(error: StoreError) -> ApiError:
         return Gone(f"The resourceVersion for the provided watch is too old: {error}")
     if isinstance(error, FutureRevision):
         return Timeout(f"Too large resource version: {error.wanted}, current: {error.current}", retry_after=1)
+    if isinstance(error, StoreTooLarge):
+        return ApiError.of({"message": str(error)}, 500)
     return ServiceUnavailable(str(error), retry_after=1)
 
 

@@ -141,23 +141,20 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
     data: Path = options.data_dir
     credentials = prepare(options, clock)
     config = configuration(options, credentials)
-    store = storeflags.open_from(options)
-    try:
-        authorities = credentials.client_ca + config.authentication.request_headers.authority
-        tls = server_context(credentials.server, authorities, verify_later=True)
-        async with (
-            ApiServer(config, store, clock) as server,
-            serve(server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock) as listening,
-        ):
-            write_kubeconfig(data, listening.port, clock)
-            log.info("serving on https://%s:%d", options.bind_address, listening.port)
-            # What is there now stays; looking at it again and again would only cost time.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 50)
-            yield server, listening.port
-    finally:
-        await store.close()
+    authorities = credentials.client_ca + config.authentication.request_headers.authority
+    tls = server_context(credentials.server, authorities, verify_later=True)
+    async with (
+        storeflags.opened(options) as store,
+        ApiServer(config, store, clock) as server,
+        serve(server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock) as listening,
+    ):
+        write_kubeconfig(data, listening.port, clock)
+        log.info("serving on https://%s:%d", options.bind_address, listening.port)
+        # What is there now stays; looking at it again and again would only cost time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        yield server, listening.port
 
 
 def check(options: argparse.Namespace) -> None:

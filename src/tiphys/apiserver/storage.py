@@ -7,16 +7,21 @@ every reader, has the write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tiphys.apiserver import codec
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.codec import Obj
+from tiphys.apiserver.encryption import EncryptedStore
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.feed import Caches
-from tiphys.store.types import Mismatch, Row, Store
+from tiphys.store.types import Mismatch, Row, Store, StoreTooLarge
+
+LIMIT = 1536 << 10
+"""Bytes of an object in the store at most: what etcd takes in a request (--max-request-bytes)."""
+TOO_LARGE = "etcdserver: request is too large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class Storage:
 
     def __init__(self, store: Store, caches: Caches) -> None:
         self._store, self.caches = store, caches
+        self._stale: Container[str] = store.stale if isinstance(store, EncryptedStore) else ()
+
+    def stale(self, entry: Entry) -> bool:
+        """Whether an object has to be written though it did not change: what encrypts now did not encrypt it."""
+        return entry.key in self._stale
 
     async def create(
         self, cache: ResourceCache, key: str, obj: Mapping[str, Any], author: Author, managed: bytes = b""
@@ -76,6 +86,11 @@ class Storage:
     ) -> Entry:
         stored = cache.stored
         value = codec.encode(obj, stored.kind, cache.written_as(obj), managed)
+        if len(value) > LIMIT:
+            # As upstream: who manages what is given up before the object is.
+            value = codec.encode(obj, stored.kind, cache.written_as(obj))
+            if len(value) > LIMIT:
+                raise StoreTooLarge(TOO_LARGE)
         own = Obj(obj)
         own["metadata"] = dict(obj["metadata"])
         self.caches.hand_over(key, value, own)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from tiphys.apiserver.configfile import watched
+from tiphys.apiserver.encryption import EncryptedStore, load
 from tiphys.base.errors import Permanent
 from tiphys.store.types import Store
 from tiphys.store.urls import EtcdFlags, check, is_etcd, open_store
@@ -39,6 +42,15 @@ def add_flags(add: Callable[..., Any]) -> None:
         metavar="DURATION",
         help="how long sqlite and memory keep what was replaced and who did it, e.g. 1h",
     )
+    add("--encryption-provider-config", type=Path, metavar="FILE", help="EncryptionConfiguration: encryption at rest")
+    add(
+        "--encryption-provider-config-automatic-reload",
+        nargs="?",
+        const="true",
+        default="false",
+        choices=("true", "false"),
+        help="whether a change of that file is taken over at once",
+    )
 
 
 def seconds(text: str) -> float:
@@ -66,8 +78,29 @@ def store_url(options: argparse.Namespace) -> str:
     return url
 
 
-def open_from(options: argparse.Namespace) -> Store:
-    """The store that the flags name. Raises Permanent, Unavailable."""
+@asynccontextmanager
+async def opened(options: argparse.Namespace) -> AsyncIterator[Store]:
+    """The store that the flags name, closed at the end. Raises Permanent, Unavailable."""
     flags = EtcdFlags(options.etcd_cafile, options.etcd_certfile, options.etcd_keyfile, options.etcd_prefix)
     data: Path = options.data_dir
-    return open_store(store_url(options), data / "state.db", flags)
+    config: Path | None = options.encryption_provider_config
+    rules = load(config) if config is not None else None
+    store = open_store(store_url(options), data / "state.db", flags)
+    try:
+        if config is None or rules is None:
+            yield store
+        else:
+            encrypted = EncryptedStore(store, rules)
+            async with _reloaded(config, encrypted, options.encryption_provider_config_automatic_reload == "true"):
+                yield encrypted
+    finally:
+        await store.close()
+
+
+def _reloaded(config: Path, store: EncryptedStore, automatic: bool) -> AbstractAsyncContextManager[None]:
+    """Takes over changes of the file while it lasts."""
+
+    async def reload() -> None:
+        await store.change(load(config))
+
+    return watched(config, reload) if automatic else nullcontext()

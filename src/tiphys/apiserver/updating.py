@@ -106,7 +106,8 @@ async def _store(
     if managed is None:
         managed = old.managed
     ends = "deletionTimestamp" in current["metadata"] and finished(new) and _may_end(call, new)
-    if not ends and new == current and same_but_times(managed, old.managed) and not old.outdated:
+    same = not ends and new == current and same_but_times(managed, old.managed)
+    if same and not old.outdated and not parts.storage.stale(old):
         return old
     if call.dry_run:
         return creating.transient(resource, old.key, new, old.revision, managed)
