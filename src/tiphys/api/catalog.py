@@ -134,6 +134,10 @@ class Catalog:
         """Served versions, the preferred one first; () for an unknown group."""
         return self._versions.get(group, ())
 
+    def current_versions(self, group: str) -> tuple[str, ...]:
+        """The versions that upstream serves too, the preferred one first."""
+        return tuple(one for one in self.versions(group) if not all(info.legacy for info in self.members(group, one)))
+
     def members(self, group: str, version: str) -> tuple[ResourceInfo, ...]:
         """The resources of one version, by plural name; () for an unknown one."""
         return self._members.get((group, version), ())

@@ -1,7 +1,9 @@
 """Discovery documents, made from the catalog: the plain ones (/api, /apis, a group, a version) and the aggregated.
 
 A client asks for the aggregated form by `Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList`
-and gets all groups at once, with an ETag. Versions that upstream no longer serves come after the current ones.
+and gets all groups at once, with an ETag. Versions that upstream no longer serves come after the current ones there,
+so that kubectl and Helm accept old manifests. The plain lists of groups and versions leave them out: clients that read
+these (Python's) choose a kind by its name alone and would find it twice.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def core_versions(catalog: Catalog, address: str) -> Document:
 
 def group_list(catalog: Catalog) -> Document:
     """/apis."""
-    groups = [_group(catalog, name) for name in catalog.groups() if name]
+    groups = [_group(catalog, name) for name in catalog.groups() if name and catalog.current_versions(name)]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
@@ -43,9 +45,8 @@ def group(catalog: Catalog, name: str) -> Document | None:
 
 
 def _group(catalog: Catalog, name: str) -> Document:
-    versions = [
-        {"groupVersion": group_version(name, version), "version": version} for version in catalog.versions(name)
-    ]
+    served = catalog.current_versions(name) or catalog.versions(name)
+    versions = [{"groupVersion": group_version(name, version), "version": version} for version in served]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 

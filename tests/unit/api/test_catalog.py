@@ -88,6 +88,16 @@ def test_plain_discovery(catalog: Catalog) -> None:
     assert discovery.core_versions(catalog, "10.0.0.1:6443")["versions"] == ["v1"]
 
 
+def test_plain_lists_leave_former_versions_out_and_the_aggregated_form_has_them(catalog: Catalog) -> None:
+    plain = {one["name"]: one for one in discovery.group_list(catalog)["groups"]}
+    assert "extensions" not in plain
+    assert [one["version"] for one in plain["apps"]["versions"]] == ["v1"]
+    full = {one["metadata"]["name"]: one for one in discovery.aggregated(catalog, core=False)["items"]}
+    assert [one["version"] for one in full["extensions"]["versions"]] == ["v1beta1"]
+    assert [one["version"] for one in full["apps"]["versions"]][0] == "v1"
+    assert len(full["apps"]["versions"]) == 3
+
+
 def test_aggregated_discovery(catalog: Catalog) -> None:
     document = discovery.aggregated(catalog, core=False)
     (batch,) = [item for item in document["items"] if item["metadata"]["name"] == "batch"]

@@ -14,7 +14,7 @@ from tiphys.api.kinds.autoscaling.horizontalpodautoscaler import HorizontalPodAu
 from tiphys.api.kinds.base import Context, Kind
 from tiphys.api.kinds.batch.cronjob import CronJob
 from tiphys.api.kinds.batch.job import Job
-from tiphys.api.kinds.core.event import NewEvent
+from tiphys.api.kinds.core.event import Event, NewEvent
 from tiphys.api.kinds.core.service import Service
 
 _CONTEXT = Context(now=1_700_000_000.0, namespace="default")
@@ -112,6 +112,14 @@ def test_both_groups_of_events_share_one_shape() -> None:
     core = kind.convert(copy.deepcopy(event), "v1", "core/v1")
     assert (core["involvedObject"], core["message"]) == ({"kind": "Pod"}, "n")
     assert kind.convert(core, "core/v1", "v1") == event
+
+
+def test_each_group_of_events_is_selected_by_its_own_field_names() -> None:
+    stored = {"involvedObject": {"kind": "Pod"}, "reportingComponent": "c", "reason": "r", "metadata": {"name": "e"}}
+    new, old = NewEvent().fields(stored), Event().fields(stored)
+    assert (new["regarding.kind"], new["reportingController"], new["reason"]) == ("Pod", "c", "r")
+    assert not {"source", "reportingComponent", "involvedObject.kind"} & set(new)
+    assert (old["involvedObject.kind"], old["reportingComponent"], old["source"]) == ("Pod", "c", "c")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,12 @@ class NewEvent(Event):
             return obj
         return to_core(obj) if target == self.stored_version else from_core(obj)
 
+    def fields(self, obj: Object) -> Mapping[str, str]:
+        found = super().fields(obj)
+        regarding = {name.replace("involvedObject", "regarding"): value for name, value in found.items()}
+        del regarding["source"]
+        return {**regarding, "reportingController": regarding.pop("reportingComponent")}
+
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         _common(errors, obj, "reportingController")
         _series(errors, obj)
