@@ -94,7 +94,7 @@ def test_plain_lists_leave_former_versions_out_and_the_aggregated_form_has_them(
     assert [one["version"] for one in plain["apps"]["versions"]] == ["v1"]
     full = {one["metadata"]["name"]: one for one in discovery.aggregated(catalog, core=False)["items"]}
     assert [one["version"] for one in full["extensions"]["versions"]] == ["v1beta1"]
-    assert [one["version"] for one in full["apps"]["versions"]][0] == "v1"
+    assert full["apps"]["versions"][0]["version"] == "v1"
     assert len(full["apps"]["versions"]) == 3
 
 
