@@ -100,10 +100,12 @@ class NewEvent(Event):
         return to_core(obj) if target == self.stored_version else from_core(obj)
 
     def fields(self, obj: Object) -> Mapping[str, str]:
-        found = super().fields(obj)
-        regarding = {name.replace("involvedObject", "regarding"): value for name, value in found.items()}
-        del regarding["source"]
-        return {**regarding, "reportingController": regarding.pop("reportingComponent")}
+        named = {"reportingComponent": "reportingController"}
+        return {
+            named.get(name, name.replace("involvedObject", "regarding")): value
+            for name, value in super().fields(obj).items()
+            if name != "source"
+        }
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         _common(errors, obj, "reportingController")
