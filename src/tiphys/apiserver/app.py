@@ -36,6 +36,7 @@ from tiphys.apiserver.flow import max_in_flight
 from tiphys.apiserver.freshness import Freshness
 from tiphys.apiserver.freshness import links as freshness_links
 from tiphys.apiserver.guard import guard
+from tiphys.apiserver.health import BOOTSTRAPPED, CACHED, EXTENDED, Lifecycle
 from tiphys.apiserver.impersonate import impersonate
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.ownership import Ownership
@@ -70,6 +71,7 @@ class ApiServer:
     def __init__(self, config: ApiServerConfig, store: Store, clock: Clock) -> None:
         self._config, self._store, self._clock = config, store, clock
         self._group = asyncio.TaskGroup()
+        self.lifecycle = Lifecycle()
         self._webhooks: list[WebhookClient] = []
         self._stack = contextlib.AsyncExitStack()
 
@@ -103,6 +105,7 @@ class ApiServer:
         caches = Caches(self._store, stored_resources(self.catalog))
         self.reader = caches
         await caches.load()
+        self.lifecycle.done.update(CACHED)
         self._tasks.append(self._group.create_task(caches.run()))
         self._freshness = Freshness(self._store, caches) if self._store.shared else None
         if self._freshness is not None:
@@ -118,11 +121,13 @@ class ApiServer:
         self._aggregation = Aggregation(parts, self.serving, self._config.front_proxy)
         custom = CustomResources(parts, self.serving)
         custom.start()
+        self.lifecycle.done.update(EXTENDED)
         self._tasks.append(self._group.create_task(custom.run()))
         tokens = self._security.tokens
         router = self._router(parts, served, authorizer, rbac, tokens)
         self.handler = self._security.handler = self._chain(caches, router, authorizer)
         await self._ensure_defaults(parts, served)
+        self.lifecycle.done.update(BOOTSTRAPPED)
         events = EventExpiry(
             caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
         )
@@ -166,7 +171,9 @@ class ApiServer:
         webhooks = WebhookClient(ServiceResolver(caches, own=(config.advertise_address, config.secure_port)))
         self._webhooks.append(webhooks)
         versions = Versions(self.serving, codec)
-        plugins: list[Plugin] = plumbing.plugins(config, storage, authorizer, webhooks, versions)
+        plugins: list[Plugin] = plumbing.plugins(
+            config, storage, authorizer, webhooks, versions, self._clock, lambda: self.handler
+        )
         if self._security.uses_rbac:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports
@@ -188,9 +195,7 @@ class ApiServer:
 
     def _compaction(self, caches: Caches) -> Compaction:
         config = self._config
-        return Compaction(
-            self._store, caches, self._clock, config.compaction_interval_seconds, config.history_seconds
-        )
+        return Compaction(self._store, caches, self._clock, config.compaction_interval_seconds, config.history_seconds)
 
     def _among_servers(self, services: ServiceAddresses) -> Reserve:
         if self._freshness is None:
@@ -205,7 +210,7 @@ class ApiServer:
         rbac: RbacAuthorizer,
         tokens: Sequence[TokenAuthenticator],
     ) -> Router:
-        self.metrics = Metrics(self._clock, parts.caches)
+        self.metrics = Metrics(self._clock, parts.caches, self._store)
         answers = access_reviews(authorizer, rbac, tokens, self.issuer.audiences, self._clock.time)
         unstored = {**Reviews(parts, answers).endpoints(), **plumbing.unstored(parts, served, self._store)}
         return Router(
@@ -214,7 +219,9 @@ class ApiServer:
             self._clock,
             subresources=plumbing.subresources(parts, served, self.issuer, self._config.kubelet_tls),
             unstored=unstored,
-            paths=paths.table(self.serving, self._aggregation.described, self._store, parts, self.issuer, self.metrics),
+            paths=paths.table(
+                self.serving, self._aggregation.described, self._store, parts, self.issuer, self.metrics, self.lifecycle
+            ),
         )
 
     def _bootstrap(self) -> BootstrapConfig:

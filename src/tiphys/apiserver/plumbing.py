@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,8 @@ from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, RequestInfo
 from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.apiserver.webhooks.versions import Versions
-from tiphys.base.http.types import Request, Response
+from tiphys.base.clock import Clock
+from tiphys.base.http.types import Handler, Request, Response
 from tiphys.base.identity import ANONYMOUS
 from tiphys.store.types import Store
 
@@ -46,6 +47,8 @@ def plugins(
     authorizer: Authorizer,
     webhooks: WebhookClient,
     versions: Versions,
+    clock: Clock,
+    handler: Callable[[], Handler],
 ) -> list[Plugin]:
     """The admission plugins, in order."""
     materials = admission.Materials(
@@ -54,6 +57,8 @@ def plugins(
         ledger=StoredQuotas(storage.caches, storage),
         webhooks=webhooks,
         versions=versions,
+        clock=clock,
+        handler=handler,
         configuration=config.admission,
     )
     return admission.plugins(materials, admission.choose(config.enabled_admission, config.disabled_admission))

@@ -13,9 +13,10 @@ import contextlib
 import gc
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 from tiphys.apiserver import storeflags
 from tiphys.apiserver.app import ApiServer
@@ -79,7 +80,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--proxy-client-cert-file", type=Path, help="PEM file of the certificate shown to API servers behind this one")
     add("--proxy-client-key-file", type=Path, help="PEM file of its key")
+    add("--enable-admission-plugins", default="", help="names of admission plugins to run besides the usual ones")
     add("--disable-admission-plugins", default="", help="names of admission plugins to leave out")
+    add("--admission-control-config-file", type=Path, help="AdmissionConfiguration: configuration of admission plugins")
     add("--max-requests-inflight", type=int, default=400, help="reads under way at once; 0: no limit")
     add("--max-mutating-requests-inflight", type=int, default=200, help="writes under way at once; 0: no limit")
     add(
@@ -207,7 +210,9 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
         max_writes=options.max_mutating_requests_inflight,
         fairness=options.enable_priority_and_fairness,
         request_timeout=options.request_timeout,
+        enabled_admission=frozenset(_list(options.enable_admission_plugins)),
         disabled_admission=frozenset(_list(options.disable_admission_plugins)),
+        admission=_admission(options.admission_control_config_file),
         event_seconds=options.event_ttl,
         compaction_interval_seconds=options.etcd_compaction_interval,
         history_seconds=options.history,
@@ -226,6 +231,15 @@ def _authenticators(settings: AuthenticationSettings, credentials: Credentials) 
 def _kubelet_tls(credentials: Credentials) -> ssl.SSLContext:
     authority = credentials.kubelet_ca
     return client_context(authority, credentials.kubelet_client, verify=authority is not None)
+
+
+def _admission(path: Path | None) -> Mapping[str, Any]:
+    """Configuration of admission plugins, by name. Raises Permanent."""
+    if path is None:
+        return {}
+    from tiphys.apiserver.admission.configfile import load
+
+    return load(path)
 
 
 def _list(text: str) -> list[str]:
