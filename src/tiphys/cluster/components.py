@@ -45,6 +45,57 @@ def add_manager_flags(parser: argparse.ArgumentParser) -> None:
         help="signs the tokens in Secrets of type kubernetes.io/service-account-token; without it they get none",
     )
     add("--root-ca-file", type=Path, metavar="FILE", help="published to every namespace as kube-root-ca.crt")
+    add_signing_flags(parser)
+
+
+SIGNING_FILES = ("kubelet-serving", "kubelet-client", "kube-apiserver-client", "legacy-unknown")
+
+
+def add_signing_flags(parser: argparse.ArgumentParser) -> None:
+    """Who signs approved certificate requests: one authority for all, or one for some signers each."""
+    add = parser.add_argument
+    for name in ("", *SIGNING_FILES):
+        who, flag = name or "all signers", f"--cluster-signing-{name}-" if name else "--cluster-signing-"
+        add(f"{flag}cert-file", type=Path, metavar="FILE", help=f"certificate of the authority of {who}, PEM")
+        add(f"{flag}key-file", type=Path, metavar="FILE", help="its key, PEM (0600)")
+    add("--cluster-signing-duration", type=_duration, default=365 * 86400.0, help="longest life of a certificate")
+    add(
+        "--legacy-service-account-token-clean-up-period",
+        type=_duration,
+        default=365 * 86400.0,
+        help="how long unused generated tokens in Secrets stay",
+    )
+
+
+def signing_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The controllers' settings that these flags mean. Raises Permanent, OSError."""
+    from tiphys.controllers.csr_rules import SIGNERS
+
+    def pair(name: str) -> tuple[bytes, bytes] | None:
+        prefix = "cluster_signing_" + (name.replace("-", "_") + "_" if name else "")
+        certificate, key = (getattr(options, f"{prefix}{part}_file") for part in ("cert", "key"))
+        if bool(certificate) is not bool(key):
+            raise Permanent(f"--{prefix.replace('_', '-')}cert-file and its key-file belong together")
+        return (certificate.read_bytes(), key.read_bytes()) if certificate else None
+
+    found = {signer: pair(name) for signer, name in zip(SIGNERS, SIGNING_FILES, strict=True)}
+    single, several = pair(""), {signer: each for signer, each in found.items() if each is not None}
+    if single and several:
+        raise Permanent("cannot specify default and per controller certs at the same time")
+    return {
+        "cluster-signing": dict.fromkeys(SIGNERS, single) if single else several,
+        "cluster-signing-duration": options.cluster_signing_duration,
+        "legacy-service-account-token-clean-up-period": options.legacy_service_account_token_clean_up_period,
+    }
+
+
+def _duration(text: str) -> float:
+    from tiphys.apiserver.configfile import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_scheduler_flags(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +124,7 @@ async def run_controller_manager(options: argparse.Namespace) -> None:
 
     clock = SystemClock()
     client = _client(options, clock, "kube-controller-manager")
-    settings: dict[str, Any] = {"node-cidr-mask-size": options.node_cidr_mask_size}
+    settings: dict[str, Any] = {"node-cidr-mask-size": options.node_cidr_mask_size, **signing_settings(options)}
     if options.allocate_node_cidrs:
         settings["cluster-cidr"] = options.cluster_cidr
     if options.root_ca_file:

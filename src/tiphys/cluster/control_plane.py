@@ -27,6 +27,7 @@ from tiphys.cluster import network, processes, stores
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
 from tiphys.controllers import manager
+from tiphys.controllers.csr_rules import SIGNERS
 from tiphys.scheduler.app import Scheduler
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
         "cluster-cidr": str(config.pod_network),
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
         "service-account-token": server.issuer.issue_legacy,
+        "cluster-signing": dict.fromkeys(SIGNERS, signing_pair(config)),
     }
 
     def connect(user: User) -> LocalClient:
@@ -82,6 +84,12 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
         clock,
         config=manager.ManagerConfig(connect=connect, settings=settings),
     )
+
+
+def signing_pair(config: ClusterConfig) -> tuple[bytes, bytes]:
+    """The cluster's own authority: it signs approved certificate requests."""
+    pki = config.paths.pki
+    return (pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()
 
 
 async def run_scheduler(server: ApiServer, clock: Clock) -> None:

@@ -20,14 +20,19 @@ log = logging.getLogger(__name__)
 ALL = "*"
 
 ALIASES = {
+    "bootstrapsigner": "bootstrap-signer-controller",
     "clusterrole-aggregation": "clusterrole-aggregation-controller",
     "cronjob": "cronjob-controller",
+    "csrapproving": "certificatesigningrequest-approving-controller",
+    "csrcleaner": "certificatesigningrequest-cleaner-controller",
+    "csrsigning": "certificatesigningrequest-signing-controller",
     "daemonset": "daemonset-controller",
     "deployment": "deployment-controller",
     "endpoint": "endpoints-controller",
     "endpointslice": "endpointslice-controller",
     "garbagecollector": "garbage-collector-controller",
     "job": "job-controller",
+    "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
     "namespace": "namespace-controller",
     "nodeipam": "node-ipam-controller",
     "nodelifecycle": "node-lifecycle-controller",
@@ -40,20 +45,17 @@ ALIASES = {
     "serviceaccount-token": "serviceaccount-token-controller",
     "pv-protection": "persistentvolume-protection-controller",
     "pvc-protection": "persistentvolumeclaim-protection-controller",
+    "tokencleaner": "token-cleaner-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
 }
 """Names of old, which upstream accepts for ever."""
 
 ELSEWHERE = frozenset(
     {
-        "certificatesigningrequest-approving-controller",
-        "certificatesigningrequest-cleaner-controller",
-        "certificatesigningrequest-signing-controller",
         "disruption-controller",
         "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
         "horizontal-pod-autoscaler-controller",
-        "legacy-serviceaccount-token-cleaner-controller",
         "persistentvolume-attach-detach-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
@@ -67,6 +69,9 @@ ELSEWHERE = frozenset(
     }
 )
 """Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
+
+ON_REQUEST = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
+"""What "*" leaves out, as upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,19 @@ class ManagerConfig:
 def registry() -> dict[str, type[Controller]]:
     """Every controller by its name. The garbage collector is last: it then shares the informers of the others."""
     from tiphys.controllers import (
+        bootstrap_tokens,
         clusterrole_aggregation,
         cronjob,
+        csr_approving,
+        csr_cleaner,
+        csr_signing,
         daemonset,
         deployment,
         endpoints,
         endpointslice,
         garbage,
         job,
+        legacy_token_cleaner,
         namespace,
         node_ipam,
         node_lifecycle,
@@ -113,7 +123,13 @@ def registry() -> dict[str, type[Controller]]:
         namespace.NamespaceController,
         serviceaccount.ServiceAccountController,
         serviceaccount_token.ServiceAccountTokenController,
+        legacy_token_cleaner.LegacyTokenCleaner,
+        bootstrap_tokens.TokenCleanerController,
+        bootstrap_tokens.BootstrapSignerController,
         root_ca.RootCaController,
+        csr_approving.CsrApprovingController,
+        csr_signing.CsrSigningController,
+        csr_cleaner.CsrCleanerController,
         replicaset.ReplicaSetController,
         replicationcontroller.ReplicationControllerController,
         deployment.DeploymentController,
@@ -153,7 +169,7 @@ def choose(names: Sequence[str] | str, known: Sequence[str]) -> list[str]:
     chosen = []
     for each in known:
         first = next((one for one in asked if one.removeprefix("-") == each), None)
-        if first == each or (first is None and ALL in asked):
+        if first == each or (first is None and ALL in asked and each not in ON_REQUEST):
             chosen.append(each)
     return chosen
 
