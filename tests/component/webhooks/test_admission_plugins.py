@@ -1,0 +1,135 @@
+"""The smaller plugins on a running API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from webhook_world import World, config_map, run
+
+
+def pod(name: str = "p", **spec: Any) -> dict[str, Any]:
+    containers = [{"name": "c", "image": "nginx"}]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers, **spec}}
+
+
+def enabled(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+async def node(world: World, labels: dict[str, str], **status: Any) -> None:
+    obj = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels}, "status": status}
+    made = await world.json("POST", "/api/v1/nodes", obj)
+    assert made["kind"] == "Node"
+
+
+def test_pods_get_the_topology_of_their_node_when_they_are_bound() -> None:
+    async def scenario(world: World) -> None:
+        await node(world, {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "x"})
+        await world.create("pods", pod())
+        target = {"apiVersion": "v1", "kind": "Node", "name": "n"}
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": target}
+        await world.create("pods/p/binding", binding)
+        bound = await world.json("GET", "/api/v1/namespaces/default/pods/p")
+        assert bound["metadata"]["labels"] == {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"}
+
+    run(scenario)
+
+
+def test_a_pod_is_not_resized_beyond_its_node() -> None:
+    async def scenario(world: World) -> None:
+        await node(world, {}, allocatable={"cpu": "2", "memory": "1Gi"})
+        obj = pod(nodeName="n")
+        obj["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+        await world.create("pods", obj)
+        change: Any = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]}}
+        url, strategic = "/api/v1/namespaces/default/pods/p/resize", "application/strategic-merge-patch+json"
+        answer = await world.json("PATCH", url, change, content_type=strategic)
+        text = "node didn't have enough allocatable resources: cpu, requested: 3000, allocatable: 2000"
+        assert answer["message"] == f'pods "p" is forbidden: {text}'
+        assert answer["details"]["causes"] == [{"reason": "NodeCapacity"}]
+        change["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2"
+        assert (await world.json("PATCH", url, change, content_type=strategic))["kind"] == "Pod"
+
+    run(scenario)
+
+
+def test_images_are_always_pulled_if_wanted() -> None:
+    async def scenario(world: World) -> None:
+        made = await world.create("pods", pod(initContainers=[{"name": "i", "image": "a:1"}]))
+        every = made["spec"]["containers"] + made["spec"]["initContainers"]
+        assert {container["imagePullPolicy"] for container in every} == {"Always"}
+
+    run(scenario, enabled_admission=enabled("AlwaysPullImages"))
+
+
+def test_namespaces_can_make_themselves() -> None:
+    async def scenario(world: World) -> None:
+        made = await world.json("POST", "/api/v1/namespaces/fresh/configmaps", config_map())
+        assert made["metadata"]["namespace"] == "fresh"
+        assert (await world.json("GET", "/api/v1/namespaces/fresh"))["status"]["phase"] == "Active"
+
+    run(scenario, enabled_admission=enabled("NamespaceAutoProvision"))
+
+
+def test_node_selectors_of_namespaces() -> None:
+    async def scenario(world: World) -> None:
+        notes = {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "tier=gold"}}
+        merge: dict[str, Any] = {"content_type": "application/merge-patch+json"}
+        await world.json("PATCH", "/api/v1/namespaces/default", {"metadata": notes}, **merge)
+        assert (await world.create("pods", pod()))["spec"]["nodeSelector"] == {"tier": "gold"}
+        refused = await world.create("pods", pod("q", nodeSelector={"tier": "tin"}))
+        text = "pod node label selector conflicts with its namespace node label selector"
+        assert refused["message"] == f'pods "q" is forbidden: {text}'
+
+    run(scenario, enabled_admission=enabled("PodNodeSelector"))
+
+
+def test_pods_tolerate_what_they_ask_for() -> None:
+    async def scenario(world: World) -> None:
+        obj = pod()
+        obj["spec"]["containers"][0]["resources"] = {"limits": {"example.com/gpu": "1"}}
+        made = await world.create("pods", obj)
+        assert {"key": "example.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in made["spec"]["tolerations"]
+
+    run(scenario, enabled_admission=enabled("ExtendedResourceToleration"))
+
+
+def test_hard_anti_affinity_stays_on_its_node() -> None:
+    async def scenario(world: World) -> None:
+        term = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "zone"}
+        affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        answer = await world.create("pods", pod(affinity=affinity))
+        assert "has TopologyKey zone but only key kubernetes.io/hostname is allowed" in answer["message"]
+
+    run(scenario, enabled_admission=enabled("LimitPodHardAntiAffinityTopology"))
+
+
+def test_too_many_events_are_put_off() -> None:
+    async def scenario(world: World) -> None:
+        codes = []
+        for number in range(4):
+            about = {"kind": "Pod", "namespace": "default", "name": "p"}
+            event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"e{number}"}, "involvedObject": about}
+            codes.append((await world.http("POST", "/api/v1/namespaces/default/events", event)).status)
+        assert codes == [201, 201, 429, 429]
+
+    limits = {"limits": [{"type": "Namespace", "qps": 1, "burst": 2}]}
+    run(scenario, enabled_admission=enabled("EventRateLimit"), admission={"EventRateLimit": limits})
+
+
+def test_external_addresses_can_be_forbidden() -> None:
+    async def scenario(world: World) -> None:
+        spec = {"ports": [{"port": 80}], "externalIPs": ["10.1.1.1"]}
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
+        answer = await world.create("services", service)
+        assert answer["message"] == 'services "s" is forbidden: Use of external IPs is denied by admission control'
+
+    run(scenario, enabled_admission=enabled("DenyServiceExternalIPs"))
+
+
+def test_a_plugin_can_be_left_out() -> None:
+    async def scenario(world: World) -> None:
+        made = await world.create("pods", pod())
+        assert "tolerations" not in made["spec"]
+
+    run(scenario, disabled_admission=enabled("DefaultTolerationSeconds"))
