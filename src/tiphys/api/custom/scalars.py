@@ -42,6 +42,8 @@ def format_of(schema: Schema) -> str:
 
 def type_problem(value: Any, allowed: tuple[str, ...], form: str, path: str, *, nullable: bool) -> Problem | None:
     """What is wrong with the type of a value."""
+    if not allowed and not form:
+        return None
     if value is None:
         return _wrong_type(path, ",".join(allowed), "null") if allowed and not nullable else None
     found = json_type(value)
