@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from tiphys.api.decode import body as bodies
 from tiphys.api.decode.objects import DecodeError, Decoder, Pass
 from tiphys.api.decode.strict import unknown_fields
@@ -102,6 +104,8 @@ class Codec:
                 problem = f"json: cannot unmarshal {_json_name(text)} into Go struct field .{name} of type string"
                 message = f"couldn't get version/kind; json parse error: {problem}"
                 raise BadRequest(_unreadable(expected.kind, message, b""))
+        if expected.type is not None and expected.type.custom is not None:
+            return self._custom_kind(value, expected)
         api_version, kind = api_version or expected.api_version, kind or expected.kind
         if kind != expected.kind:
             raise _refused(kind, api_version, expected.kind, self._wrong_kind(api_version, kind, expected))
@@ -110,6 +114,14 @@ class Codec:
         if foreign and not self.definitions.knows(group, version, kind):
             raise _refused(kind, api_version, expected.kind, _unregistered(api_version, kind))
         return api_version, kind
+
+    def _custom_kind(self, value: Mapping[str, Any], expected: Expected) -> tuple[str, str]:
+        """Custom resources must say what they are; whether it is the right thing is looked at by validation."""
+        for name, title in (("kind", "Kind"), ("apiVersion", "apiVersion")):
+            if not value.get(name):
+                text = f"Object '{title}' is missing in '{orjson.dumps(value).decode()}'"
+                raise _refused(expected.kind, expected.api_version, expected.kind, text)
+        return value["apiVersion"], value["kind"]
 
     def _wrong_kind(self, api_version: str, kind: str, expected: Expected) -> str:
         group, version = split_api_version(api_version)
