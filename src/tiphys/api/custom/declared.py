@@ -114,7 +114,7 @@ def _object(schema: Schema) -> Declared:
             fields[key] = Field(name, found.type)
         if name in required and part.get("default") is None:
             least += len(name.encode()) + found.least + 4
-    return Declared(Type("object", "object", fields=fields), least)
+    return Declared(Type("object", "object", fields=fields, max_size=0), least)
 
 
 def _string(schema: Schema) -> Declared:
