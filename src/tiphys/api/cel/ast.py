@@ -140,6 +140,33 @@ def copied(node: Any) -> Any:
     return node
 
 
+def children(node: Any) -> list[Node]:
+    """The nodes right below one."""
+    match node:
+        case Select():
+            return [node.operand]
+        case Call():
+            return node.operands
+        case ListNode():
+            return node.items
+        case MapNode():
+            return [part for entry in node.entries for part in (entry.key, entry.value)]
+        case StructNode():
+            return [setter.value for setter in node.setters]
+        case Comprehension():
+            return [node.iterated, node.initial, node.condition, node.step, node.result]
+    return []
+
+
+def count(node: Node) -> int:
+    """How many nodes a tree has."""
+    total, left = 0, [node]
+    while left:
+        total += 1
+        left += children(left.pop())
+    return total
+
+
 def qualified_name(node: Node) -> str | None:
     """`a.b.c` when the expression is nothing but names."""
     names: list[str] = []

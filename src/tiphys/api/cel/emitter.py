@@ -32,7 +32,7 @@ def compiled(node: ast.Node, variables: dict[str, Type]) -> Compiled:
 
 def _whole(writer: Writer, variables: dict[str, Type]) -> list[str]:
     bind = writer.bind
-    lines = ["def run(variables, budget=None):", " c = 0"]
+    lines = [*writer.functions, "def run(variables, budget=None):", " c = 0"]
     if writer.variables:
         lines.append(" try:")
         lines += [f"  {name} = variables[{key!r}]" for key, name in writer.variables.items()]

@@ -298,6 +298,23 @@ def _size(writer: Writer, node: ast.Call) -> str | None:
     return f"len({code})"
 
 
+_TEXT = {"startsWith": "{0}.startswith({1})", "endsWith": "{0}.endswith({1})", "contains": "({1} in {0})"}
+
+
+def _text(writer: Writer, node: ast.Call) -> str | None:
+    """`startsWith`, `endsWith`, `contains` of strings."""
+    if node.target is None or any(one.type.kind != "string" for one in node.operands):
+        return None
+    codes = writer.operands(node.operands)
+    codes[0] = writer.kept(codes[0])
+    cost = f"{writer.bind(math.ceil)}(len({codes[0]}) * 0.1)"
+    if node.function == "contains":
+        codes[1] = writer.kept(codes[1])
+        cost += f" * {writer.bind(math.ceil)}(len({codes[1]}) * 0.1)"
+    writer.run_cost(cost)
+    return _TEXT[node.function].format(*codes)
+
+
 def _either(writer: Writer, node: ast.Call) -> str | None:
     """`or` and `orValue` of optionals: the argument only when it is needed."""
     if node.target is None or len(node.args) != 1:
@@ -352,6 +369,7 @@ _OPERATORS: dict[str, Callable[[Writer, ast.Call], str | None]] = {
     **dict.fromkeys(_ARITHMETIC, _calculated),
     ast.NEGATE: _negated,
     "size": _size,
+    **dict.fromkeys(_TEXT, _text),
     OR: _either,
     OR_VALUE: _either,
 }

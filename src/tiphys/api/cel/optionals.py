@@ -30,6 +30,8 @@ from tiphys.api.cel.values import NONE, Duration, Optional, Timestamp
 
 K, V = type_parameter("K"), type_parameter("V")
 OPTIONAL, LIST, MAP = optional(V), list_of(V), map_of(K, V)
+_MOST_COPIED = 20_000
+"""Nodes of a receiver that optMap copies: a chain of them doubles every time."""
 OR, OR_VALUE = "or", "orValue"
 
 
@@ -84,6 +86,8 @@ def _mapped(function: str, *, flat: bool) -> Macro:
             raise MacroError(name.offset, f"{function}() variable name must be a simple identifier")
         if target is None:
             return None
+        if ast.count(target) > _MOST_COPIED:
+            raise MacroError(offset, f"{function}() has too large a receiver: it is evaluated twice")
         present = method(offset, "hasValue", target)
         result = bound(offset, name.name, method(offset, "value", ast.copied(target)), arguments[1])
         if not flat:

@@ -202,8 +202,7 @@ class _Parser:
             if not self._escaped_names:
                 self._error(token.offset, "unsupported syntax: '`'")
         elif optional is None:
-            text = "" if token.kind == END else token.text
-            self._syntax_error(token, f"no viable alternative at input '.{text}'")
+            self._no_name(token)
         else:
             self._fail_at(token, "mismatched input", " expecting {IDENTIFIER, ESC_IDENTIFIER}")
         if optional is not None:
@@ -214,6 +213,12 @@ class _Parser:
             opening = self._next()
             return self._call(opening.offset, name, operand, self._arguments())
         return ast.Select(dot.offset, operand, name)
+
+    def _no_name(self, token: Token) -> None:
+        if token.kind in ("true", "false", "null"):
+            self._fail_at(token, "mismatched input", " expecting IDENTIFIER")
+        text = "" if token.kind == END else token.text
+        self._syntax_error(token, f"no viable alternative at input '.{text}'")
 
     def _index(self, operand: ast.Node, bracket: Token) -> ast.Node:
         optional = self._take("?")

@@ -58,6 +58,14 @@ class CompileError(CelError):
         """(line from 1, column from 0, message) of every error."""
 
 
+class ProgramError(CompileError):
+    """The expression is valid, but no program can be made of it: a constant does not convert, a pattern is none.
+
+    Upstream finds these a step later; its callers say "program instantiation failed: " where they say "compilation
+    failed: " of others.
+    """
+
+
 class EvaluationError(CelError):
     """The expression has no value for this input: `no such key: x`, `division by zero`, ..."""
 

@@ -149,6 +149,8 @@ def _object(one: Schema, properties: Mapping[str, Any], name: str) -> _Declared 
             continue
         if escaped is not None:
             fields[escaped] = Field(key, found.type)
+            if key in _RESERVED:
+                fields[key] = fields[escaped]
         if key in required and property_schema.get("default") is None:
             smallest += len(key.encode()) + found.smallest + 4
     made = named(name, fields).with_size(0)

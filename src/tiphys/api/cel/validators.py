@@ -12,7 +12,8 @@ from typing import Any
 from tiphys.api.cel import ast, conversions
 from tiphys.api.cel.libraries.re2 import PatternError, compile_pattern
 from tiphys.api.cel.source import Source
-from tiphys.api.cel.types import EvaluationError, Type
+from tiphys.api.cel.standard import CONVERSIONS
+from tiphys.api.cel.types import EvaluationError, ProgramError, Type
 from tiphys.api.cel.unify import substituted
 
 _EXEMPT = frozenset(("format",))
@@ -35,25 +36,8 @@ def _walk(node: Any, mixed: bool) -> Iterator[ast.Node]:
         yield node
     if isinstance(node, ast.Call):
         mixed = mixed or node.function in _EXEMPT
-    for child in children(node):
+    for child in ast.children(node):
         yield from _walk(child, mixed)
-
-
-def children(node: Any) -> list[ast.Node]:
-    match node:
-        case ast.Select():
-            return [node.operand]
-        case ast.Call():
-            return node.operands
-        case ast.ListNode():
-            return node.items
-        case ast.MapNode():
-            return [part for entry in node.entries for part in (entry.key, entry.value)]
-        case ast.StructNode():
-            return [setter.value for setter in node.setters]
-        case ast.Comprehension():
-            return [node.iterated, node.initial, node.condition, node.step, node.result]
-    return []
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
@@ -72,6 +56,34 @@ def _literal_argument(source: Source, node: ast.Call) -> None:
         check(argument.value)
     except (EvaluationError, PatternError):
         source.report(argument.offset, f"invalid {node.function} argument")
+
+
+_PATTERNS = frozenset(("matches", "find", "findAll"))
+
+
+def prepare(node: ast.Node) -> None:
+    """Try what is constant: conversions and patterns. Raises ProgramError."""
+    for one in _walk(node, mixed=False):
+        if not isinstance(one, ast.Call):
+            continue
+        operands = one.operands
+        try:
+            if one.function in _PATTERNS and len(operands) > 1:
+                _try_pattern(operands[1])
+            elif len(one.overloads) == 1 and len(operands) == 1 and one.function in CONVERSIONS:
+                _try_conversion(one, operands[0])
+        except (EvaluationError, PatternError) as error:
+            raise ProgramError(str(error)) from error
+
+
+def _try_pattern(node: ast.Node) -> None:
+    if isinstance(node, ast.Literal) and isinstance(node.value, str):
+        compile_pattern(node.value)
+
+
+def _try_conversion(call: ast.Call, argument: ast.Node) -> None:
+    if isinstance(argument, ast.Literal):
+        call.overloads[0].implementation(argument.value)
 
 
 def _homogeneous_list(source: Source, node: ast.ListNode) -> None:

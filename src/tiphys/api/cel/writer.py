@@ -6,6 +6,8 @@ Costs known beforehand are collected and written as one addition before the stat
 
 from __future__ import annotations
 
+import ast
+import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,6 +15,8 @@ from typing import Any, NamedTuple
 from tiphys.api.cel import runtime
 from tiphys.api.cel.types import PER_CALL_LIMIT
 
+_DEEP = 6
+"""More blocks than that within each other become a function: Python allows about twenty."""
 _LONG = 160
 """A longer piece of code becomes a variable: Python's parser has limits on nesting."""
 
@@ -43,15 +47,33 @@ class Writer:
         self.dynamic = False
         """Whether the cost depends on the input."""
         self._bound: dict[int, str] = {}
+        self.functions: list[str] = []
+        """Source of functions for what nests too deeply to stand in one."""
         self._depth = 0
+        self._nesting = 0
         self._segment = 0
         self._cost = 0
         self._count = 0
 
     def emit(self, node: Any) -> str:
         """The code of a value; the statements it needs are written."""
-        code = self._emit(self, node)
+        code = self._outlined(node) if self._nesting > _DEEP else self._emit(self, node)
         return self.kept(code) if len(code) > _LONG else code
+
+    def _outlined(self, node: Any) -> str:
+        """Emit as a function of its own, which gets the variables it uses and gives the cost back."""
+        kept = self.lines, self._cost, self._depth, self._segment, self._nesting
+        self.lines, self._cost, self._depth, self._segment, self._nesting = [], 0, 0, 0, 0
+        code = self.emit(node)
+        self.flush()
+        self.line(f"return c, {code}")
+        body = self.text(1)
+        self.lines, self._cost, self._depth, self._segment, self._nesting = kept
+        name, result = self.fresh("g"), self.fresh()
+        arguments = ", ".join(("c", "budget", *_free(body, {"c", "budget", "f", *self.names, *self._functions()})))
+        self.functions += [f"def {name}({arguments}):", *body]
+        self.line(f"c, {result} = {name}({arguments})")
+        return result
 
     # Names and constants
 
@@ -95,19 +117,23 @@ class Writer:
         self.flush()
         self.line(header)
         self._depth += 1
+        self._nesting += 1
         start = self._segment = len(self.lines)
         yield
         self.flush()
         if len(self.lines) == start:
             self.line("pass")
         self._depth -= 1
+        self._nesting -= 1
         self._segment = len(self.lines)
 
     def captured(self, node: Any, discount: int = 0) -> Piece:
         """Emit for a block that is written later; `discount` is taken off its cost."""
         kept = self.lines, self._cost, self._depth, self._segment
         self.lines, self._cost, self._depth, self._segment = [], -discount, 0, 0
+        self._nesting += 1
         code = self.emit(node)
+        self._nesting -= 1
         piece = Piece(self.lines, self._cost, code)
         self.lines, self._cost, self._depth, self._segment = kept
         return piece
@@ -117,6 +143,9 @@ class Writer:
         self.lines.extend((self._depth + depth, text) for depth, text in piece.lines)
         self._cost += piece.cost
         self.line(f"{target} = {piece.code}")
+
+    def _functions(self) -> list[str]:
+        return [line[4 : line.index("(")] for line in self.functions if line.startswith("def ")]
 
     def text(self, indent: int) -> list[str]:
         """The lines of the source."""
@@ -165,6 +194,14 @@ class Writer:
     def check_limit(self) -> None:
         self.dynamic = True
         self.line(f"if c > {PER_CALL_LIMIT}: raise {self.bind(runtime.exceeded)}(c, budget)")
+
+
+def _free(body: list[str], known: set[str]) -> list[str]:
+    """The variables that a function's body reads and does not set."""
+    tree = ast.parse("\n".join(["def g():", *body]))
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    written = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return sorted({node.id for node in names} - written - known - set(dir(builtins)))
 
 
 def _is_stable(code: str) -> bool:
