@@ -138,7 +138,7 @@ MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
     "LimitPodHardAntiAffinityTopology": lambda m: LimitPodHardAntiAffinityTopology(),
     "LimitRanger": lambda m: LimitRanger(m.reader),
     "ServiceAccount": lambda m: ServiceAccount(m.reader),
-    "NodeRestriction": lambda m: NodeRestriction(m.reader),
+    "NodeRestriction": lambda m: NodeRestriction(m.reader, m.authorizer),
     "TaintNodesByCondition": lambda m: TaintNodesByCondition(),
     "AlwaysPullImages": lambda m: AlwaysPullImages(),
     "PodSecurity": lambda m: PodSecurity(m.reader, m.configuration.get("PodSecurity")),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from tiphys.api import errors
 from tiphys.apiserver.admission.decision import refuse
 from tiphys.apiserver.authz import references
 from tiphys.apiserver.authz.node import node_name
-from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
+from tiphys.apiserver.types import Attributes, Authorizer, Object, Plugin, Reader, RequestInfo
 
 MIRROR = "kubernetes.io/config.mirror"
 RESERVED = "node-restriction.kubernetes.io"
@@ -28,21 +30,24 @@ LABELS = {
     "topology.kubernetes.io/zone",
 }
 """Labels of Kubernetes' own domains that a kubelet may set on its node."""
+NODE_SIGNERS = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet")
+VERSIONING = ("resourceVersion", "managedFields", "generation")
 LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 class NodeRestriction(Plugin):
     name = "NodeRestriction"
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, authorizer: Authorizer | None = None) -> None:
+        self._reader, self._authorizer = reader, authorizer
         self._checks: dict[tuple[str, str], Callable[[str, Attributes], None]] = {
             ("", "pods"): self._pods,
             ("", "nodes"): self._nodes,
             ("", "persistentvolumeclaims"): self._claims,
-            ("", "serviceaccounts"): self._tokens,
             ("coordination.k8s.io", "leases"): self._leases,
             ("storage.k8s.io", "csinodes"): self._csi_nodes,
+            ("resource.k8s.io", "resourceslices"): self._slices,
+            ("certificates.k8s.io", "certificatesigningrequests"): self._signing_requests,
         }
 
     async def admit(self, attributes: Attributes) -> None:
@@ -54,6 +59,8 @@ class NodeRestriction(Plugin):
         check = self._checks.get((attributes.info.group, attributes.info.resource))
         if check is not None:
             check(node, attributes)
+        elif (attributes.info.group, attributes.info.resource) == ("", "serviceaccounts"):
+            await self._tokens(node, attributes)
 
     def _pods(self, node: str, attributes: Attributes) -> None:
         subresource = attributes.info.subresource
@@ -121,6 +128,11 @@ class NodeRestriction(Plugin):
             raise refuse(attributes, f'node "{node}" {may_only}')
         if (old["metadata"].get("labels") or {}) != (new["metadata"].get("labels") or {}):
             raise refuse(attributes, f'node "{node}" cannot update labels through pod status')
+        was, now = old.get("status") or {}, new.get("status") or {}
+        if _by_name(was.get("resourceClaimStatuses")) != _by_name(now.get("resourceClaimStatuses")):
+            raise refuse(attributes, f'node "{node}" cannot update resource claim statues')
+        if (was.get("extendedResourceClaimStatus") or {}) != (now.get("extendedResourceClaimStatus") or {}):
+            raise refuse(attributes, f'node "{node}" cannot update extended resource claim status')
 
     def _eviction(self, node: str, attributes: Attributes) -> None:
         if attributes.operation != "CREATE":
@@ -143,6 +155,9 @@ class NodeRestriction(Plugin):
         if name != node:
             raise refuse(attributes, f'node "{node}" is not allowed to modify node "{name}"')
         if attributes.operation == "CREATE":
+            if (new.get("spec") or {}).get("configSource"):
+                detail = f'node "{node}" is not allowed to create pods with a non-nil configSource'
+                raise refuse(attributes, detail)
             forbidden = _forbidden_labels(new, None)
             if forbidden:
                 detail = f'node "{node}" is not allowed to set the following labels: {", ".join(forbidden)}'
@@ -155,8 +170,11 @@ class NodeRestriction(Plugin):
             raise refuse(attributes, "may only update PVC status")
         if attributes.operation != "UPDATE":
             raise refuse(attributes, f'unexpected operation "{attributes.operation}"')
+        if _beyond_claim_status(attributes.old or {}) != _beyond_claim_status(attributes.obj or {}):
+            detail = f'node "{node}" is not allowed to update fields other than status.quantity and status.conditions'
+            raise refuse(attributes, detail)
 
-    def _tokens(self, node: str, attributes: Attributes) -> None:
+    async def _tokens(self, node: str, attributes: Attributes) -> None:
         if attributes.operation != "CREATE" or attributes.info.subresource != "token":
             return
         reference = ((attributes.obj or {}).get("spec") or {}).get("boundObjectRef") or {}
@@ -175,27 +193,35 @@ class NodeRestriction(Plugin):
             raise refuse(attributes, detail)
         if pod["spec"].get("nodeName") != node:
             raise refuse(attributes, "node requested token bound to a pod scheduled on a different node")
-        self._check_audience(attributes, pod)
+        await self._check_audience(attributes, pod)
 
-    def _check_audience(self, attributes: Attributes, pod: Object) -> None:
+    async def _check_audience(self, attributes: Attributes, pod: Object) -> None:
         """The token's audience must be one that the pod's volumes ask for ("" for the API server)."""
         audiences = ((attributes.obj or {}).get("spec") or {}).get("audiences") or [""]
         if len(audiences) > 1:
             raise refuse(attributes, "node may only request 0 or 1 audiences")
-        for volume in pod["spec"].get("volumes") or ():
-            for source in (volume.get("projected") or {}).get("sources") or ():
-                token = source.get("serviceAccountToken")
-                if token is not None and token.get("audience", "") == audiences[0]:
-                    return
+        if audiences[0] in audiences_of(pod, self._reader) or await self._may_request(attributes, audiences[0]):
+            return
         detail = (
             f'audience "{audiences[0]}" not found in pod spec volume, {attributes.user.name} is not authorized to '
             "request tokens for this audience"
         )
         raise refuse(attributes, detail)
 
+    async def _may_request(self, attributes: Attributes, audience: str) -> bool:
+        """Whether the node has the permission to ask for this audience, whatever the pod says (KEP-4412)."""
+        if self._authorizer is None:
+            return False
+        info = attributes.info
+        verb = "request-serviceaccounts-token-audience"
+        question = RequestInfo(verb, "", True, "", "v1", info.namespace, audience, name=info.name)
+        return (await self._authorizer.authorize(attributes.user, question))[0]
+
     def _leases(self, node: str, attributes: Attributes) -> None:
         name = attributes.info.name or ((attributes.obj or {}).get("metadata") or {}).get("name", "")
-        if attributes.info.namespace == "kube-node-lease" and name != node:
+        if attributes.info.namespace != "kube-node-lease":
+            raise refuse(attributes, 'can only access leases in the "kube-node-lease" system namespace')
+        if name != node:
             detail = "can only access node lease with the same name as the requesting node"
             raise refuse(attributes, detail)
 
@@ -204,8 +230,79 @@ class NodeRestriction(Plugin):
         if name != node:
             raise refuse(attributes, "can only access CSINode with the same name as the requesting node")
 
+    def _slices(self, node: str, attributes: Attributes) -> None:
+        verbs = {"CREATE": ("create", attributes.obj), "DELETE": ("delete", attributes.old)}
+        if attributes.operation not in verbs:
+            return
+        verb, found = verbs[attributes.operation]
+        if ((found or {}).get("spec") or {}).get("nodeName") != node:
+            raise refuse(attributes, f"can only {verb} ResourceSlice with the same NodeName as the requesting node")
+
+    def _signing_requests(self, node: str, attributes: Attributes) -> None:
+        """A node asks for no other node's certificate."""
+        spec = (attributes.obj or {}).get("spec") or {}
+        if attributes.operation != "CREATE" or spec.get("signerName") not in NODE_SIGNERS:
+            return
+        try:
+            name = _common_name(spec.get("request", ""))
+        except ValueError as error:
+            raise refuse(attributes, f"unable to parse csr: {error}") from error
+        if name != f"system:node:{node}":
+            raise refuse(attributes, f"can only create a node CSR with CN=system:node:{node}")
+
+
+def audiences_of(pod: Object, reader: Reader) -> Iterator[str]:
+    """The audiences of the tokens that a pod's volumes ask for, by themselves or by their CSI drivers."""
+    for volume in pod["spec"].get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            token = source.get("serviceAccountToken")
+            if token is not None:
+                yield token.get("audience", "")
+        driver = _driver(pod, volume, reader)
+        found = reader.get("storage.k8s.io", "csidrivers", "", driver) if driver else None
+        for request in ((found or {}).get("spec") or {}).get("tokenRequests") or ():
+            yield request.get("audience", "")
+
+
+def _driver(pod: Object, volume: Object, reader: Reader) -> str:
+    """The CSI driver of a pod's volume; "" for none."""
+    if "csi" in volume:
+        return str(volume["csi"].get("driver", ""))
+    name = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+    if "ephemeral" in volume:
+        name = f"{pod['metadata']['name']}-{volume['name']}"
+    if not name:
+        return ""
+    claim = reader.get("", "persistentvolumeclaims", pod["metadata"].get("namespace", ""), name)
+    bound = reader.get("", "persistentvolumes", "", ((claim or {}).get("spec") or {}).get("volumeName", ""))
+    return str((((bound or {}).get("spec") or {}).get("csi") or {}).get("driver", ""))
+
+
+def _beyond_claim_status(claim: Object) -> dict[str, Any]:
+    """What of a claim its node must leave alone."""
+    metadata = {key: value for key, value in claim["metadata"].items() if key not in VERSIONING}
+    mine = ("capacity", "conditions", "allocatedResourceStatuses", "allocatedResources")
+    status = {key: value for key, value in (claim.get("status") or {}).items() if key not in mine}
+    return {"metadata": metadata, "spec": claim.get("spec") or {}, "status": status}
+
+
+def _by_name(statuses: Sequence[Object] | None) -> dict[str, Object]:
+    return {str(each.get("name")): each for each in statuses or ()}
+
+
+def _common_name(encoded: str) -> str:
+    """The name in a PKCS #10 request. Raises ValueError."""
+    from cryptography import x509
+
+    subject = x509.load_pem_x509_csr(base64.b64decode(encoded)).subject
+    names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[-1].value) if names else ""
+
 
 def _check_node_update(node: str, attributes: Attributes, new: Object, old: Object) -> None:
+    source, before = ((each.get("spec") or {}).get("configSource") for each in (new, old))
+    if source and source != before:
+        raise refuse(attributes, f'node "{node}" is not allowed to update configSource to a new non-nil configSource')
     if (new.get("spec") or {}).get("taints", []) != (old.get("spec") or {}).get("taints", []):
         raise refuse(attributes, f'node "{node}" is not allowed to modify taints')
     if new["metadata"].get("ownerReferences", []) != old["metadata"].get("ownerReferences", []):

@@ -46,6 +46,34 @@ def claims(pod: Object) -> Iterator[str]:
             yield f"{pod['metadata']['name']}-{volume['name']}"
 
 
+def resource_claims(pod: Object) -> Iterator[str]:
+    """Names of the ResourceClaims that a pod uses: named by it, or made for it."""
+    made = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+    by_entry = {each.get("name"): each.get("resourceClaimName") for each in made}
+    for entry in pod["spec"].get("resourceClaims") or ():
+        name = entry.get("resourceClaimName") or by_entry.get(entry.get("name"))
+        if name:
+            yield name
+    extended = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    if extended.get("resourceClaimName"):
+        yield extended["resourceClaimName"]
+
+
+def volume_secrets(volume: Object) -> Iterator[tuple[str, str]]:
+    """Namespace and name of the Secrets that a kubelet needs for a PersistentVolume."""
+    spec = volume.get("spec") or {}
+    own = (spec.get("claimRef") or {}).get("namespace", "")
+    for source, body in spec.items():
+        if not isinstance(body, dict):
+            continue
+        if source == "azureFile":
+            yield body.get("secretNamespace") or own, body.get("secretName", "")
+        for field in ("secretRef", "nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"):
+            reference = body.get(field)
+            if isinstance(reference, dict):
+                yield reference.get("namespace") or own, reference.get("name", "")
+
+
 VOLUMES = {
     "configMap": "configmaps (via configmap volumes)",
     "secret": "secrets (via secret volumes)",
