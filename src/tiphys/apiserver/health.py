@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from tiphys.base.errors import TiphysError
 from tiphys.base.http.types import Request, Response
@@ -12,6 +13,42 @@ Check = Callable[[], Awaitable[str]]
 
 ENDPOINTS = ("healthz", "livez", "readyz")
 TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+
+
+CACHED = ("poststarthook/generic-apiserver-start-informers", "poststarthook/crd-informer-synced")
+"""Steps of the start by upstream's names: the caches show the store."""
+EXTENDED = ("poststarthook/start-apiextensions-informers", "poststarthook/start-apiextensions-controllers")
+"""Custom resources are served."""
+BOOTSTRAPPED = (
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+)
+"""The objects that a cluster starts with are there."""
+
+
+class Lifecycle:
+    """How far the server has come: steps that are `done`, and whether it is `stopping`."""
+
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+        self.stopping = False
+
+    def checks(self) -> dict[str, Check]:
+        """One check a step."""
+        return {step: partial(self._finished, step) for step in (*CACHED, *EXTENDED, *BOOTSTRAPPED)}
+
+    async def shutdown(self) -> str:
+        """Whether requests should still be sent here."""
+        return "process is shutting down" if self.stopping else ""
+
+    async def _finished(self, step: str) -> str:
+        return "" if step in self.done else "not finished"
 
 
 class Health:

@@ -9,7 +9,7 @@ from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate
 from tiphys.apiserver.aggregation.discovery import Described
 from tiphys.apiserver.describe import Discovery, OpenApi
-from tiphys.apiserver.health import ENDPOINTS, Check, Health
+from tiphys.apiserver.health import ENDPOINTS, Check, Health, Lifecycle
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.negotiate import JSON, PLAIN
 from tiphys.apiserver.parts import Parts
@@ -25,11 +25,17 @@ FOR_AN_HOUR = "public, max-age=3600"
 
 
 def table(
-    serving: Serving, described: Described, store: Store, parts: Parts, issuer: TokenIssuer, metrics: Metrics
+    serving: Serving,
+    described: Described,
+    store: Store,
+    parts: Parts,
+    issuer: TokenIssuer,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
 ) -> Mapping[str, Plain]:
     """Path -> endpoint; `/*` at the end stands for everything below."""
     discovery, openapi = Discovery(serving, described), OpenApi(serving, described)
-    health = Health(checks(store, parts)).handle
+    health = Health(checks(store, parts, lifecycle)).handle
     found: dict[str, Plain] = {
         "/api": discovery.core,
         "/api/*": discovery.core_version,
@@ -64,7 +70,7 @@ def api_paths(catalog: Catalog) -> list[str]:
     return out
 
 
-def checks(store: Store, parts: Parts) -> dict[str, dict[str, Check]]:
+def checks(store: Store, parts: Parts, lifecycle: Lifecycle) -> dict[str, dict[str, Check]]:
     """What each health endpoint looks at."""
 
     async def ping() -> str:
@@ -80,8 +86,12 @@ def checks(store: Store, parts: Parts) -> dict[str, dict[str, Check]]:
             raise ServiceUnavailable(f"the watch cache is at {parts.caches.current}, the store at {revision}")
         return ""
 
-    live: dict[str, Check] = {"ping": ping, "log": ping, "etcd": reachable}
-    ready: dict[str, Check] = {**live, "etcd-readiness": reachable, "informer-sync": synced}
+    live: dict[str, Check] = {"ping": ping, "log": ping, "etcd": reachable, **lifecycle.checks()}
+    ready: dict[str, Check] = {
+        **{"ping": ping, "log": ping, "etcd": reachable, "etcd-readiness": reachable, "informer-sync": synced},
+        **lifecycle.checks(),
+        "shutdown": lifecycle.shutdown,
+    }
     return {"healthz": live, "livez": live, "readyz": ready}
 
 

@@ -92,8 +92,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="whether priority levels share both limits; else each is a plain limit",
     )
-    add("--request-timeout", type=float, default=60.0, help="seconds that a write may take")
-    add("--event-ttl", type=float, default=3600.0, help="seconds that Events are kept")
+    add("--request-timeout", type=_seconds, default=60.0, help="seconds that a write may take")
+    add(
+        "--shutdown-delay-duration",
+        type=_seconds,
+        default=0.0,
+        help="how long to go on serving at the end, while /readyz fails already",
+    )
+    add("--event-ttl", type=_seconds, default=3600.0, help="seconds that Events are kept")
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds, or a duration as upstream writes it: 1m30s."""
+    return float(text) if text.replace(".", "", 1).isdecimal() else authn_flags.seconds(text)
 
 
 def _flag(text: str) -> bool:
@@ -133,8 +144,14 @@ def _network(text: str) -> str:
 
 async def run(options: argparse.Namespace) -> None:
     """Serve until cancelled. Raises Permanent for options that cannot be honoured."""
-    async with serving(options, SystemClock()):
-        await asyncio.get_running_loop().create_future()
+    clock = SystemClock()
+    async with serving(options, clock) as (server, _):
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            # Whoever spreads requests sees that no more should come; those that still do are answered.
+            server.lifecycle.stopping = True
+            await clock.sleep(options.shutdown_delay_duration)
 
 
 @contextlib.asynccontextmanager
@@ -146,10 +163,13 @@ async def serving(options: argparse.Namespace, clock: Clock) -> AsyncIterator[tu
     config = configuration(options, credentials)
     authorities = credentials.client_ca + config.authentication.request_headers.authority
     tls = server_context(credentials.server, authorities, verify_later=True)
+    grace = options.request_timeout
     async with (
         storeflags.opened(options) as store,
         ApiServer(config, store, clock) as server,
-        serve(server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock) as listening,
+        serve(
+            server.handler, options.bind_address, options.secure_port, tls=tls, clock=clock, grace=grace
+        ) as listening,
     ):
         write_kubeconfig(data, listening.port, clock)
         log.info("serving on https://%s:%d", options.bind_address, listening.port)

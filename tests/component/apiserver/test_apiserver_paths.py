@@ -130,7 +130,10 @@ def test_metrics_count_requests_by_resource_and_code(play: Play) -> None:
         answer = await world.http("GET", "/api/v1/pods", user=BOB)
         assert answer.status == 403
         page = (await world.http("GET", "/metrics")).body.decode()
-        assert 'apiserver_request_total{code="403",verb="list",group="",version="v1",resource="pods"' in page
+        labels = 'verb="LIST",dry_run="",group="",version="v1",resource="pods",subresource="",scope="cluster"'
+        assert f'apiserver_request_total{{{labels},component="apiserver",code="403"}} 1' in page
+        assert f'apiserver_request_duration_seconds_count{{{labels},component="apiserver"}} 1' in page
+        assert 'apiserver_storage_objects{resource="clusterroles.rbac.authorization.k8s.io"}' in page
 
     play(scenario)
 
@@ -187,5 +190,19 @@ def test_component_statuses_are_shown_as_a_table(play: Play) -> None:
         (row,) = table["rows"]
         assert (row["cells"], row["object"]["kind"]) == (["etcd-0", "Healthy", "ok", ""], "PartialObjectMetadata")
         assert (await world.json("GET", "/api/v1/componentstatuses/nothing"))["code"] == 404
+
+    play(scenario)
+
+
+def test_readiness_names_its_checks_and_ends_with_the_shutdown(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        page = (await world.http("GET", "/readyz?verbose")).body.decode().splitlines()
+        assert page[0] == "[+]ping ok"
+        assert "[+]poststarthook/rbac/bootstrap-roles ok" in page
+        assert page[-2:] == ["[+]shutdown ok", "readyz check passed"]
+        world.server.lifecycle.stopping = True
+        stopping = await world.http("GET", "/readyz")
+        assert (stopping.status, b"[-]shutdown failed: reason withheld" in stopping.body) == (500, True)
+        assert (await world.http("GET", "/livez")).status == 200
 
     play(scenario)
