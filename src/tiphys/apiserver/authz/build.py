@@ -35,6 +35,11 @@ class ConfiguredAuthorizer:
     def allows_all(self) -> bool:
         return isinstance(self._inner, AlwaysAllow)
 
+    @property
+    def asks_webhooks(self) -> bool:
+        """Whether somebody elsewhere decides too."""
+        return self._remote
+
     async def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         return await self._inner.authorize(user, info)
 
@@ -54,6 +59,7 @@ class ConfiguredAuthorizer:
 
     def _make(self, settings: AuthorizationSettings) -> Authorizer:
         self._types = {each.type for each in settings.authorizers} - {"Webhook"}
+        self._remote = any(each.type == "Webhook" for each in settings.authorizers)
         made = [self._one(each) for each in settings.authorizers]
         return made[0] if len(made) == 1 and isinstance(made[0], AlwaysAllow) else Union(made)
 

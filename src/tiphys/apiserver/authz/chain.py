@@ -37,6 +37,8 @@ class Reason(str):
 class AlwaysAllow:
     """Everybody may do everything."""
 
+    allows_all = True
+
     async def authorize(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         return True, ""
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, forbidden, invalid, required
-from tiphys.apiserver.authn.chain import Refused, TokenAuthenticator, authenticate_token
-from tiphys.apiserver.authz.chain import AlwaysAllow
+from tiphys.apiserver.authn.chain import Refused, TokenAuthenticator, aggregate, authenticate_token
+from tiphys.apiserver.authz.chain import Reason
 from tiphys.apiserver.authz.node import node_name
 from tiphys.apiserver.authz.rbac import RbacAuthorizer
 from tiphys.apiserver.authz.rules import Rule
@@ -78,14 +78,17 @@ async def self_subject_rules_review(obj: Review, user: User, authorizer: Authori
     namespace = (obj.get("spec") or {}).get("namespace", "")
     if not namespace:
         raise BadRequest("no namespace on request")
-    rules = EVERYTHING if isinstance(authorizer, AlwaysAllow) else rbac.rules_for(user, namespace)
+    rules = EVERYTHING if getattr(authorizer, "allows_all", False) else rbac.rules_for(user, namespace)
+    unknown = ["node authorizer does not support user rule resolution"] if node_name(user) is not None else []
+    if getattr(authorizer, "asks_webhooks", False):
+        unknown.append("webhook authorizer does not support user rule resolution")
     status: dict[str, Any] = {
         "resourceRules": [_resource_rule(rule) for rule in rules if rule.resources],
         "nonResourceRules": [{"verbs": rule.verbs, "nonResourceURLs": rule.urls} for rule in rules if rule.urls],
-        "incomplete": node_name(user) is not None,
+        "incomplete": bool(unknown),
     }
-    if status["incomplete"]:
-        status["evaluationError"] = "node authorizer does not support user rule resolution"
+    if unknown:
+        status["evaluationError"] = aggregate(unknown)
     return {**_head(obj), "metadata": {}, "spec": {}, "status": status}
 
 
@@ -123,11 +126,16 @@ async def _answer(
         raise errors.invalid(GROUP, "", "", problems)
     allowed, reason = await authorizer.authorize(user, _question(spec))
     status: dict[str, Any] = {"allowed": allowed}
+    trouble = ""
+    if isinstance(reason, Reason):
+        trouble = reason.trouble
+        if reason.final:
+            status["denied"] = True
     if reason:
-        status["reason"] = reason
+        status["reason"] = str(reason)
     ignored = _ignored_selectors(spec.get("resourceAttributes") or {})
-    if ignored:
-        status["evaluationError"] = ignored
+    if trouble or ignored:
+        status["evaluationError"] = "; ".join(text for text in (trouble, ignored) if text)
     return {**_head(obj), "metadata": _metadata(obj), "spec": _clean(spec), "status": status}
 
 
@@ -157,15 +165,23 @@ def _question(spec: Mapping[str, Any]) -> RequestInfo:
 
 
 def _selector(selector: Mapping[str, Any] | None) -> str:
-    """A field or label selector as text, as far as single equalities go: all that authorizers look at."""
+    """A field or label selector as text; requirements that cannot be understood are left out."""
     if not selector:
         return ""
-    terms = [
-        f"{requirement['key']}={requirement['values'][0]}"
-        for requirement in selector.get("requirements") or ()
-        if requirement.get("operator") == "In" and len(requirement.get("values") or ()) == 1
-    ]
-    return ",".join(terms) or str(selector.get("rawSelector", ""))
+    terms = [_term(requirement) for requirement in selector.get("requirements") or ()]
+    return ",".join(term for term in terms if term) or str(selector.get("rawSelector", ""))
+
+
+def _term(requirement: Mapping[str, Any]) -> str:
+    key, operator, values = requirement.get("key", ""), requirement.get("operator"), requirement.get("values") or ()
+    if operator in ("Exists", "DoesNotExist"):
+        return str(key) if operator == "Exists" else f"!{key}"
+    if operator not in ("In", "NotIn") or not values:
+        return ""
+    if len(values) > 1:
+        return f"{key} {operator.lower()} ({','.join(values)})"
+    escaped = str(values[0]).replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
+    return f"{key}{'=' if operator == 'In' else '!='}{escaped}"
 
 
 def _ignored_selectors(asked: Mapping[str, Any]) -> str:

@@ -161,7 +161,7 @@ def environment() -> Environment:
     """The CEL environment of match conditions."""
     from tiphys.api.cel import STRING, Environment, Field, Type, list_of, map_of, named
 
-    def struct(name: str, **types: Type) -> Type:
+    def struct(name: str, /, **types: Type) -> Type:
         return named(f"kubernetes.{name}", {key: Field(key, kind) for key, kind in types.items()})
 
     def texts(*names: str) -> dict[str, Type]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, invalid
-from tiphys.apiserver import options, respond
+from tiphys.apiserver import jwt, options, respond
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.subresources.bodies import decode
@@ -18,6 +18,7 @@ from tiphys.base.http.types import Response
 
 Object = Mapping[str, Any]
 GROUP, VERSION, KIND = "authentication.k8s.io", "v1", "TokenRequest"
+ISSUED = "authentication.kubernetes.io/issued-credential-id"
 SHORTEST, LONGEST, USUAL = 600, 1 << 32, 3600
 
 
@@ -45,7 +46,11 @@ class TokenRequests:
         _check(seconds)
         await self._parts.admission.validate(call, attributes)
         binding = self._binding(call, spec.get("boundObjectRef"))
+        seconds = spec["expirationSeconds"] = self._shortened(call, seconds)
         token = self._issuer.issue(account, audiences=spec["audiences"], seconds=seconds, binding=binding)
+        if "audit" in call.request.attributes:
+            notes = call.request.attributes.setdefault("audit-annotations", {})
+            notes[ISSUED] = f"JTI={jwt.parse(token).claims['jti']}"
         answer = {
             "kind": KIND,
             "apiVersion": f"{GROUP}/{VERSION}",
@@ -54,6 +59,14 @@ class TokenRequests:
             "status": {"token": token, "expirationTimestamp": rfc3339(call.now + seconds)},
         }
         return respond.plain(call.request, answer, 201)
+
+    def _shortened(self, call: Call, seconds: int) -> int:
+        """As long as asked, or as this server issues at most."""
+        longest = self._issuer.settings.longest
+        if not longest or seconds <= longest:
+            return seconds
+        call.warn(f"requested expiration of {seconds} seconds shortened to {longest} seconds")
+        return longest
 
     def _match(self, call: Call, request: Object) -> None:
         metadata = request.get("metadata") or {}
