@@ -207,9 +207,7 @@ class _Checker:
         if result is None:
             shown = [substituted(self._bindings, one, free_to_dyn=True) for one in types]
             applied = signature(shown, member=node.target is not None)
-            return self._report(
-                node.offset, f"found no matching overload for '{function.name}' applied to '{applied}'"
-            )
+            return self._report(node.offset, f"found no matching overload for '{function.name}' applied to '{applied}'")
         node.overloads = tuple(found)
         return result
 
@@ -342,4 +340,3 @@ class _Checker:
         ast.StructNode: _struct,
         ast.Comprehension: _comprehension,
     }
-

@@ -83,9 +83,7 @@ def bound(offset: int, name: str, value: ast.Node, result: ast.Node) -> ast.Node
     """`result` with a local variable."""
     nothing = ast.ListNode(offset, [])
     step = ast.Ident(offset, name)
-    return ast.Comprehension(
-        offset, "bind", nothing, ast.UNUSED, "", name, value, boolean(offset, False), step, result
-    )
+    return ast.Comprehension(offset, "bind", nothing, ast.UNUSED, "", name, value, boolean(offset, False), step, result)
 
 
 def insert(target: dict[object, object], *entry: object) -> dict[object, object]:

@@ -103,7 +103,9 @@ def _select(writer: Writer, node: ast.Select) -> str:
     if one.kind == "object":
         value = writer.fresh()
         absent = f"{writer.bind(access.absent)}({key!r})"
-        return operators.converted(writer, f"({value} if ({value} := {operand}[{key!r}]) is not None else {absent})", node.type)
+        return operators.converted(
+            writer, f"({value} if ({value} := {operand}[{key!r}]) is not None else {absent})", node.type
+        )
     if one.kind == "map":
         return operators.converted(writer, f"{operand}[{key!r}]", node.type)
     return f"{writer.bind(access.select)}({operand}, {key!r})"

@@ -64,7 +64,7 @@ def contains_key(entries: dict[Any, Any], key: Any) -> bool:
             return False
     except TypeError:
         return False
-    return type(key) is not bool and not entries_have_bool(entries) or any(_same_key(one, key) for one in entries)
+    return (type(key) is not bool and not entries_have_bool(entries)) or any(_same_key(one, key) for one in entries)
 
 
 def entries_have_bool(entries: dict[Any, Any]) -> bool:

@@ -104,7 +104,7 @@ class SetList(list[Any]):
     def cel_equal(self, other: list[Any]) -> bool:
         return len(self) == len(other) and all(any(equal(one, mine) for mine in self) for one in other)
 
-    def __add__(self, other: Iterable[Any]) -> SetList:  # type: ignore[override]
+    def __add__(self, other: Iterable[Any]) -> SetList:
         made = SetList(self)
         for one in other:
             if not any(equal(one, known) for known in made):
@@ -130,7 +130,7 @@ class MapList(list[Any]):
         known = {self._key(item): item for item in self}
         return all(self._key(item) in known and equal(known[self._key(item)], item) for item in other)
 
-    def __add__(self, other: Iterable[Any]) -> MapList:  # type: ignore[override]
+    def __add__(self, other: Iterable[Any]) -> MapList:
         merged = {self._key(item): item for item in self}
         merged.update((self._key(item), item) for item in other)
         return MapList(merged.values(), self.keys)

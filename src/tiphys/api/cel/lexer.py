@@ -42,6 +42,34 @@ _TOKEN = re.compile(
 _KEYWORDS = frozenset(("in", "true", "false", "null"))
 
 
+RESERVED = frozenset(
+    (
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    )  # fmt: skip
+)
+"""Words that are no names of variables or functions; fields may have them."""
+
+
 class Token(NamedTuple):
     """`kind` is the class of a literal or identifier, or the text itself of operators and keywords."""
 

@@ -111,7 +111,11 @@ def _range(writer: Writer, node: ast.Comprehension) -> tuple[str, dict[str, str]
         source = {"list": f"enumerate({code})", "map": f"{code}.items()"}.get(
             one.kind, f"{writer.bind(access.pairs)}({code})"
         )
-        header, scope, value = f"for {first}, {second} in {source}:", {node.variable: first, node.variable2: second}, second
+        header, scope, value = (
+            f"for {first}, {second} in {source}:",
+            {node.variable: first, node.variable2: second},
+            second,
+        )
     else:
         source = code if one.kind in ("list", "map") else f"{writer.bind(access.iterable)}({code})"
         header, scope, value = f"for {first} in {source}:", {node.variable: first}, first

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tiphys.api.cel import ast
-from tiphys.api.cel.lexer import END, Token, bytes_value, string_value, tokens
+from tiphys.api.cel.lexer import END, RESERVED, Token, bytes_value, string_value, tokens
 from tiphys.api.cel.macros import Macro, MacroError
 from tiphys.api.cel.source import Source
 from tiphys.api.cel.types import BOOL, BYTES, DOUBLE, INT, NULL, STRING, UINT
@@ -24,17 +24,11 @@ _BINARY = {
     **dict.fromkeys(("*", "/", "%"), 5),
 }
 _OPERATOR = {text: f"_{text}_" for text in _BINARY} | {"in": ast.IN}
-_RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop package namespace null return true var void "
-    "while".split()
-)
 _START = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
 )
-_STARTS = frozenset(
-    ("[", "{", "(", ".", "-", "!", "true", "false", "null", "IDENTIFIER", "STRING", "BYTES")
-    + ("NUM_FLOAT", "NUM_INT", "NUM_UINT")
-)
+_LITERALS = frozenset(("NUM_INT", "NUM_UINT", "NUM_FLOAT", "STRING", "BYTES", "true", "false", "null"))
+_STARTS = _LITERALS | {"[", "{", "(", ".", "-", "!", "IDENTIFIER"}
 
 
 class _Stop(Exception):
@@ -51,9 +45,7 @@ def parse(
     """The tree of an expression. Errors are in `source` afterwards: then the tree must not be used."""
     nothing = ast.Literal(0, None, NULL)
     if len(source.text) > MAX_SIZE:
-        source.report(
-            -1, f"expression code point size exceeds limit: size: {len(source.text)}, limit {MAX_SIZE}"
-        )
+        source.report(-1, f"expression code point size exceeds limit: size: {len(source.text)}, limit {MAX_SIZE}")
         return nothing
     parser = _Parser(source, macros, optional_syntax, escaped_names)
     try:
@@ -283,7 +275,7 @@ class _Parser:
         message = self._message_name(leading + token.text)
         if message is not None:
             return self._struct(message)
-        if token.text in _RESERVED:
+        if token.text in RESERVED:
             if self._take("("):
                 self._arguments()
             return self._error(start.offset, f"reserved identifier: {token.text}")
@@ -374,9 +366,6 @@ class _Parser:
             if expanded is not None:
                 return expanded
         return ast.Call(offset, function, target, arguments)
-
-
-_LITERALS = frozenset(("NUM_INT", "NUM_UINT", "NUM_FLOAT", "STRING", "BYTES", "true", "false", "null"))
 
 
 def _literal(offset: int, kind: str, text: str, sign: str) -> ast.Literal | str:

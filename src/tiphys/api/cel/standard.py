@@ -179,12 +179,8 @@ def _operators() -> tuple[Function, ...]:
         Function(ast.OR, (Overload("logical_or", (BOOL, BOOL), BOOL, _never),)),
         Function(ast.NOT, (Overload("logical_not", (BOOL,), BOOL, _never),)),
         Function(ast.NOT_STRICTLY_FALSE, (Overload("not_strictly_false", (BOOL,), BOOL, _never),)),
-        Function(
-            ast.EQUALS, (Overload("equals", (A, A), BOOL, equality.equal, False, shorter, estimate_shorter),)
-        ),
-        Function(
-            ast.NOT_EQUALS, (Overload("not_equals", (A, A), BOOL, _never, False, shorter, estimate_shorter),)
-        ),
+        Function(ast.EQUALS, (Overload("equals", (A, A), BOOL, equality.equal, False, shorter, estimate_shorter),)),
+        Function(ast.NOT_EQUALS, (Overload("not_equals", (A, A), BOOL, _never, False, shorter, estimate_shorter),)),
         _comparison("_<_", "less", equality.less),
         _comparison("_<=_", "less_equals", equality.less_equal),
         _comparison("_>_", "greater", equality.greater),
@@ -289,7 +285,9 @@ def _texts() -> tuple[Function, ...]:
     two = (STRING, STRING)
     ends, found = traversal(1), (STRING, STRING)
     return (
-        Function("contains", (Overload("contains_string", two, BOOL, _contains, True, _contains_cost, _estimate_contains),)),
+        Function(
+            "contains", (Overload("contains_string", two, BOOL, _contains, True, _contains_cost, _estimate_contains),)
+        ),
         Function("endsWith", (Overload("ends_with_string", two, BOOL, str.endswith, True, walked(0), ends),)),
         Function("startsWith", (Overload("starts_with_string", two, BOOL, str.startswith, True, walked(0), ends),)),
         Function(

@@ -15,18 +15,18 @@ How a library is declared
 
 Opaque values
     A library's own value class has the class attribute `cel_type: Type` (made with `opaque("net.IP")` or
-    `named("kubernetes.Quantity")`) and Python's `__eq__` and `__hash__`; these are CEL's equality. When CEL's size matters
-    for costs (upstream calls it Sizer), the class has a method `cel_size() -> int`. Ordering is never implied: a library
-    declares functions for it.
+    `named("kubernetes.Quantity")`) and Python's `__eq__` and `__hash__`; these are CEL's equality. When CEL's size
+    matters for costs (upstream calls it Sizer), the class has a method `cel_size() -> int`. Ordering is never implied:
+    a library declares functions for it.
 
 Costs
     At run time a call costs 1, unless the overload says otherwise with `cost`: a whole number, or a callable of the
-    evaluated arguments (a tuple, the receiver first) and of the result, which returns a whole number. `size_of(value)` is
-    the size that costs count in: code points, bytes, items, entries, else 1.
+    evaluated arguments (a tuple, the receiver first) and of the result, which returns a whole number.
+    `size_of(value)` is the size that costs count in: code points, bytes, items, entries, else 1.
     Before it runs, a call is estimated as 1, unless the overload says otherwise with `estimate`: a callable of the
-    arguments' `Node`s (the receiver first) which returns a `CallEstimate`: the cost range, and the range of the result's
-    size where the result is a string, bytes, list or map. `node.size` is never None: `Range(0, MAX)` when nothing is
-    known. The module `costs` has the usual ones ready: `traversal()`, `fixed()`.
+    arguments' `Node`s (the receiver first) which returns a `CallEstimate`: the cost range, and the range of the
+    result's size where the result is a string, bytes, list or map. `node.size` is never None: `Range(0, MAX)` when
+    nothing is known. The module `costs` has the usual ones ready: `traversal()`, `fixed()`.
 
 Sources: the CEL specification (langdef.md), cel-go's `types` and `interpreter/runtimecost.go` for the counting rules.
 """
@@ -40,9 +40,8 @@ from typing import TYPE_CHECKING, Any
 from tiphys.base.errors import TiphysError
 
 if TYPE_CHECKING:
-    from tiphys.api.cel.macros import Macro
-
     from tiphys.api.cel.costs import CallEstimate, Node, Range
+    from tiphys.api.cel.macros import Macro
 
 
 class CelError(TiphysError):
@@ -73,7 +72,9 @@ class EvaluationError(CelError):
 class CostExceeded(CelError):
     """Running it costs more than is allowed. `shared` tells the budget over several runs from the limit of one run."""
 
-    def __init__(self, message: str = "operation cancelled: actual cost limit exceeded", *, shared: bool = False) -> None:
+    def __init__(
+        self, message: str = "operation cancelled: actual cost limit exceeded", *, shared: bool = False
+    ) -> None:
         super().__init__(message)
         self.shared = shared
 
@@ -144,7 +145,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of an object type: the key in the JSON object (expressions may know it by an escaped name) and its type."""
+    """A field of an object type: its key in JSON, where expressions may use an escaped name, and its type."""
 
     key: str
     type: Type

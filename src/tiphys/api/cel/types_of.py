@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tiphys.api.cel import jsonvalues
+from tiphys.api.cel.lexer import RESERVED
 from tiphys.api.cel.types import (
     BOOL,
     BYTES,
@@ -37,10 +38,6 @@ Schema = Mapping[str, Any]
 
 MAX_REQUEST = 3 * 1024 * 1024
 MAX_STRING = MAX_REQUEST - 2
-_RESERVED = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void "
-    "while".split()
-)
 _ESCAPED = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 _SPECIAL = re.compile(r"__|[-./]")
 _ALLOWED = re.compile(r"[a-zA-Z_./\-][a-zA-Z0-9_./\-]*", re.ASCII)
@@ -52,7 +49,7 @@ _META: Schema = {
 
 def escape(name: str) -> str | None:
     """How an expression writes a field's name; None when it cannot."""
-    if name in _RESERVED:
+    if name in RESERVED:
         return f"__{name}__"
     if not _ALLOWED.fullmatch(name):
         return None
@@ -149,7 +146,7 @@ def _object(one: Schema, properties: Mapping[str, Any], name: str) -> _Declared 
             continue
         if escaped is not None:
             fields[escaped] = Field(key, found.type)
-            if key in _RESERVED:
+            if key in RESERVED:
                 fields[key] = fields[escaped]
         if key in required and property_schema.get("default") is None:
             smallest += len(key.encode()) + found.smallest + 4

@@ -1,4 +1,4 @@
-"""Which type fits which: assignability with type parameters, as upstream's checker decides it (cel-go, checker/types.go).
+"""Which type fits which: assignability with type parameters, as upstream decides it (cel-go, checker/types.go).
 
 A `Mapping` of parameter names to types is extended as parameters get bound; a failed attempt leaves it as it was.
 """
@@ -13,9 +13,7 @@ Bindings = dict[str, Type]
 
 _NULLABLE_KINDS = frozenset(("opaque", "object", "any", "duration", "timestamp"))
 _DEEP = frozenset(("opaque", "list", "map", "type"))
-_SIMPLE = frozenset(
-    ("bool", "bytes", "double", "int", "string", "uint", "any", "duration", "timestamp", "object")
-)
+_SIMPLE = frozenset(("bool", "bytes", "double", "int", "string", "uint", "any", "duration", "timestamp", "object"))
 
 
 def is_dyn(one: Type) -> bool:
@@ -53,7 +51,9 @@ def _fits(bindings: Bindings, first: Type, second: Type) -> bool:
         return _same(second, first)
     if first.kind == "type":
         return second.kind == "type"
-    return first.kind == second.kind and first.name == second.name and _all(bindings, first.parameters, second.parameters)
+    return (
+        first.kind == second.kind and first.name == second.name and _all(bindings, first.parameters, second.parameters)
+    )
 
 
 def _same(target: Type, source: Type) -> bool:

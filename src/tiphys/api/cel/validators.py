@@ -1,4 +1,4 @@
-"""What Kubernetes checks beyond types: literals that a conversion or a pattern cannot take, lists and maps of mixed types.
+"""What Kubernetes checks beyond types: literals that are no duration, time or pattern, lists and maps of mixed types.
 
 All of it is known when the expression is written, so that it fails then and not at every request. Lists within the
 arguments of `format` may mix types. Source: cel-go, cel/validator.go; Kubernetes has these checks since 1.29.

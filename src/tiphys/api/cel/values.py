@@ -64,8 +64,10 @@ class _Nanoseconds:
 
 
 class Timestamp(_Nanoseconds):
-    """A moment: nanoseconds since 1970-01-01T00:00:00Z; `offset` is the time zone it was written in, which only printing
-    shows, in seconds east of UTC."""
+    """A moment: nanoseconds since 1970-01-01T00:00:00Z.
+
+    `offset` is the time zone it was written in, in seconds east of UTC: only printing shows it.
+    """
 
     __slots__ = ("offset",)
     cel_type: ClassVar[Type] = TIMESTAMP
