@@ -15,10 +15,16 @@ from tiphys.api.quantity import from_units
 from tiphys.client.discovery import preferred_resources
 from tiphys.client.informer import Informer, key_of
 from tiphys.client.reconcile import Result
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCE_QUOTAS, SERVICES
+from tiphys.client.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_QUOTAS,
+    SERVICES,
+)
 from tiphys.client.types import Object, Resource
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.objects import deleting, namespace, spec, status
+from tiphys.controllers.objects import deleting, name, namespace, spec, status
 from tiphys.controllers.owner_graph import stripped
 from tiphys.controllers.pods import terminal
 
@@ -64,6 +70,7 @@ class ResourceQuotaController(Controller):
         for resource in (PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS):
             self._count(("", resource.plural), self.watch(resource))
         self._quotas.subscribe(self._quota_changed)
+        context.informers.metadata_of(CUSTOM_RESOURCE_DEFINITIONS, stripped).subscribe(self._definition_changed)
 
     async def reconcile(self, key: str) -> Result | None:
         quota = self._quotas.by_key(key)
@@ -106,6 +113,18 @@ class ResourceQuotaController(Controller):
         if old is not None and new is not None and not _differs(what, old, new):
             return
         for quota in self._quotas.list(namespace(obj)):
+            if what in counted(spec(quota).get("hard") or ()):
+                self.queue.add_after(key_of(quota), _GATHER)
+
+    def _definition_changed(self, old: Object | None, new: Object | None) -> None:
+        """A custom resource came or went: look at the quotas that count it."""
+        plural, _, group = name(new or old or {}).partition(".")
+        what = group, plural
+        if new is None and (informer := self._counted.pop(what, None)) is not None:
+            self.context.informers.stop(informer)
+        if new is not None and what in self._counted:
+            return
+        for quota in self._quotas.list():
             if what in counted(spec(quota).get("hard") or ()):
                 self.queue.add_after(key_of(quota), _GATHER)
 
