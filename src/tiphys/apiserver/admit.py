@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 from tiphys.api.catalog import ResourceInfo
 from tiphys.apiserver.resource import Call
@@ -11,13 +11,23 @@ from tiphys.apiserver.types import Attributes, Object, Plugin, RequestInfo
 from tiphys.base.http.types import Request
 from tiphys.base.identity import ANONYMOUS
 
+MOST_CHAINS = 4096
+Step = Callable[[Attributes], Awaitable[None]]
+
+
+class Chain(NamedTuple):
+    """What is called in each phase, in order."""
+
+    admitters: Sequence[Step]
+    validators: Sequence[Step]
+
 
 class Admission:
-    """The plugins in their order; those that do nothing in a phase are not called in it."""
+    """The plugins in their order; those that do nothing in a phase, or for a resource, are not called."""
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self._admitters = [plugin.admit for plugin in plugins if type(plugin).admit is not Plugin.admit]
-        self._validators = [plugin.validate for plugin in plugins if type(plugin).validate is not Plugin.validate]
+        self._plugins = plugins
+        self._chains: dict[tuple[str, str], Chain] = {}
         connecting = [plugin for plugin in plugins if plugin.connects]
         self.connects = Admission(connecting) if connecting and len(connecting) < len(plugins) else None
         """Admission of CONNECT; None: no plugin, or all of these, are asked."""
@@ -45,8 +55,10 @@ class Admission:
         """Let the plugins change `attributes.obj`. Raises what a plugin refuses with."""
         if call.admitted:
             return
-        await self.mutate(attributes)
-        _tell(call.request, attributes)
+        try:
+            await self.mutate(attributes)
+        finally:
+            _tell(call.request, attributes)
 
     async def consult(self, call: Call, operation: str, obj: dict[str, Any], old: Object | None = None) -> None:
         """Both phases at once, for what is not stored itself (bindings, connections); `obj` may be changed."""
@@ -61,27 +73,50 @@ class Admission:
         """Both phases for the creation of what has no objects; `obj` may be changed."""
         kind = (resource.group, resource.version, resource.kind)
         attributes = Attributes(info, request.user or ANONYMOUS, "CREATE", kind, obj, None)
-        await self.mutate(attributes)
-        for validate in self._validators:
-            await validate(attributes)
-        _tell(request, attributes)
+        try:
+            await self.mutate(attributes)
+            for validate in self._chain(attributes).validators:
+                await validate(attributes)
+        finally:
+            _tell(request, attributes)
 
     async def mutate(self, attributes: Attributes) -> None:
         """All mutating plugins in order, and once more if one of them asks for it (KEP-1082)."""
-        for admit in self._admitters:
+        admitters = self._chain(attributes).admitters
+        for admit in admitters:
             await admit(attributes)
         if attributes.reinvoke:
             attributes.round = 1
-            for admit in self._admitters:
+            for admit in admitters:
                 await admit(attributes)
 
     async def validate(self, call: Call, attributes: Attributes) -> None:
         """Let the plugins refuse."""
         if call.admitted:
             return
-        for validate in self._validators:
-            await validate(attributes)
-        _tell(call.request, attributes)
+        try:
+            for validate in self._chain(attributes).validators:
+                await validate(attributes)
+        finally:
+            _tell(call.request, attributes)
+
+    def _chain(self, attributes: Attributes) -> Chain:
+        """The plugins that are asked about this resource, found once for each."""
+        key = (attributes.info.group, attributes.info.resource)
+        chain = self._chains.get(key)
+        if chain is None:
+            chain = _chain(self._plugins, key)
+            if len(self._chains) < MOST_CHAINS:
+                self._chains[key] = chain
+        return chain
+
+
+def _chain(plugins: Sequence[Plugin], key: tuple[str, str]) -> Chain:
+    asked = [plugin for plugin in plugins if plugin.resources is None or key in plugin.resources]
+    return Chain(
+        [plugin.admit for plugin in asked if type(plugin).admit is not Plugin.admit],
+        [plugin.validate for plugin in asked if type(plugin).validate is not Plugin.validate],
+    )
 
 
 def _tell(request: Request, attributes: Attributes) -> None:

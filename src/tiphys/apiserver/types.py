@@ -92,6 +92,8 @@ class Plugin:
     """An admission plugin; override what it does. Refuse by raising `Forbidden` or another ApiError."""
 
     name: str = ""
+    resources: frozenset[tuple[str, str]] | None = None
+    """(group, plural) of what it is asked about; None: everything."""
     connects: bool = False
     """Whether it is asked about CONNECT (exec, attach, port-forward, proxies), too."""
 

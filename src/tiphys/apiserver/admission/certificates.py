@@ -17,6 +17,7 @@ class CertificateApproval(Plugin):
     """Approving needs the verb `approve` on the signer."""
 
     name = "CertificateApproval"
+    resources = frozenset({(GROUP, REQUESTS)})
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
@@ -33,6 +34,7 @@ class CertificateSigning(Plugin):
     """Setting the certificate needs the verb `sign` on the signer."""
 
     name = "CertificateSigning"
+    resources = frozenset({(GROUP, REQUESTS)})
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
@@ -51,6 +53,7 @@ class CertificateSubjectRestriction(Plugin):
     """Nobody gets a client certificate of the group system:masters by a request."""
 
     name = "CertificateSubjectRestriction"
+    resources = frozenset({(GROUP, REQUESTS)})
 
     async def validate(self, attributes: Attributes) -> None:
         obj = attributes.obj

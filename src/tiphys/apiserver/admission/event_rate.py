@@ -54,6 +54,7 @@ class Limit:
 
 class EventRateLimit(Plugin):
     name = "EventRateLimit"
+    resources = frozenset({("", "events"), ("events.k8s.io", "events")})
 
     def __init__(self, clock: Clock, configuration: Mapping[str, Any] | None) -> None:
         limits = (configuration or {}).get("limits")

@@ -8,6 +8,7 @@ from tiphys.apiserver.types import Attributes, Object, Plugin
 
 class DenyServiceExternalIPs(Plugin):
     name = "DenyServiceExternalIPs"
+    resources = frozenset({("", "services")})
 
     async def validate(self, attributes: Attributes) -> None:
         new = attributes.obj

@@ -17,6 +17,7 @@ class AlwaysPullImages(Plugin):
     """Sets the pull policy, and refuses what later changed it again."""
 
     name = "AlwaysPullImages"
+    resources = frozenset({("", "pods")})
 
     async def admit(self, attributes: Attributes) -> None:
         pod = _concerned(attributes)

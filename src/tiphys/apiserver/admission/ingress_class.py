@@ -12,6 +12,7 @@ ANNOTATION = "kubernetes.io/ingress.class"
 
 class DefaultIngressClass(Plugin):
     name = "DefaultIngressClass"
+    resources = frozenset({(GROUP, "ingresses")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -18,6 +18,7 @@ Quantities = Mapping[str, Quantity]
 
 class LimitRanger(Plugin):
     name = "LimitRanger"
+    resources = frozenset({("", "pods"), ("", "persistentvolumeclaims")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -21,6 +21,7 @@ class PodNodeSelector(Plugin):
     """Pods get the node selector of their namespace, and may not go beyond the namespace's list."""
 
     name = "PodNodeSelector"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader, configuration: Mapping[str, Any] | None) -> None:
         selectors = (configuration or {}).get("podNodeSelectorPluginConfig") or {}
@@ -83,6 +84,7 @@ class LimitPodHardAntiAffinityTopology(Plugin):
     """No pod keeps others off more than its own node."""
 
     name = "LimitPodHardAntiAffinityTopology"
+    resources = frozenset({("", "pods")})
 
     async def validate(self, attributes: Attributes) -> None:
         pod = attributes.obj
@@ -99,6 +101,7 @@ class ExtendedResourceToleration(Plugin):
     """Pods tolerate the taints of nodes that are kept for the extended resources that they ask for."""
 
     name = "ExtendedResourceToleration"
+    resources = frozenset({("", "pods")})
 
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.obj

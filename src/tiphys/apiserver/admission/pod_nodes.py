@@ -17,6 +17,7 @@ class PodTopologyLabels(Plugin):
     """Pods get the zone and the region of their node as labels, when they are bound to it (KEP-4742)."""
 
     name = "PodTopologyLabels"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -47,6 +48,7 @@ class NodeDeclaredFeatureValidator(Plugin):
     """A running pod is not changed into one that its node cannot run (KEP-5328)."""
 
     name = "NodeDeclaredFeatureValidator"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -80,6 +82,7 @@ class PodResizeValidator(Plugin):
     """A pod is not resized beyond what its node has."""
 
     name = "PodResizeValidator"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -17,6 +17,7 @@ class DefaultTolerationSeconds(Plugin):
     """Pods stay five minutes on a node that fails, unless they say otherwise."""
 
     name = "DefaultTolerationSeconds"
+    resources = frozenset({("", "pods")})
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.operation == "UPDATE" and concerns(attributes, "", "pods"):
@@ -36,6 +37,7 @@ class TaintNodesByCondition(Plugin):
     """A new node takes no pods before it has said that it is ready."""
 
     name = "TaintNodesByCondition"
+    resources = frozenset({("", "nodes")})
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.operation != "CREATE" or not concerns(attributes, "", "nodes") or attributes.obj is None:

@@ -13,6 +13,7 @@ PREEMPT = "PreemptLowerPriority"
 
 class Priority(Plugin):
     name = "Priority"
+    resources = frozenset({("", "pods"), (GROUP, "priorityclasses")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -11,6 +11,7 @@ from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
 
 class RuntimeClass(Plugin):
     name = "RuntimeClass"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

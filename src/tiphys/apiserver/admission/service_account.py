@@ -21,6 +21,7 @@ PATIENCE = 1.0
 
 class ServiceAccount(Plugin):
     name = "ServiceAccount"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -18,6 +18,7 @@ class DefaultStorageClass(Plugin):
     """A claim without a class gets the default one; the newest, if there are several."""
 
     name = "DefaultStorageClass"
+    resources = frozenset({("", "persistentvolumeclaims")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -41,6 +42,7 @@ class StorageObjectInUseProtection(Plugin):
     """Claims and volumes get the finalizer that keeps them while they are in use."""
 
     name = "StorageObjectInUseProtection"
+    resources = frozenset({("", "persistentvolumeclaims"), ("", "persistentvolumes")})
 
     async def admit(self, attributes: Attributes) -> None:
         info, obj = attributes.info, attributes.obj
@@ -56,6 +58,7 @@ class PersistentVolumeClaimResize(Plugin):
     """Claims grow only if they are bound and their class allows it."""
 
     name = "PersistentVolumeClaimResize"
+    resources = frozenset({("", "persistentvolumeclaims")})
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -36,6 +36,7 @@ JUDGED = ("", "resize", "ephemeralcontainers")
 
 class PodSecurity(Plugin):
     name = "PodSecurity"
+    resources = frozenset({("", "pods"), ("", "namespaces"), *TEMPLATES})
 
     def __init__(self, reader: Reader, configuration: Mapping[str, Any] | None = None) -> None:
         self._reader = reader
