@@ -110,12 +110,30 @@ def _all(rules: Sequence[Check]) -> Check:
 
 
 def _numbers(schema: Schema, form: str) -> Check:
+    """Integers are compared with bounds that are known beforehand; all else goes the long way."""
     limits = [schema.get(name) for name in ("multipleOf", "maximum", "minimum")]
-    if all(limit is None for limit in limits) and not form and scalars.types(schema) == ("integer",):
-        return lambda value: -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF
-    if all(limit is None for limit in limits) and not form:
+    kind = scalars.types(schema)
+    if all(limit is None for limit in limits) and not form and kind != ("integer",):
         return _fine
-    return lambda value: next(scalars.number_problems(value, schema, ""), None) is None
+
+    def slow(value: Any) -> bool:
+        return next(scalars.number_problems(value, schema, ""), None) is None
+
+    low, high = _bounds(schema)
+    if limits[0] is not None or any(next(scalars.number_problems(edge, schema, ""), None) for edge in (low, high)):
+        return slow
+    return lambda value: low <= value <= high if value.__class__ is int else slow(value)
+
+
+def _bounds(schema: Schema) -> tuple[int, int]:
+    """The least and the greatest integer that may be well."""
+    size = 2**31 if schema.get("format") == "int32" else 2**63
+    low, high = -size, size - 1
+    if (limit := schema.get("minimum")) is not None:
+        low = max(low, int(limit) + bool(schema.get("exclusiveMinimum")))
+    if (limit := schema.get("maximum")) is not None:
+        high = min(high, int(limit) - bool(schema.get("exclusiveMaximum")))
+    return low, high
 
 
 def _lists(schema: Schema, form: str) -> Check:

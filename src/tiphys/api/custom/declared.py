@@ -1,4 +1,7 @@
-"""The CEL type of a schema's values, with the sizes that cost estimates need (upstream: cel/common/schemas.go)."""
+"""The CEL type of a schema's values, with the sizes that cost estimates need (upstream: cel/common/schemas.go).
+
+What has no length has size 0, and so have the keys of maps: upstream's estimates go by that.
+"""
 
 from __future__ import annotations
 
@@ -66,11 +69,11 @@ def declared(schema: Schema | None, *, root: bool) -> Declared | None:
         case "string":
             return _string(schema)
         case "boolean":
-            return Declared(BOOL, 4)
+            return Declared(BOOL.with_size(0), 4)
         case "number":
-            return Declared(DOUBLE, 1)
+            return Declared(DOUBLE.with_size(0), 1)
         case "integer":
-            return Declared(INT, 1)
+            return Declared(INT.with_size(0), 1)
     return None
 
 
@@ -100,7 +103,7 @@ def _map(schema: Schema) -> Declared | None:
         return None
     most = schema.get("maxProperties")
     size = (MAX_REQUEST - 2) // (value.least + 6) if most is None else max(most, 0)
-    return Declared(map_of(STRING.with_size(MAX_REQUEST - 2), value.type).with_size(size), 2)
+    return Declared(map_of(STRING.with_size(0), value.type).with_size(size), 2)
 
 
 def _object(schema: Schema) -> Declared:

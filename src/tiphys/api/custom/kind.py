@@ -17,7 +17,7 @@ from tiphys.api.custom.defaulting import Default, defaulter
 from tiphys.api.custom.gotext import shown
 from tiphys.api.custom.jsonpath import JsonPath, parse
 from tiphys.api.custom.results import invalid
-from tiphys.api.custom.schemas import EMPTY, Schema, properties
+from tiphys.api.custom.schemas import EMBEDDED, EMPTY, Schema, properties, some
 from tiphys.api.kinds.base import Column, Context, ErrorType, FieldError, Kind, MutableObject, Object
 from tiphys.api.kinds.common import keep
 from tiphys.api.validation.names import qualified_name
@@ -77,6 +77,14 @@ class CustomKind(Kind):
         return checker(self.schema)
 
     @cached_property
+    def _list_check(self) -> Check | None:
+        return listtypes.checker(self.schema)
+
+    @cached_property
+    def _embeds(self) -> bool:
+        return some(self.schema, EMBEDDED)
+
+    @cached_property
     def _status_check(self) -> Check | None:
         return checker(self._status_schema)
 
@@ -121,8 +129,8 @@ class CustomKind(Kind):
         found += self._value_problems(obj, None)
         found += scaling.spec_problems(obj, self._scale)
         found += scaling.status_problems(obj, self._scale)
-        found += embedded.problems(self.schema, obj)
-        found += listtypes.problems(self.schema, obj)
+        found += embedded.problems(self.schema, obj) if self._embeds else []
+        found += listtypes.quick_problems(self._list_check, self.schema, obj)
         return found + self._rule_problems(found, obj, None, None)
 
     def validate_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
@@ -133,7 +141,7 @@ class CustomKind(Kind):
         found += self._value_problems(new, correlated)
         found += scaling.spec_problems(new, self._scale)
         found += scaling.status_problems(new, self._scale)
-        found += embedded.problems(self.schema, new)
+        found += embedded.problems(self.schema, new) if self._embeds else []
         found += self._list_problems(new, old)
         return found + self._rule_problems(found, new, old, correlated)
 
@@ -181,7 +189,7 @@ class CustomKind(Kind):
 
     def _list_problems(self, new: Object, old: Object) -> list[FieldError]:
         """Sets and maps that had duplicates before may go on having them."""
-        found = listtypes.problems(self.schema, new)
+        found = listtypes.quick_problems(self._list_check, self.schema, new)
         return [] if found and listtypes.problems(self.schema, old) else found
 
     def _rule_problems(

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from tiphys.api.custom.schemas import LIST_KEYS, LIST_TYPE, Schema, extra, field, items, parts
+from tiphys.api.custom.schemas import LIST_KEYS, LIST_TYPE, Schema, extra, field, items, parts, properties
 from tiphys.api.kinds.base import FieldError, duplicate, invalid
 
 Check = Callable[[Any], bool]
-_UNSPECIFIED: Any = object()
+_ABSENT = object()
 
 
 def concerned(schema: Schema | None) -> bool:
@@ -21,9 +21,56 @@ def concerned(schema: Schema | None) -> bool:
     return schema.get(LIST_TYPE) in ("set", "map") or any(map(concerned, parts(schema)))
 
 
+def checker(schema: Schema | None) -> Check | None:
+    """Whether nothing comes twice, quickly; None: there is nothing to look at."""
+    if schema is None or not concerned(schema):
+        return None
+    named = {name: rule for name, part in properties(schema).items() if (rule := checker(part)) is not None}
+    other, item, own = checker(extra(schema)), checker(items(schema)), _own(schema)
+
+    def check(value: Any) -> bool:
+        if value.__class__ is list:
+            return (own is None or own(value)) and (item is None or all(map(item, value)))
+        if not isinstance(value, dict):
+            return True
+        for key, rule in named.items():
+            if key in value and not rule(value[key]):
+                return False
+        return other is None or all(other(part) for key, part in value.items() if key not in named)
+
+    return check
+
+
+def _own(schema: Schema) -> Check | None:
+    kind, keys = schema.get(LIST_TYPE), schema.get(LIST_KEYS) or ()
+    if kind == "set":
+        return _unique
+    if kind != "map":
+        return None
+    if len(keys) == 1:
+        key = keys[0]
+        return lambda value: _unique([item[key] for item in value])
+    return lambda value: _unique([tuple([item.get(key, _ABSENT) for key in keys]) for item in value])
+
+
+def _unique(values: list[Any]) -> bool:
+    """Whether all are different; 1, 1.0 and True count as the same here, which `problems` knows better."""
+    return len(set(values)) == len(values)
+
+
 def problems(schema: Schema | None, obj: Any, path: str = "") -> list[FieldError]:
     """Everything that comes twice in an object of the schema."""
     return list(_value(schema, obj, path)) if concerned(schema) else []
+
+
+def quick_problems(check: Check | None, schema: Schema | None, obj: Any) -> list[FieldError]:
+    """As `problems`, asking `check` (of the same schema) first."""
+    try:
+        if check is None or check(obj):
+            return []
+    except (TypeError, KeyError, AttributeError):
+        pass  # items that are no objects, keys that are missing or no scalars: to be looked at one by one
+    return problems(schema, obj)
 
 
 def _value(schema: Schema | None, value: Any, path: str) -> Iterator[FieldError]:
