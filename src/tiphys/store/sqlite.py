@@ -13,7 +13,7 @@ from tiphys.store.feed import BUFFER, Feed
 from tiphys.store.sqlite_file import DatabaseFile, medium_errors
 from tiphys.store.sqlite_reader import Readers, bounds, get, list_rows, read_log
 from tiphys.store.sqlite_writer import Writer
-from tiphys.store.types import Event, FutureRevision, Page, Row, Watch
+from tiphys.store.types import Event, FutureRevision, Page, Row, Unavailable, Watch
 from tiphys.store.writes import Write
 
 SWEEP = 1000
@@ -26,8 +26,12 @@ class SqliteStore:
     shared = False
 
     def __init__(self, file: DatabaseFile, *, buffer: int = BUFFER) -> None:
-        with medium_errors(file.path):
-            last, compacted = bounds(file.writer)
+        try:
+            with medium_errors(file.path):
+                last, compacted = bounds(file.writer)
+        except Unavailable:
+            file.close()
+            raise
         self._file = file
         self._readers = Readers(file)
         self._feed = Feed(last, compacted, self._read_log, buffer)

@@ -49,7 +49,12 @@ def medium_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, MemoryError) as error:
-        raise Unavailable(f"store {path}: {error}") from error
+        advice = "; restore it from a backup, or move it away to start anew" if _is_corrupt(error) else ""
+        raise Unavailable(f"store {path}: {error}{advice}") from error
+
+
+def _is_corrupt(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class DatabaseFile:

@@ -148,6 +148,33 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         SqliteStore.open(path)
 
 
+def test_a_damaged_database_says_so_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def fill() -> None:
+        store = SqliteStore.open(path)
+        for number in range(200):
+            await store.put(f"k/{number}", b"x" * 2000)
+        await store.close()
+
+    async def read() -> None:
+        store = SqliteStore.open(path)
+        try:
+            await store.list("")
+        finally:
+            await store.close()
+
+    asyncio.run(fill())
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    for start in range(8192, len(whole), 8192):  # the head of every page but the first
+        damaged[start : start + 64] = b"\xa5" * 64
+    for content in (bytes(damaged), whole[: len(whole) // 2], b"not a database" * 1000):
+        path.write_bytes(content)
+        with pytest.raises(Unavailable, match="store.db: .*; restore it from a backup, or move it away"):
+            asyncio.run(read())
+
+
 def test_a_compaction_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
 
