@@ -64,7 +64,6 @@ ELSEWHERE = frozenset(
         "statefulset-controller",
         "storage-version-migrator-controller",
         "ttl-controller",
-        "validatingadmissionpolicy-status-controller",
         "volumeattributesclass-protection-controller",
     }
 )
@@ -108,6 +107,7 @@ def registry() -> dict[str, type[Controller]]:
         node_ipam,
         node_lifecycle,
         pod_garbage,
+        policy_status,
         replicaset,
         replicationcontroller,
         resource_quota,
@@ -147,6 +147,7 @@ def registry() -> dict[str, type[Controller]]:
         endpointslice.EndpointSliceController,
         resource_quota.ResourceQuotaController,
         clusterrole_aggregation.ClusterRoleAggregationController,
+        policy_status.PolicyStatusController,
         garbage.GarbageController,
     )
     return {each.name: each for each in classes}

@@ -46,6 +46,8 @@ class _Memory:
     """Those that have to run a second time."""
     output: bytes = b""
     """The object as the policies left it."""
+    dirty: bool = False
+    """Whether a mutation was applied in this round."""
 
     def changed(self) -> None:
         self.again |= self.invoked
@@ -64,10 +66,13 @@ async def mutate(dispatch: Dispatch, policies: tuple[Policy, ...]) -> None:
     if uses:
         namespace = dispatch.namespace()
         memory = attributes.memory.setdefault(NAME, _Memory())
+        memory.dirty = False
         if attributes.round and memory.output != snapshot(attributes.obj):
             memory.changed()
         for use in uses:
             failures += await _Use(dispatch, use, namespace, memory).run()
+        if memory.dirty:
+            memory.changed()
         memory.output = snapshot(attributes.obj)
     failures = [one for one in failures if not one.use.policy.fails_open]
     if failures:
@@ -130,7 +135,7 @@ class _Use:
             new = await self._dispatch.versions.take(patched, self._match, attributes.obj)
             replace_object(attributes, new)
         self._memory.changed()
-        attributes.reinvoke = True
+        self._memory.dirty = attributes.reinvoke = True
 
     def _evaluate(self, mutation: Mutation, scope: Scope) -> Any:
         if mutation.compiled.program is None:

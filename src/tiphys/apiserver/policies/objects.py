@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tiphys.api.cel.libraries.patch_types import OBJECT, Built
+from tiphys.api.cel.libraries.patch_types import Built
 from tiphys.api.cel.types import EvaluationError
 from tiphys.api.cel.values import Duration, Optional, Timestamp, Uint, type_of
 
@@ -18,9 +18,9 @@ class Unsuitable(Exception):
     """The value of an expression is no patch; the text says why."""
 
 
-def check_names(value: Any) -> None:
-    """The names of the types must be the paths of the fields: Object.spec under spec. Raises Unsuitable."""
-    found = list(_misnamed(value, OBJECT))
+def check_names(value: Built) -> None:
+    """The names of the types must be the paths of the fields, from that of `value` on. Raises Unsuitable."""
+    found = list(_misnamed(value, value.cel_type.name))
     if found:
         raise Unsuitable("type mismatch: " + "\n".join(found))
 

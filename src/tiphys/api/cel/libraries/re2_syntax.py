@@ -21,7 +21,7 @@ Node = tuple[object, ...]
 Ranges = tuple[tuple[int, int], ...]
 
 _MOST_REPEATS = 1000
-_DEEPEST = 250
+_DEEPEST = 100
 _NOT_NEWLINE: Ranges = ((0, 9), (11, LAST))
 _CONTROL = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 _PUNCTUATION = frozenset(map(chr, range(33, 127))) - frozenset(
