@@ -50,6 +50,7 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         text = "create not allowed while custom resource definition is terminating"
         raise errors.forbidden(resource.group, resource.plural, meta.get("name", ""), text)
     attributes = parts.admission.attributes(call, "CREATE", obj, None)
+    attributes.managed = managed
     await parts.admission.admit(call, attributes)
     metadata.match_namespace(meta, call.namespace)
     metadata.initialize(meta, call.now)

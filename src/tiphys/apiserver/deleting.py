@@ -50,6 +50,7 @@ async def _attempt(parts: Parts, call: Call, old: Entry, options: Options) -> tu
     current = resource.current(old)
     _preconditions(resource, current, options)
     attributes = parts.admission.attributes(call, "DELETE", None, current)
+    attributes.old_managed = old.managed
     await parts.admission.admit(call, attributes)
     await parts.admission.validate(call, attributes)
     plan = _own_plan(current, call)

@@ -78,6 +78,9 @@ class Attributes:
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
     """For the audit log."""
+    managed: bytes = b""
+    """managedFields of `obj` as JSON, which objects in the server do not carry."""
+    old_managed: bytes = b""
     resource: Resource | None = None
     """What is written; None for what has no objects (reviews)."""
     round: int = 0

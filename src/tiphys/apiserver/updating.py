@@ -80,6 +80,7 @@ async def _attempt(parts: Parts, call: Call, old: Entry, change: Change) -> Entr
         _only_status(new, current)
     managed = _track(parts, call, old, current, new, change)
     attributes = parts.admission.attributes(call, "UPDATE", new, current)
+    attributes.managed, attributes.old_managed = old.managed if managed is None else managed, old.managed
     await parts.admission.admit(call, attributes)
     if change.subresource in STATUS_LIKE:
         _only_status(new, current)

@@ -105,6 +105,9 @@ def test_updates_and_deletions_show_the_old_object() -> None:
         await world.json("PATCH", f"{MAPS}/one", {"data": {"a": "3"}}, **patch)
         await world.json("DELETE", f"{MAPS}/one", {"gracePeriodSeconds": 5})
         put, patched, deleted = world.asked
+        for review in (put, patched, deleted):
+            assert [one["operation"] for one in review["oldObject"]["metadata"]["managedFields"]]
+        assert put["object"]["metadata"]["managedFields"]
         assert (put["operation"], put["object"]["data"], put["oldObject"]["data"]) == ("UPDATE", {"a": "2"}, {"a": "1"})
         assert patched["options"] == {"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}
         assert (deleted["operation"], deleted["object"], deleted["oldObject"]["data"]) == ("DELETE", None, {"a": "3"})

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -84,7 +86,8 @@ class Webhooks(Plugin):
         shown = await self._versions.show(attributes.obj, match)
         old = await self._versions.show(attributes.old, match)
         request = review.request_of(attributes, target, match)
-        answer = await ask(self._client, hook, request, (shown, old), mutating=mutating)
+        objects = (_with_managers(shown, attributes.managed), _with_managers(old, attributes.old_managed))
+        answer = await ask(self._client, hook, request, objects, mutating=mutating)
         note(attributes, hook, answer)
         return answer, shown
 
@@ -163,6 +166,8 @@ class MutatingWebhooks(Webhooks):
         if answer.patch_type != JSON_PATCH:
             text = f"unsupported patch type {quote(answer.patch_type)}"
             raise Unanswered(f"failed calling webhook {quote(hook.name)}: {text}")
+        if b"managedFields" in answer.patch:
+            shown = _with_managers(shown, attributes.managed, orjson.loads) or shown
         new = await self._versions.take(patches.apply(shown, operations), match, attributes.obj)
         note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": JSON_PATCH}
         attributes.annotations[PATCH + place] = orjson.dumps(note).decode()
@@ -209,6 +214,13 @@ class ValidatingWebhooks(Webhooks):
             _fail(attributes, hook, error, f"failed-open.{VALIDATION}round_0_index_{number}")
             return None
         return None if answer.allowed else review.denial(hook.name, answer.result)
+
+
+def _with_managers(obj: Object | None, managed: bytes, wrap: Callable[[bytes], Any] = orjson.Fragment) -> Object | None:
+    """The object as clients see it, with its managedFields."""
+    if not managed or obj is None:
+        return obj
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": wrap(managed)}}
 
 
 def _fail(attributes: Attributes, hook: Hook, error: Unanswered, annotation: str) -> None:
