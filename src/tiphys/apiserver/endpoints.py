@@ -65,7 +65,9 @@ class Endpoints:
         )
         if call.resource.converts:
             await call.resource.ready(start.initial)
-            items = watching.converted(call.resource, items)
+            if start.match is not None:
+                start.initial = [entry for entry in start.initial if start.match(entry)]
+            items = watching.converted(call.resource, start, items)
         if call.request.local:
             return Response(200, events=watching.objects(form, start, items))
         lines = watching.lines(form, start, items)

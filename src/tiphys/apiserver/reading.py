@@ -141,22 +141,32 @@ def _too_old(options: ListOptions, after: str, prefix: str) -> ApiError:
 
 async def watch(parts: Parts, call: Call, options: ListOptions, selection: Selection) -> Start:
     """Where a watch begins. Raises Invalid; what else is wrong is told in the stream."""
-    cache = call.resource.cache
     revision = options.watched(call.resource.group, call.resource.plural)
+    match = selection.matches if selection.filters else None
+    late = match if call.resource.converts else None
     watcher = Watcher(
         0,
         namespace=call.namespace,
         name=selection.name,
         trigger=selection.trigger,
-        match=selection.matches if selection.filters else None,
+        match=None if late else match,
     )
-    initial = options.initial_events
-    if initial:
+    start = await _start(parts, call, options, watcher, selection, revision, late=late is not None)
+    start.match = late
+    return start
+
+
+async def _start(
+    parts: Parts, call: Call, options: ListOptions, watcher: Watcher, selection: Selection, revision: int, *, late: bool
+) -> Start:
+    """`late`: what is selected is told when it has been converted."""
+    cache = call.resource.cache
+    if options.initial_events:
         try:
             await wait(parts, revision)
         except Timeout as error:
             return Start(watcher, failure=error)
-        entries = selection.entries(cache)
+        entries = cache.range(call.namespace) if late else selection.entries(cache)
         return parts.watches.from_now(cache, watcher, entries, mark=options.bookmarks)
     if revision == 0:
         return parts.watches.from_now(cache, watcher, (), mark=False)

@@ -42,7 +42,7 @@ class Watcher:
             return
         if self._name and entry.name != self._name:
             return
-        type = change.type if self._match is None else self._transition(change, self._match)
+        type = change.type if self._match is None else transition(change, self._match)
         if type:
             self._put((type, change))
 
@@ -82,11 +82,12 @@ class Watcher:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    @staticmethod
-    def _transition(change: Change, match: Match) -> str:
-        before = change.old is not None and match(change.old)
-        if change.type == "DELETED":
-            return "DELETED" if before else ""
-        if match(change.entry):
-            return "MODIFIED" if before else "ADDED"
+
+def transition(change: Change, match: Match) -> str:
+    """What a change means to a watch of a selection; "" if nothing."""
+    before = change.old is not None and match(change.old)
+    if change.type == "DELETED":
         return "DELETED" if before else ""
+    if match(change.entry):
+        return "MODIFIED" if before else "ADDED"
+    return "DELETED" if before else ""

@@ -20,7 +20,7 @@ from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.forms import Form
 from tiphys.apiserver.resource import Resource
 from tiphys.apiserver.timers import Timer, Timers
-from tiphys.apiserver.watcher import Item, Watcher
+from tiphys.apiserver.watcher import Item, Match, Watcher, transition
 from tiphys.base.errors import ApiError, Gone
 from tiphys.store.types import Compacted
 
@@ -48,6 +48,8 @@ class Start:
     """Whether older changes must be read from the store's log first; the watcher is not subscribed yet."""
     failure: ApiError | None = None
     """Why there is nothing to watch; clients are told in the stream, as upstream does."""
+    match: Match | None = None
+    """What of all this is selected, where that can only be told of converted objects."""
 
 
 class Bookmarks:
@@ -151,13 +153,22 @@ class Watches:
         cache.subscribe(watcher)
 
 
-async def converted(resource: Resource, items: AsyncGenerator[list[Item], None]) -> AsyncGenerator[list[Item], None]:
-    """The same events, after their objects were converted to the version of the watch."""
+async def converted(
+    resource: Resource, start: Start, items: AsyncGenerator[list[Item], None]
+) -> AsyncGenerator[list[Item], None]:
+    """The same events, after their objects were converted to the version of the watch; those that it selects."""
     async with aclosing(items):
         async for batch in items:
             changes = [what for _, what in batch if not isinstance(what, int)]
             await resource.ready([one for change in changes for one in (change.entry, change.old) if one is not None])
-            yield batch
+            shown = batch if start.match is None else _selected(batch, start.match)
+            if shown:
+                yield shown
+
+
+def _selected(batch: list[Item], match: Match) -> list[Item]:
+    found = [(type if isinstance(what, int) else transition(what, match), what) for type, what in batch]
+    return [item for item in found if item[0]]
 
 
 async def lines(form: Form, start: Start, items: AsyncGenerator[list[Item], None]) -> AsyncIterator[bytes]:

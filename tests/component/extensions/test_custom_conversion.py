@@ -39,13 +39,18 @@ def answering(convert: Convert = split, **result: Any) -> Callable[[Object], Obj
     return decide
 
 
-async def define(world: World, decide: Callable[[Object], Object], *reviews: str, stored: str = "v1") -> None:
+async def define(
+    world: World, decide: Callable[[Object], Object], *reviews: str, stored: str = "v1", fields: bool = False
+) -> None:
     world.decisions[PATH] = decide
     webhook = {
         "clientConfig": world.client_config(PATH),
         "conversionReviewVersions": list(reviews or ("v1", "v1beta1")),
     }
     versions = [version("v1", V1, storage=stored == "v1"), version("v2", V2, storage=stored == "v2")]
+    if fields:
+        versions[0]["selectableFields"] = [{"jsonPath": ".hostPort"}]
+        versions[1]["selectableFields"] = [{"jsonPath": ".host"}, {"jsonPath": ".port"}]
     made = await world.json("POST", CRDS, definition(*versions, conversion={"strategy": "Webhook", "webhook": webhook}))
     assert made["kind"] == "CustomResourceDefinition", made
     while condition(await world.json("GET", f"{CRDS}/{NAME}"), "Established")[0] != "True":
@@ -131,6 +136,38 @@ def test_watches_are_of_the_version_of_the_request() -> None:
         assert {event["object"]["host"] for event in events} == {"localhost"}
 
     run(scenario)
+
+
+def test_watches_select_by_the_fields_of_their_own_version() -> None:
+    async def scenario(world: World) -> None:
+        await define(world, answering(), fields=True)
+        await world.json("POST", crontabs("v1"), old())
+        first = await world.http("GET", f"{crontabs('v2')}?watch=true&fieldSelector=host%3Dlocalhost")
+        since = (await world.json("GET", crontabs("v2")))["metadata"]["resourceVersion"]
+        later = await world.http(
+            "GET", f"{crontabs('v2')}?watch=true&fieldSelector=host%3Dlocalhost&resourceVersion={since}"
+        )
+        await world.json("POST", crontabs("v1"), {**old("other"), "hostPort": "elsewhere:80"})
+        await world.json("POST", crontabs("v1"), old("b"))
+        merge = "application/merge-patch+json"
+        await world.json("PATCH", f"{crontabs('v1')}/b", {"hostPort": "elsewhere:80"}, content_type=merge)
+        seen = [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "b")]
+        assert await read(first, 3) == seen
+        assert await read(later, 2) == seen[1:]
+
+    run(scenario)
+
+
+async def read(watch: Any, count: int) -> list[tuple[str, str]]:
+    """The first events of a watch, as (type, name)."""
+    events: list[tuple[str, str]] = []
+    async for chunk in watch.stream:
+        for line in chunk.splitlines():
+            event = orjson.loads(line)
+            events.append((event["type"], event["object"]["metadata"]["name"]))
+        if len(events) >= count:
+            break
+    return events
 
 
 def test_reviews_of_v1beta1() -> None:

@@ -199,7 +199,7 @@ class CustomResource(Resource):
         return self.form.obj(entry)
 
     def matched(self, entry: Entry) -> Object:
-        # A watch has to decide before a webhook can be asked: unconverted, the object counts as it is stored.
+        # What came while the webhook was asked about the others is not converted yet: it counts as it is stored.
         assert isinstance(entry, CustomEntry), "custom caches hold nothing else"
         unconverted = self._definition.served.webhook is not None and entry.view(self.form.api_version) is None
         return self.cache.obj(entry) if unconverted else self.form.obj(entry)
