@@ -28,6 +28,7 @@ class Published:
         self._serving = serving
         self._types = serving.builtin.resources[0].definitions
         self._builtin = Documents(serving.builtin, self._types, GIT_VERSION)
+        self._builtin_hashes: dict[str, str] = {}
         self._made: dict[str, tuple[str, bytes]] = {}
         """Documents with custom resources in them: the hash of what they are made of, and the compressed text."""
 
@@ -35,14 +36,26 @@ class Published:
         """/openapi/v3: where each group version's document is."""
         catalog = self._serving.catalog
         names = [(group, version) for group in catalog.groups() for version in catalog.versions(group)]
-        paths = [f"apis/{group}/{version}" if group else f"api/{version}" for group, version in names]
-        return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self.hash(path)}"} for path in paths}}
+        by_version: dict[tuple[str, str], list[Definition]] = {}
+        for one in self._serving.definitions():
+            for version in one.versions:
+                by_version.setdefault((one.group, version), []).append(one)
+        paths = {}
+        for key in names:
+            path = f"apis/{'/'.join(key)}" if key[0] else f"api/{key[1]}"
+            paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._hash(path, by_version.get(key, ()))}"}
+        return {"paths": paths}
 
     def hash(self, path: str) -> str:
         """What the index says about a path; it changes when the document does."""
-        group, version = _split(path)
-        definitions = self._definitions(group, version)
-        return self._builtin.hash(path) if not definitions else _digest(self._builtin.hash(path), definitions)
+        return self._hash(path, self._definitions(*_split(path)))
+
+    def _hash(self, path: str, definitions: Sequence[Definition]) -> str:
+        """Built-in documents never change."""
+        own = self._builtin_hashes.get(path)
+        if own is None:
+            own = self._builtin_hashes[path] = self._builtin.hash(path)
+        return _digest(own, definitions) if definitions else own
 
     async def v3(self, path: str) -> bytes | None:
         """The document of one group version; None for one that is not served."""

@@ -13,9 +13,10 @@ import binascii
 import logging
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from tiphys.api.meta import is_true
+from tiphys.api.meta import find_condition, is_true
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Change, Entry
 from tiphys.apiserver.extensions import status
@@ -31,6 +32,16 @@ AGAIN_SECONDS = 1.0
 """How long after a failure a definition is looked at again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a definition has of the names of its group."""
+
+    group: str
+    names: Object
+    content: bool
+    """Whether it has all that it wants, so that names that become free do not concern it."""
+
+
 class Controller:
     """See the module's docstring."""
 
@@ -38,7 +49,7 @@ class Controller:
         self._crds, self._writer, self._cleaner = crds, writer, cleaner
         self._waiting: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._names: dict[str, tuple[str, Object]] = {}
+        self._claims: dict[str, Claim] = {}
         self._judged: dict[str, tuple[tuple[Any, ...], tuple[Mapping[str, str] | None, Mapping[str, str] | None]]] = {}
         self._cleaning: set[str] = set()
 
@@ -64,23 +75,24 @@ class Controller:
         if change.type != "DELETED":
             self._note(change.entry)
             return
-        group = self._names.pop(name, ("", {}))[0]
+        claim = self._claims.pop(name, None)
         self._judged.pop(name, None)
-        self._reconsider(group, name)
+        if claim is not None:
+            self._reconsider(claim.group, name)
 
     def _note(self, entry: Entry) -> None:
-        crd = self._crds.obj(entry)
-        group, names = crd["spec"].get("group", ""), (crd.get("status") or {}).get("acceptedNames") or {}
-        before = self._names.get(entry.name)
-        self._names[entry.name] = group, dict(names)
-        if before is not None and before[1] != names:
-            self._reconsider(group, entry.name)
+        crd, before = self._crds.obj(entry), self._claims.get(entry.name)
+        names = (crd.get("status") or {}).get("acceptedNames") or {}
+        content = names == crd["spec"]["names"] and is_true(crd, ESTABLISHED)
+        claim = self._claims[entry.name] = Claim(crd["spec"].get("group", ""), dict(names), content)
+        if before is not None and before.names != names:
+            self._reconsider(claim.group, entry.name)
         self._enqueue(entry.name)
 
     def _reconsider(self, group: str, name: str) -> None:
         """A name may have become free: look at all others of the group that want one."""
-        for other, (its_group, _) in self._names.items():
-            if its_group == group and other != name:
+        for other, claim in self._claims.items():
+            if claim.group == group and other != name and not claim.content:
                 self._enqueue(other)
 
     def _enqueue(self, name: str) -> None:
@@ -106,7 +118,7 @@ class Controller:
             self._writer.later(AGAIN_SECONDS, lambda: self._enqueue(name))
 
     async def _settle(self, crd: Object) -> None:
-        taken = [names for group, names in self._names.values() if group == crd["spec"]["group"]]
+        taken = [claim.names for claim in self._claims.values() if claim.group == crd["spec"]["group"]]
         usable = True
         if not is_true(crd, ESTABLISHED):
             usable = _usable_bundle(crd)
@@ -116,6 +128,8 @@ class Controller:
 
     def _conditions(self, crd: Object) -> tuple[Mapping[str, str] | None, Mapping[str, str] | None]:
         """The conditions that only the definition itself decides on; kept, for looking at schemas takes time."""
+        if not _is_special(crd):
+            return None, None
         from tiphys.api.custom.definition import conditions
 
         metadata = crd["metadata"]
@@ -135,6 +149,12 @@ class Controller:
             self._writer.later(AGAIN_SECONDS, lambda: self._enqueue(name))
         finally:
             self._cleaning.discard(name)
+
+
+def _is_special(crd: Object) -> bool:
+    """Whether it may have those conditions: validation lets only structural schemas in, unless all fields are kept."""
+    old = bool(crd["spec"].get("preserveUnknownFields")) or find_condition(crd, status.SCHEMA) is not None
+    return old or f".{crd['spec']['group']}".endswith((".k8s.io", ".kubernetes.io"))
 
 
 def _usable_bundle(crd: Object) -> bool:

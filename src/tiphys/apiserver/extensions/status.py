@@ -16,6 +16,7 @@ from tiphys.base.clock import rfc3339
 
 Object = Mapping[str, Any]
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+_FIELDS = ("lastTransitionTime", "message", "reason", "status", "type")
 SCHEMA, APPROVAL = "NonStructuralSchema", "KubernetesAPIApprovalPolicyConformant"
 
 
@@ -117,5 +118,5 @@ def _condition(type: str, status: str, reason: str, message: str) -> dict[str, s
 
 def _set(conditions: Sequence[Object], condition: Mapping[str, str], now: float) -> list[Object]:
     stamped = {"lastTransitionTime": rfc3339(now), **condition}
-    stamped = {name: stamped[name] for name in ("lastTransitionTime", "message", "reason", "status", "type")}
+    stamped = {name: stamped[name] for name in _FIELDS if name in stamped}
     return set_condition(conditions, stamped)
