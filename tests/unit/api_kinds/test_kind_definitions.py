@@ -159,6 +159,15 @@ def test_old_values_are_only_there_where_they_can_be_told_apart() -> None:
     assert spec_problems({"type": "array", "items": item, "maxItems": 5, **keyed}) == []
 
 
+def test_schemas_are_not_nested_without_end() -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(150):
+        schema = {"type": "object", "properties": {"a": schema}}
+    assert problems(definition(schema)) == [
+        "spec.versions[0].schema.openAPIV3Schema: Forbidden: must not be nested deeper than 120 levels"
+    ]
+
+
 def test_rules_wait_for_a_sound_schema() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "nonsense"}},
               "x-kubernetes-validations": [{"rule": "!!"}]}  # fmt: skip

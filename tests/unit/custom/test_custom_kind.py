@@ -119,6 +119,17 @@ def test_decoding_refuses_metadata_of_the_wrong_type() -> None:
         decode({**cron_tab(), "metadata": {"labels": 5}})
 
 
+@pytest.mark.parametrize("field", ["free", "unknown"])
+def test_what_is_nested_too_deeply_is_refused_or_dropped(field: str) -> None:
+    deep = '{"a":' * 800 + "1" + "}" * 800
+    text = json.dumps(cron_tab()).replace('"replicas"', f'"{field}": {deep}, "replicas"')
+    if field == "free":
+        with pytest.raises(BadRequest, match="exceeded max depth"):
+            decode(json.loads(text))
+    else:
+        assert decode(json.loads(text)).warnings == ('unknown field "spec.unknown"',)
+
+
 def test_without_a_schema_everything_goes_unless_unknown_fields_are_preserved() -> None:
     found = version(schema=None)
     codec = Codec(found.definition.definitions)

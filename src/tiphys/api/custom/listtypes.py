@@ -42,7 +42,8 @@ def checker(schema: Schema | None) -> Check | None:
 
 
 def _own(schema: Schema) -> Check | None:
-    kind, keys = schema.get(LIST_TYPE), schema.get(LIST_KEYS) or ()
+    kind = schema.get(LIST_TYPE)
+    keys: Sequence[str] = schema.get(LIST_KEYS) or []
     if kind == "set":
         return _unique
     if kind != "map":

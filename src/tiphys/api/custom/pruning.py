@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tiphys.api.custom.schemas import EMBEDDED, META, PRESERVE, Schema, allows_extra, extra, field, items, properties
-from tiphys.api.decode.objects import Pass, count_keys
+from tiphys.api.decode.objects import DecodeError, Pass
 
 Prune = Callable[[Any, Pass], Any]
 """Prunes an object or a list; counts keys and notes unknown ones."""
@@ -18,19 +18,38 @@ Coerce = Callable[[dict[str, Any], Pass], None]
 """Puts apiVersion, kind and metadata of an embedded resource in order, in place; raises DecodeError."""
 
 _CONTAINERS = frozenset((dict, list))
+DEEPEST = 120
+"""Levels of what a schema does not describe. With those of the schema itself (as many), the encoder can still write it."""
+TOO_DEEP = "json: exceeded max depth"
 
 
 def pruner(schema: Schema | None, coerce: Coerce | None = None) -> Prune:
     """The function for values of this schema; None: everything goes."""
     if schema is None:
-        return _nothing_known
+        return _unknown_part
     return _function(schema, bool(schema.get(PRESERVE)), coerce)
 
 
 def keep_all(value: Any, state: Pass) -> Any:
-    """A pruner that prunes nothing."""
-    state.keys += count_keys(value)
+    """A pruner that prunes nothing. Raises DecodeError for what is nested too deeply."""
+    state.keys += _keys(value, DEEPEST)
     return value
+
+
+def _keys(value: Any, room: int) -> int:
+    """How many keys there are in a value of at most so many levels."""
+    if value.__class__ is dict:
+        if not room:
+            raise DecodeError(TOO_DEEP)
+        return len(value) + sum([_keys(one, room - 1) for one in value.values() if one.__class__ in _CONTAINERS])
+    if not room:
+        raise DecodeError(TOO_DEEP)
+    return sum([_keys(one, room - 1) for one in value if one.__class__ in _CONTAINERS])
+
+
+def _unknown_part(value: Any, state: Pass) -> Any:
+    _keys(value, DEEPEST)
+    return _nothing_known(value, state)
 
 
 def _nothing_known(value: Any, state: Pass) -> Any:
@@ -54,7 +73,7 @@ def _lists(schema: Schema, keeps: bool, coerce: Coerce | None) -> Prune:
     """Items without a schema of a list that keeps unknown fields are left alone; others lose all their fields."""
     item = items(schema)
     if item is None:
-        return keep_all if keeps else _nothing_known
+        return keep_all if keeps else _unknown_part
     # A list that keeps unknown fields hands that on to its items.
     one = _function(item, keeps or bool(item.get(PRESERVE)), coerce)
 

@@ -90,7 +90,10 @@ def duplicate_fields(text: bytes) -> list[str]:
     def collect(pairs: list[tuple[str, Any]]) -> _Pairs:
         return _Pairs(pairs)
 
-    return list(dict.fromkeys(_walk(json.loads(text, object_pairs_hook=collect), "")))
+    try:
+        return list(dict.fromkeys(_walk(json.loads(text, object_pairs_hook=collect), "")))
+    except RecursionError:
+        return []  # nested so deeply that it cannot be decoded as anything but free JSON
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -72,7 +72,10 @@ class Decoder:
             raise DecodeError("", Mismatch(values.json_type(value), _go_name(type.name)))
         if type.custom is not None:
             return type.custom.decode(value, state or Pass())
-        out: dict[str, Any] = self.of(type.name, type)(value, state or Pass())
+        try:
+            out: dict[str, Any] = self.of(type.name, type)(value, state or Pass())
+        except RecursionError as error:
+            raise DecodeError("json: exceeded max depth") from error
         return out
 
     def empty(self, type: Type) -> dict[str, Any]:

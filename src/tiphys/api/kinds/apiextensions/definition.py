@@ -12,8 +12,9 @@ from typing import Any
 from tiphys.api.custom import approval
 from tiphys.api.custom.fieldpaths import FieldPathError, resolve
 from tiphys.api.custom.formats import known
+from tiphys.api.custom.pruning import DEEPEST
 from tiphys.api.kinds.apiextensions import conversion
-from tiphys.api.kinds.apiextensions.schemas import SchemaRules, has, has_extensions, rules_kept, validation
+from tiphys.api.kinds.apiextensions.schemas import SchemaRules, has, has_extensions, rules_kept, too_deep, validation
 from tiphys.api.kinds.apiextensions.structural import children
 from tiphys.api.kinds.base import Object
 from tiphys.api.meta import is_true
@@ -30,6 +31,8 @@ _MAX_SELECTABLE = 8
 
 def new(errors: Errors, obj: Object) -> None:
     """Add what is wrong with a new definition."""
+    if _too_deep(errors, obj):
+        return
     spec: Struct = obj.get("spec") or {}
     wanted = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
     for field in ("generateName", "name"):
@@ -41,6 +44,8 @@ def new(errors: Errors, obj: Object) -> None:
 
 def changed(errors: Errors, obj: Object, old: Object) -> None:
     """Add what is wrong with a changed definition; what was wrong before may mostly stay."""
+    if _too_deep(errors, obj):
+        return
     spec, was = obj.get("spec") or {}, old.get("spec") or {}
     reviews = ((was.get("conversion") or {}).get("webhook") or {}).get("conversionReviewVersions") or ()
     rules = rules_kept([schema for version in _versions(old) if (schema := _schema_of(version))])
@@ -51,6 +56,14 @@ def changed(errors: Errors, obj: Object, old: Object) -> None:
         errors.immutable("spec.names.kind", names.get("kind", ""), earlier.get("kind"))
     errors.immutable("spec.group", spec.get("group", ""), was.get("group"))
     errors.immutable("spec.names.plural", names.get("plural", ""), earlier.get("plural"))
+
+
+def _too_deep(errors: Errors, obj: Object) -> bool:
+    for i, version in enumerate(_versions(obj)):
+        if (schema := _schema_of(version)) is not None and too_deep(schema):
+            path = f"spec.versions[{i}].schema.openAPIV3Schema"
+            errors.forbidden(path, f"must not be nested deeper than {DEEPEST} levels")
+    return bool(errors)
 
 
 def status(errors: Errors, obj: Object) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tiphys.api.custom.fieldpaths import FieldPathError, resolve
+from tiphys.api.custom.pruning import DEEPEST
 from tiphys.api.custom.schemas import RULES, some
 from tiphys.api.kinds.apiextensions import defaults
 from tiphys.api.kinds.apiextensions.structural import children, structural, unstructured
@@ -181,6 +182,15 @@ def validation(errors: Errors, path: str, schema: Schema, rules: SchemaRules, *,
         _expressions(errors, where, schema, rules, own)
     if problem and len(errors) == before:
         errors.invalid(where, "", problem)
+
+
+def too_deep(schema: Schema) -> bool:
+    """Whether schemas are nested deeper than this server can follow; counted without recursion."""
+    levels, present = 0, [schema]
+    while present and levels <= DEEPEST:
+        levels += 1
+        present = [child for one in present for child in children(one)]
+    return levels > DEEPEST
 
 
 def _expressions(errors: Errors, path: str, schema: Schema, rules: SchemaRules, broken: Errors) -> None:
