@@ -65,7 +65,7 @@ RESERVED = frozenset(
         "var",
         "void",
         "while",
-    )  # fmt: skip
+    )
 )
 """Words that are no names of variables or functions; fields may have them."""
 

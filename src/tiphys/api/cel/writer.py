@@ -61,18 +61,21 @@ class Writer:
         return self.kept(code) if len(code) > _LONG else code
 
     def _outlined(self, node: Any) -> str:
-        """Emit as a function of its own, which gets the variables it uses and gives the cost back."""
+        """Emit as a function of its own, which gets the variables it uses and gives the cost back, also of a failure."""
         kept = self.lines, self._cost, self._depth, self._segment, self._nesting
         self.lines, self._cost, self._depth, self._segment, self._nesting = [], 0, 0, 0, 0
         code = self.emit(node)
         self.flush()
-        self.line(f"return c, {code}")
-        body = self.text(1)
+        self.line(f"return c, {code}, None")
+        body = [" try:", *self.text(2), " except FAILURES as f:", "  return c, None, f"]
         self.lines, self._cost, self._depth, self._segment, self._nesting = kept
-        name, result = self.fresh("g"), self.fresh()
+        name, result, error = self.fresh("g"), self.fresh(), self.fresh("e")
         arguments = ", ".join(("c", "budget", *_free(body, {"c", "budget", "f", *self.names, *self._functions()})))
         self.functions += [f"def {name}({arguments}):", *body]
-        self.line(f"c, {result} = {name}({arguments})")
+        self.flush()
+        self.line(f"c, {result}, {error} = {name}({arguments})")
+        self.line(f"if {error} is not None: raise {error}")
+        self.flush()
         return result
 
     # Names and constants
