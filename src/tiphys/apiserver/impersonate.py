@@ -49,7 +49,7 @@ def impersonate(authorizer: Authorizer) -> Callable[[Handler], Handler]:
 
     def middleware(handler: Handler) -> Handler:
         async def link(request: Request) -> Response:
-            if any(name.startswith(PREFIX) for name in request.headers):
+            if PREFIX in "\n".join(request.headers):  # nearly always there is none: one search is faster than many
                 wanted = wanted_user(request)
                 if wanted is not None:
                     await _become(request, wanted, modes)

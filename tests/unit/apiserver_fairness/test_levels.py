@@ -43,13 +43,6 @@ def test_seats_are_shared_out_by_shares() -> None:
     assert [(one.name, one.nominal) for one in made.levels.values()] == [("a", 30), ("b", 70)]
 
 
-def test_an_exempt_level_is_never_held_back() -> None:
-    exempt = {"metadata": {"name": "exempt"}, "spec": {"type": "Exempt"}}
-    made = pool(VirtualClock(), 1, exempt, level("a", 1))
-    assert len(take(made, made.levels["exempt"], 50)) == 50
-    assert len(take(made, made.levels["a"], 1)) == 1
-
-
 def test_a_level_without_queues_rejects() -> None:
     async def scenario(clock: VirtualClock) -> None:
         made = pool(clock, 4, level("a", 2, borrowingLimitPercent=0), level("b", 2))

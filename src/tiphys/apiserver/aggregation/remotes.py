@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.meta import is_true
-from tiphys.apiserver.types import Object, Reader, RequestInfo
+from tiphys.apiserver.feed import Caches
+from tiphys.apiserver.types import Object, RequestInfo
 from tiphys.apiserver.webhooks.client import join
 from tiphys.apiserver.webhooks.resolve import ServiceResolver
 from tiphys.base.errors import ServiceUnavailable
@@ -57,19 +58,22 @@ class Remote:
 class Remotes:
     """See the module's docstring. `pair` is the certificate that other servers know this one by."""
 
-    def __init__(self, reader: Reader, resolver: ServiceResolver, pair: KeyPair | None) -> None:
-        self._reader, self._resolver, self._pair = reader, resolver, pair
-        self._revision = -1
+    def __init__(self, caches: Caches, resolver: ServiceResolver, pair: KeyPair | None) -> None:
+        self._caches, self._resolver, self._pair = caches, resolver, pair
+        self._current = self._revision = -1
         self._found: Mapping[tuple[str, str], Remote] = {}
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
         self._clients: dict[tuple[object, ...], HttpClient] = {}
 
     def current(self) -> Mapping[tuple[str, str], Remote]:
         """By (group, version)."""
-        revision = self._reader.revision(GROUP, PLURAL)
+        if self._caches.current == self._current:
+            return self._found
+        self._current = self._caches.current
+        revision = self._caches.revision(GROUP, PLURAL)
         if revision != self._revision:
             self._revision = revision
-            found = [_remote(obj) for obj in self._reader.list(GROUP, PLURAL) if (obj.get("spec") or {}).get("service")]
+            found = [_remote(obj) for obj in self._caches.list(GROUP, PLURAL) if (obj.get("spec") or {}).get("service")]
             self._found = {(remote.group, remote.version): remote for remote in found}
         return self._found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from tiphys.apiserver import jwt
@@ -184,4 +184,4 @@ def with_group(user: User, group: str) -> User:
     """`user` as a member of `group`; the anonymous user keeps what it has."""
     if group in user.groups or UNAUTHENTICATED in user.groups:
         return user
-    return replace(user, groups=(*user.groups, group))
+    return User(user.name, user.uid, (*user.groups, group), user.extra)

@@ -81,6 +81,7 @@ class Pool:
         self.seats, self._clock = seats, clock
         self.levels: dict[str, Level] = {}
         self._executing = 0
+        self._waiting = 0
 
     def configure(self, objects: Iterable[Object]) -> None:
         """Take over PriorityLevelConfigurations; requests under way or waiting keep their places."""
@@ -98,7 +99,7 @@ class Pool:
 
     def try_enter(self, level: Level, flow: str, seats: int) -> Ticket | None:
         """A place at once, if nobody waits and there are seats."""
-        if not level.exempt and (level.waiting or not self._free(level, seats)):
+        if level.waiting or not self._free(level, seats):
             return None
         queue = level.queues.choose(flow) if level.queues is not None and level.executing else None
         return self._enter(level, seats, queue)
@@ -111,6 +112,7 @@ class Pool:
         if queues.full(queue):
             raise Rejected("queue-full")
         one = queues.join(queue, seats)
+        self._waiting += 1
         try:
             async with asyncio.timeout(seconds):
                 await one.turn
@@ -119,23 +121,24 @@ class Pool:
             if isinstance(error, TimeoutError):
                 raise Rejected("time-out") from None
             raise
+        finally:
+            self._waiting -= 1
         return Ticket(seats, queue, self._clock.monotonic())
 
     def leave(self, level: Level, ticket: Ticket) -> None:
         """The request is answered: its seats are free for others."""
         level.executing -= ticket.seats
         level.requests -= 1
-        if not level.exempt:
-            self._executing -= ticket.seats
+        self._executing -= ticket.seats
         if ticket.queue is not None and level.queues is not None:
             level.queues.ended(ticket.queue, ticket.seats, self._clock.monotonic() - ticket.start)
-        self._dispatch()
+        if self._waiting:
+            self._dispatch()
 
     def _enter(self, level: Level, seats: int, queue: Queue | None) -> Ticket:
         level.executing += seats
         level.requests += 1
-        if not level.exempt:
-            self._executing += seats
+        self._executing += seats
         if queue is not None and level.queues is not None:
             level.queues.started(queue, seats)
         return Ticket(seats, queue, self._clock.monotonic())

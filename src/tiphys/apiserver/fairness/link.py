@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiphys.apiserver.fairness.levels import Rejected, Ticket
+from tiphys.apiserver.fairness.levels import Level, Rejected, Ticket
 from tiphys.apiserver.fairness.policy import Classified, Policy
 from tiphys.apiserver.fairness.seats import seats
 from tiphys.apiserver.feed import Caches
@@ -26,17 +26,17 @@ def fairness(policy: Policy, caches: Caches, patience: float) -> Callable[[Handl
             # A watch holds its seats while it starts; exec, attach, logs and proxies hold none.
             if long_running(info) and info.verb != "watch":
                 return await handler(request)
-            found = policy.classify(request.user or ANONYMOUS, info)
+            user = request.user or ANONYMOUS
+            found = policy.classify(user, info)
             if not request.local:
-                request.attributes[FAIRNESS] = {
-                    "X-Kubernetes-PF-FlowSchema-UID": found.schema.uid,
-                    "X-Kubernetes-PF-PriorityLevel-UID": found.level.uid,
-                }
-            wanted = seats(request, info, caches, found.level.widest)
-            ticket = policy.pool.try_enter(found.level, found.flow, wanted)
-            if ticket is None:
-                ticket = await _wait(policy, found, wanted, patience)
+                request.attributes[FAIRNESS] = found.headers
             found.level.dispatched[found.schema.name] += 1
+            if found.level.exempt:
+                return await _exempt(handler, request, found.level)
+            wanted, flow = seats(request, info, caches, found.level.widest), found.flow(user, info)
+            ticket = policy.pool.try_enter(found.level, flow, wanted)
+            if ticket is None:
+                ticket = await _wait(policy, found, flow, wanted, patience)
             try:
                 return await handler(request)
             finally:
@@ -47,9 +47,21 @@ def fairness(policy: Policy, caches: Caches, patience: float) -> Callable[[Handl
     return middleware
 
 
-async def _wait(policy: Policy, found: Classified, wanted: int, patience: float) -> Ticket:
+async def _exempt(handler: Handler, request: Request, level: Level) -> Response:
+    """Nothing is held back, but it is known how much is under way."""
+    level.requests += 1
+    level.executing += 1
     try:
-        return await policy.pool.wait(found.level, found.flow, wanted, patience)
+        return await handler(request)
+    finally:
+        level.requests -= 1
+        level.executing -= 1
+
+
+async def _wait(policy: Policy, found: Classified, flow: str, wanted: int, patience: float) -> Ticket:
+    try:
+        return await policy.pool.wait(found.level, flow, wanted, patience)
     except Rejected as error:
+        found.level.dispatched[found.schema.name] -= 1
         found.level.rejected[found.schema.name, error.reason] += 1
         raise TooManyRequests(MESSAGE, retry_after=1) from error
