@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.api.custom.declared import declared
+from tiphys.api.cel import types_of
 from tiphys.api.custom.expressions import compile_rule
 from tiphys.api.kinds.apiextensions.customresourcedefinition import CustomResourceDefinition
 from tiphys.api.kinds.base import Context
@@ -131,9 +131,9 @@ def test_rules_may_not_cost_too_much() -> None:
     ],
 )
 def test_estimates_are_upstreams(schema: Any, rule: str, cost: int) -> None:
-    found = declared(schema, root=False)
+    found = types_of.schema(schema)
     assert found is not None
-    program = compile_rule({"rule": rule}, found.type, schema).program
+    program = compile_rule({"rule": rule}, found, schema).program
     assert program is not None
     assert program.estimated_cost().maximum == cost
 

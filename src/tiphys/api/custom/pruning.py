@@ -19,7 +19,7 @@ Coerce = Callable[[dict[str, Any], Pass], None]
 
 _CONTAINERS = frozenset((dict, list))
 DEEPEST = 120
-"""Levels of what a schema does not describe. With those of the schema itself (as many), the encoder can still write it."""
+"""Levels of what a schema does not describe: with as many of the schema itself, the encoder can still write it."""
 TOO_DEEP = "json: exceeded max depth"
 
 

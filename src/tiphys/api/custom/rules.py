@@ -81,11 +81,11 @@ class Rules:
         rules = self._schema.get(RULES)
         if not rules:
             return []
-        from tiphys.api.custom.declared import declared
+        from tiphys.api.cel import types_of
         from tiphys.api.custom.expressions import compile_rule
 
-        found = declared(self._schema, root=self._root)
-        return [] if found is None else [compile_rule(rule, found.type, self._schema) for rule in rules]
+        found = types_of.schema(self._schema, root=self._root)
+        return [] if found is None else [compile_rule(rule, found, self._schema) for rule in rules]
 
     def check(self, new: Any, old: Any, correlated: Correlated | None, path: str = "") -> Verdict:
         """What is wrong with `new`, or with the change from `old`."""

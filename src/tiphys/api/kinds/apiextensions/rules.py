@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tiphys.api.custom.declared import MAX_REQUEST, Declared, declared
+from tiphys.api.cel import types_of
 from tiphys.api.custom.expressions import NEW, STORED, Expression, compile_rule
-from tiphys.api.custom.schemas import EMBEDDED, LIST_TYPE, MAP_TYPE, RULES, Schema, extra, items, parts, properties
+from tiphys.api.custom.schemas import LIST_TYPE, MAP_TYPE, RULES, Schema, extra, items, parts, properties
 from tiphys.api.kinds.base import FieldError
 from tiphys.api.validation.errors import Errors
 
@@ -130,22 +130,24 @@ def _most(schema: Schema) -> int | None:
 
 
 def _rules(errors: Errors, path: str, schema: Schema, place: _Place, how: Check, costs: Costs) -> None:
-    found = declared(schema, root=place.root or bool(schema.get(EMBEDDED)))
+    found = types_of.schema(schema, root=place.root)
     if found is None:
         errors.internal(path, _NO_TYPE)
         return
+    count = place.count
+    if count is None:
+        count = types_of.MAX_REQUEST // (types_of.smallest_size(schema, root=place.root) + 1)
     for i, rule in enumerate(schema[RULES]):
         versions = [STORED if rule.get(name) in how.known[name] else NEW for name in ("rule", "messageExpression")]
-        expression = compile_rule(rule, found.type, schema, *versions)
-        _one(errors, f"{path}[{i}]", expression, found, place, how, costs)
+        expression = compile_rule(rule, found, schema, *versions)
+        _one(errors, f"{path}[{i}]", expression, count, place, how, costs)
 
 
 def _one(
-    errors: Errors, path: str, expression: Expression, found: Declared, place: _Place, how: Check, costs: Costs
+    errors: Errors, path: str, expression: Expression, count: int, place: _Place, how: Check, costs: Costs
 ) -> None:
     rule = expression.rule
     if expression.program is not None:
-        count = MAX_REQUEST // (found.least + 1) if place.count is None else place.count
         cost = min(expression.program.estimated_cost().maximum * count, _MOST)
         _cost(errors, f"{path}.rule", "estimated rule cost", cost, how, costs)
     if expression.error:
