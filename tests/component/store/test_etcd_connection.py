@@ -12,6 +12,7 @@ import pytest
 from etcd_server import EtcdServer, free_port
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
+from tiphys.base.tls import Authority
 from tiphys.store.etcd import EtcdStore
 from tiphys.store.etcd_connection import EtcdConfig, check_url
 from tiphys.store.etcd_messages import TXN, put_op, put_request, txn_request
@@ -168,3 +169,34 @@ def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").write_text("")
     with pytest.raises(Permanent, match="belong together"):
         EtcdStore(EtcdConfig(("https://127.0.0.1:1",), certificate=tmp_path / "tls.crt"))
+
+
+def test_a_client_shows_its_certificate_and_checks_the_servers(tmp_path: Path) -> None:
+    authority, stranger = Authority.create("etcd-ca"), Authority.create("other-ca")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    (tmp_path / "other.crt").write_bytes(stranger.certificate)
+    for name in ("server", "client"):
+        pair = authority.issue(name, names=["127.0.0.1"], server=name == "server", client=True)
+        pair.save(tmp_path / f"{name}.crt", tmp_path / f"{name}.key")
+    files = {
+        "--cert-file": "server.crt", "--key-file": "server.key", "--trusted-ca-file": "ca.crt"
+    }  # fmt: skip
+    flags = [word for flag, file in files.items() for word in (flag, str(tmp_path / file))]
+
+    async def body(server: EtcdServer) -> None:
+        plain = replace(server.config("/tls"), ca=tmp_path / "ca.crt")
+        shown = replace(plain, certificate=tmp_path / "client.crt", key=tmp_path / "client.key")
+        store = EtcdStore(shown)
+        row = await store.put("a", b"1")
+        assert await store.get("a") == row
+        await store.close()
+        for wrong in (plain, replace(shown, ca=tmp_path / "other.crt")):
+            store = EtcdStore(wrong)
+            with pytest.raises(Unavailable):
+                await store.get("a")
+            await store.close()
+        with pytest.raises(Permanent, match="missing"):
+            EtcdStore(replace(shown, ca=tmp_path / "missing"))
+
+    with EtcdServer(tmp_path, "--client-cert-auth", *flags, scheme="https") as server:
+        asyncio.run(body(server))

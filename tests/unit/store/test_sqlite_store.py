@@ -171,7 +171,7 @@ def test_a_damaged_database_says_so_and_what_to_do(tmp_path: Path) -> None:
         damaged[start : start + 64] = b"\xa5" * 64
     for content in (bytes(damaged), whole[: len(whole) // 2], b"not a database" * 1000):
         path.write_bytes(content)
-        with pytest.raises(Unavailable, match="store.db: .*; restore it from a backup, or move it away"):
+        with pytest.raises(Unavailable, match=r"store\.db: .*; restore it from a backup, or move it away"):
             asyncio.run(read())
 
 
