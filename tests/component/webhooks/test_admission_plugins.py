@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from tiphys.base.identity import User
 from webhook_world import World, config_map, run
 
 
@@ -133,3 +135,63 @@ def test_a_plugin_can_be_left_out() -> None:
         assert "tolerations" not in made["spec"]
 
     run(scenario, disabled_admission=enabled("DefaultTolerationSeconds"))
+
+
+def test_tolerations_of_namespaces() -> None:
+    async def scenario(world: World) -> None:
+        allowed = '[{"key":"gpu","operator":"Exists"},{"key":"node.kubernetes.io/not-ready","operator":"Exists"},'
+        allowed += '{"key":"node.kubernetes.io/unreachable","operator":"Exists"}]'
+        notes = {
+            "scheduler.alpha.kubernetes.io/defaultTolerations": '[{"key":"gpu","operator":"Exists"}]',
+            "scheduler.alpha.kubernetes.io/tolerationsWhitelist": allowed,
+        }
+        merge: dict[str, Any] = {"content_type": "application/merge-patch+json"}
+        await world.json("PATCH", "/api/v1/namespaces/default", {"metadata": {"annotations": notes}}, **merge)
+        made = await world.create("pods", pod(tolerations=[{"key": "gpu", "operator": "Equal", "value": "a"}]))
+        assert [one["key"] for one in made["spec"]["tolerations"]][-1] == "gpu"
+        refused = await world.create("pods", pod("q", tolerations=[{"key": "other", "operator": "Exists"}]))
+        assert refused["message"].endswith("conflict with its namespace whitelist")
+
+    run(scenario, enabled_admission=enabled("PodTolerationRestriction"))
+
+
+def test_owners_are_only_given_by_who_may_delete() -> None:
+    async def scenario(world: World) -> None:
+        rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "get"]}]
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}, "rules": rules}
+        rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+        await world.json("POST", f"{rbac}/roles", role)
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}
+        binding = {"kind": "RoleBinding", "metadata": {"name": "b"}, "roleRef": reference, "subjects": [subject]}
+        await world.json("POST", f"{rbac}/rolebindings", {"apiVersion": "rbac.authorization.k8s.io/v1", **binding})
+        joe = User("joe", groups=("system:authenticated",))
+        maps = "/api/v1/namespaces/default/configmaps"
+        assert (await world.json("POST", maps, config_map(), user=joe))["kind"] == "ConfigMap"
+        owner: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+        owned = {**config_map(), "metadata": {"name": "one", "ownerReferences": [owner]}}
+        answer = await world.json("PUT", f"{maps}/one", owned, user=joe)
+        assert "cannot set an ownerRef on a resource you can't delete" in answer["message"]
+        owned["metadata"] = {"name": "two", "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
+        answer = await world.json("POST", maps, owned, user=joe)
+        assert "refers to a resource you can't set finalizers on" in answer["message"]
+
+    run(scenario, enabled_admission=enabled("OwnerReferencesPermissionEnforcement"))
+
+
+def test_another_server_may_judge_images(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+
+    async def scenario(world: World) -> None:
+        # The plugin reads its kubeconfig when the server is made, so this server's port is not known to it.
+        answer = await world.create("pods", pod())
+        assert answer["code"] == 403
+        assert "connect" in answer["message"].lower() or "refused" in answer["message"].lower()
+
+    kubeconfig.write_text(
+        '{"apiVersion":"v1","kind":"Config","clusters":[{"name":"c","cluster":{"server":"https://127.0.0.1:1/x"}}],'
+        '"users":[{"name":"u","user":{}}],"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],'
+        '"current-context":"x"}'
+    )
+    policy = {"imagePolicy": {"kubeConfigFile": str(kubeconfig), "retryBackoff": 1}}
+    run(scenario, enabled_admission=enabled("ImagePolicyWebhook"), admission={"ImagePolicyWebhook": policy})

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
-from tiphys.apiserver.admission.always import AlwaysDeny
 from tiphys.apiserver.admission.certificates import (
     CertificateApproval,
     CertificateSigning,
     CertificateSubjectRestriction,
 )
-from tiphys.apiserver.admission.event_rate import EventRateLimit
-from tiphys.apiserver.admission.external_ips import DenyServiceExternalIPs
-from tiphys.apiserver.admission.images import AlwaysPullImages
 from tiphys.apiserver.admission.ingress_class import DefaultIngressClass
 from tiphys.apiserver.admission.limit_ranger import LimitRanger
 from tiphys.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
-from tiphys.apiserver.admission.namespaces import NamespaceAutoProvision, NamespaceExists
 from tiphys.apiserver.admission.node_restriction import NodeRestriction
-from tiphys.apiserver.admission.placement import (
-    ExtendedResourceToleration,
-    LimitPodHardAntiAffinityTopology,
-    PodNodeSelector,
-)
 from tiphys.apiserver.admission.pod_nodes import NodeDeclaredFeatureValidator, PodResizeValidator, PodTopologyLabels
 from tiphys.apiserver.admission.pod_tolerations import DefaultTolerationSeconds, TaintNodesByCondition
 from tiphys.apiserver.admission.podsecurity import PodSecurity
@@ -90,25 +81,6 @@ ORDER = (
     "AlwaysDeny",
 )
 """All plugins of kube-apiserver 1.36, as they run."""
-OPTIONAL = frozenset(
-    {
-        "AlwaysAdmit",
-        "AlwaysDeny",
-        "AlwaysPullImages",
-        "DenyServiceExternalIPs",
-        "EventRateLimit",
-        "ExtendedResourceToleration",
-        "ImagePolicyWebhook",
-        "LimitPodHardAntiAffinityTopology",
-        "NamespaceAutoProvision",
-        "NamespaceExists",
-        "OwnerReferencesPermissionEnforcement",
-        "PodNodeSelector",
-        "PodTolerationRestriction",
-    }
-)
-"""Those that run only if they are asked for. NodeRestriction is not among them: upstream's installers add it, too."""
-DEFAULT = frozenset(ORDER) - OPTIONAL
 IDLE = frozenset(
     {"AlwaysAdmit", "ClusterTrustBundleAttest", "JobValidation", "PodGroupProtection", "PodGroupWorkloadExists"}
 )
@@ -132,21 +104,14 @@ class Materials:
 
 
 MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
-    "NamespaceAutoProvision": lambda m: NamespaceAutoProvision(m.reader, m.handler),
     "NamespaceLifecycle": lambda m: NamespaceLifecycle(m.reader),
-    "NamespaceExists": lambda m: NamespaceExists(m.reader),
-    "LimitPodHardAntiAffinityTopology": lambda m: LimitPodHardAntiAffinityTopology(),
     "LimitRanger": lambda m: LimitRanger(m.reader),
     "ServiceAccount": lambda m: ServiceAccount(m.reader),
     "NodeRestriction": lambda m: NodeRestriction(m.reader, m.authorizer),
     "TaintNodesByCondition": lambda m: TaintNodesByCondition(),
-    "AlwaysPullImages": lambda m: AlwaysPullImages(),
     "PodSecurity": lambda m: PodSecurity(m.reader, m.configuration.get("PodSecurity")),
-    "PodNodeSelector": lambda m: PodNodeSelector(m.reader, m.configuration.get("PodNodeSelector")),
     "Priority": lambda m: Priority(m.reader),
     "DefaultTolerationSeconds": lambda m: DefaultTolerationSeconds(),
-    "EventRateLimit": lambda m: EventRateLimit(m.clock, m.configuration.get("EventRateLimit")),
-    "ExtendedResourceToleration": lambda m: ExtendedResourceToleration(),
     "DefaultStorageClass": lambda m: DefaultStorageClass(m.reader),
     "StorageObjectInUseProtection": lambda m: StorageObjectInUseProtection(),
     "PersistentVolumeClaimResize": lambda m: PersistentVolumeClaimResize(m.reader),
@@ -155,7 +120,6 @@ MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
     "CertificateSigning": lambda m: CertificateSigning(m.authorizer),
     "CertificateSubjectRestriction": lambda m: CertificateSubjectRestriction(),
     "DefaultIngressClass": lambda m: DefaultIngressClass(m.reader),
-    "DenyServiceExternalIPs": lambda m: DenyServiceExternalIPs(),
     "PodTopologyLabels": lambda m: PodTopologyLabels(m.reader),
     "NodeDeclaredFeatureValidator": lambda m: NodeDeclaredFeatureValidator(m.reader),
     "PodResizeValidator": lambda m: PodResizeValidator(m.reader),
@@ -164,8 +128,40 @@ MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
     "ValidatingAdmissionPolicy": lambda m: ValidatingPolicies(m.reader, m.versions, m.authorizer),
     "ValidatingAdmissionWebhook": lambda m: ValidatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer),
     "ResourceQuota": lambda m: ResourceQuota(m.reader, m.ledger),
-    "AlwaysDeny": lambda m: AlwaysDeny(),
 }
+
+
+class _Later(NamedTuple):
+    """A plugin whose module is imported only if it is asked for."""
+
+    module: str
+    arguments: Callable[[Materials], tuple[Any, ...]] = lambda _: ()
+
+    def make(self, name: str, materials: Materials) -> Plugin:
+        plugin = getattr(import_module(f"tiphys.apiserver.admission.{self.module}"), name)
+        made: Plugin = plugin(*self.arguments(materials))
+        return made
+
+
+OPTIONAL: Mapping[str, _Later] = {
+    "AlwaysDeny": _Later("always"),
+    "AlwaysPullImages": _Later("images"),
+    "DenyServiceExternalIPs": _Later("external_ips"),
+    "EventRateLimit": _Later("event_rate", lambda m: (m.clock, m.configuration.get("EventRateLimit"))),
+    "ExtendedResourceToleration": _Later("placement"),
+    "ImagePolicyWebhook": _Later("image_policy", lambda m: (m.clock, m.configuration.get("ImagePolicyWebhook"))),
+    "LimitPodHardAntiAffinityTopology": _Later("placement"),
+    "NamespaceAutoProvision": _Later("namespaces", lambda m: (m.reader, m.handler)),
+    "NamespaceExists": _Later("namespaces", lambda m: (m.reader,)),
+    "OwnerReferencesPermissionEnforcement": _Later("owners", lambda m: (m.authorizer, m.versions.catalog)),
+    "PodNodeSelector": _Later("placement", lambda m: (m.reader, m.configuration.get("PodNodeSelector"))),
+    "PodTolerationRestriction": _Later(
+        "tolerations", lambda m: (m.reader, m.configuration.get("PodTolerationRestriction"))
+    ),
+}
+"""Those that run only if they are asked for."""
+DEFAULT = frozenset(ORDER) - frozenset(OPTIONAL) - {"AlwaysAdmit"}
+"""The others: upstream's, and NodeRestriction, which upstream's installers add."""
 
 
 def choose(enabled: Collection[str], disabled: Collection[str]) -> tuple[str, ...]:
@@ -174,9 +170,6 @@ def choose(enabled: Collection[str], disabled: Collection[str]) -> tuple[str, ..
     if unknown:
         raise Permanent(f"admission plugins: {', '.join(unknown)}: no such plugin; known are {', '.join(ORDER)}")
     both = sorted(set(enabled) & set(disabled))
-    missing = sorted(name for name in enabled if name not in MAKERS and name not in IDLE)
-    if missing:
-        raise Permanent(f"admission plugins: {', '.join(missing)}: not there in this version")
     if both:
         raise Permanent(f"admission plugins: {', '.join(both)}: both enabled and disabled")
     wanted = (DEFAULT | set(enabled)) - set(disabled)
@@ -185,4 +178,9 @@ def choose(enabled: Collection[str], disabled: Collection[str]) -> tuple[str, ..
 
 def plugins(materials: Materials, names: Collection[str]) -> list[Plugin]:
     """The plugins of these names, in order."""
-    return [MAKERS[name](materials) for name in ORDER if name in names and name in MAKERS]
+    return [_make(name, materials) for name in ORDER if name in names and name not in IDLE]
+
+
+def _make(name: str, materials: Materials) -> Plugin:
+    later = OPTIONAL.get(name)
+    return MAKERS[name](materials) if later is None else later.make(name, materials)
