@@ -61,7 +61,7 @@ HOSTILE = {
     "nested conditionals": ("d.a == 1 ? (" * 100 + "3" + ") : 4" * 100, "ran"),
     "nested comprehensions": ("l.all(i, " * 30 + "d.a > 0" + ")" * 30, EXCEEDED),
     "nested comprehensions that fail": ("l.exists(i, " * 12 + "d.z" + ")" * 12, EXCEEDED),
-    "comprehensions within conditionals": ("(l.all(i, x == 1 && (" * 15 + "d.a > 0" + ") ? d.z : true))" * 15, EXCEEDED),
+    "comprehensions and conditionals": ("(l.all(i, x == 1 && (" * 15 + "d.a > 0" + ") ? d.z : true))" * 15, EXCEEDED),
     "selections": ("d" + ".a" * 200, "no such key: a"),
     "long number": ("9" * 99_000, "invalid int literal"),
     "long text": ("'" + "a" * 99_000 + "'", "ran"),

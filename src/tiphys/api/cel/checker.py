@@ -102,6 +102,8 @@ class _Checker:
             if name in scope:
                 return scope[name], None
         named = self._environment.types.get(name)
+        if named is None and self._environment.resolve is not None:
+            named = self._environment.resolve(name)
         return None if named is None else (type_of_type(named), named)
 
     def _function(self, name: str) -> Function | None:
@@ -151,7 +153,7 @@ class _Checker:
         return optional(result) if was_optional or opt else result
 
     def _field_type(self, offset: int, target: Type, name: str) -> Type:
-        field = (target.fields or {}).get(name)
+        field = None if target.fields is None else target.fields.get(name)
         return self._report(offset, f"undefined field '{name}'") if field is None else field.type
 
     def _call(self, node: ast.Call) -> Type:

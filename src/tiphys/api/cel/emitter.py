@@ -14,6 +14,7 @@ from tiphys.api.cel import access, ast, loops, operators, runtime
 from tiphys.api.cel.costs import LIST, MAP, STRUCT
 from tiphys.api.cel.program import Compiled
 from tiphys.api.cel.types import PER_CALL_LIMIT, Type
+from tiphys.api.cel.values import Struct
 from tiphys.api.cel.writer import Writer
 
 
@@ -115,7 +116,7 @@ def _key(one: Type, name: str) -> str:
     """The key in the JSON object: expressions may know it by an escaped name."""
     if operators.is_optional(one):
         one = one.parameters[0]
-    field = (one.fields or {}).get(name)
+    field = None if one.fields is None else one.fields.get(name)
     return name if field is None else field.key
 
 
@@ -161,7 +162,7 @@ def _put(writer: Writer, made: str, key: str, value: str, optional: bool) -> Non
 def _struct(writer: Writer, node: ast.StructNode) -> str:
     codes = writer.operands([setter.value for setter in node.setters])
     writer.cost(STRUCT)
-    made = writer.kept("{}")
+    made = writer.kept(f"{writer.bind(Struct)}({writer.bind(node.type)})")
     for setter, code in zip(node.setters, codes, strict=True):
         _put(writer, made, repr(_key(node.type, setter.name)), code, setter.optional)
     construct = node.type.construct

@@ -8,7 +8,7 @@ later versions brought; upstream compiles new ones against the version before it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ class Environment:
     functions: Mapping[str, Function] = field(default_factory=dict)
     types: Mapping[str, Type] = field(default_factory=dict)
     macros: Mapping[tuple[str, int, bool], Macro] = field(default_factory=dict)
+    resolve: Callable[[str], Type | None] | None = None
+    """Finds types by name that `types` does not have."""
     validates: bool = False
     """Whether literals are looked at beyond their types: see `validators` (Kubernetes: yes)."""
     escaped_names: bool = False
@@ -58,6 +60,12 @@ class Environment:
             types.update((item.name, item) for item in library.types)
             macros.update((macro.key, macro) for macro in library.macros)
         return replace(self, functions=functions, types=types, macros=macros)
+
+    def with_objects(self) -> Environment:
+        """Also `Object{...}`, the objects in it and `JSONPatch{...}`: what mutating policies make (see `objects`)."""
+        from tiphys.api.cel.objects import resolve
+
+        return replace(self, resolve=resolve)
 
     def compile(self, source: str, expect: Type | tuple[Type, ...] | None = None) -> Program:
         """The program of an expression.

@@ -130,7 +130,7 @@ def _optional_index(writer: Writer, node: ast.Call) -> str:
     if node.function == ast.OPTIONAL_SELECT and isinstance(key, ast.Literal):
         one = node.args[0].type
         one = one.parameters[0] if is_optional(one) else one
-        field = (one.fields or {}).get(key.value)
+        field = None if one.fields is None else one.fields.get(key.value)
         code = repr(key.value if field is None else field.key)
     return optional_read(writer, codes[0], code, is_attribute(node.args[0]), node.type)
 

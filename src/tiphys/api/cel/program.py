@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.api.cel.costs import Range
 from tiphys.api.cel.types import Budget, Type
 
-Compiled = Callable[[Mapping[str, Any], "Budget | None"], Any]
+
+class Compiled(Protocol):
+    """The function that an expression became."""
+
+    def __call__(self, variables: Mapping[str, Any], budget: Budget | None = None) -> Any: ...
 
 
 class Program:

@@ -108,6 +108,16 @@ class Optional:
         return f"Optional({self.value!r})" if self.present else "NONE"
 
 
+class Struct(dict[str, Any]):
+    """An object that an expression made: `Object.spec{replicas: 1}`. It knows its type; else it is a JSON object."""
+
+    __slots__ = ("cel_type",)
+
+    def __init__(self, cel_type: Type) -> None:
+        super().__init__()
+        self.cel_type = cel_type
+
+
 NONE = Optional(None, present=False)
 
 _TYPES: dict[type, Type] = {

@@ -61,7 +61,7 @@ class Writer:
         return self.kept(code) if len(code) > _LONG else code
 
     def _outlined(self, node: Any) -> str:
-        """Emit as a function of its own, which gets the variables it uses and gives the cost back, also of a failure."""
+        """Emit as a function of its own: it gets the variables it uses and gives the cost back, also of a failure."""
         kept = self.lines, self._cost, self._depth, self._segment, self._nesting
         self.lines, self._cost, self._depth, self._segment, self._nesting = [], 0, 0, 0, 0
         code = self.emit(node)
