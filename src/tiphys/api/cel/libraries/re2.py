@@ -21,7 +21,7 @@ from tiphys.api.cel.types import CostExceeded
 __all__ = ["Pattern", "PatternError", "compile_pattern"]
 
 _MOST_STATES = 4000
-_MOST_WORK = 20_000_000
+_MOST_WORK = 1_500_000
 """Steps of the automaton that one search may take while it builds new transitions."""
 
 Threads = tuple[int, ...]

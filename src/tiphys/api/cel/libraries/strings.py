@@ -72,6 +72,12 @@ def _estimate_join(nodes: Sequence[Node]) -> CallEstimate:
     return CallEstimate(size.scaled(TRAVERSAL), size)
 
 
+def _estimate_quote(nodes: Sequence[Node]) -> CallEstimate:
+    """Quotes are added, and every character may be escaped."""
+    size = nodes[0].size
+    return CallEstimate(size.scaled(TRAVERSAL), Range(min(size.minimum + 2, MAX), min(2 * size.maximum + 2, MAX)))
+
+
 def _join_cost(arguments: tuple[Any, ...], result: Any) -> int:
     return share(size_of(result), 2 * TRAVERSAL)
 
@@ -139,16 +145,7 @@ STRINGS = Library(
         ),
         Function(
             "strings.quote",
-            (
-                Overload(
-                    "strings_quote",
-                    (STRING,),
-                    STRING,
-                    text.quote,
-                    cost=walk(),
-                    estimate=traversal(keeps_size=True),
-                ),
-            ),
+            (Overload("strings_quote", (STRING,), STRING, text.quote, cost=walk(), estimate=_estimate_quote),),
         ),
     ),
 )
