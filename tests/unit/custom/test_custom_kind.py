@@ -106,6 +106,18 @@ def test_decoding_prunes_and_reports() -> None:
         decode(obj, "Strict")
 
 
+def test_decoding_reports_unknown_fields_of_inner_metadata() -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": {"type": "array", "items": inner}}}
+    found = version(schema={"openAPIV3Schema": schema})
+    resource = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "odd": 1}}
+    body = json.dumps({**cron_tab(), "spec": [resource]}).encode()
+    expected = Expected("stable.example.com", "v1", "CronTab", found.type)
+    decoded = Codec(found.definition.definitions).decode(body, "application/json", expected)
+    assert decoded.obj["spec"] == [{**resource, "metadata": {"name": "a"}}]
+    assert decoded.warnings == ('unknown field "spec[0].metadata.odd"',)
+
+
 def test_decoding_reports_duplicate_fields() -> None:
     found = version()
     codec = Codec(found.definition.definitions)

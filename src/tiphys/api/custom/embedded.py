@@ -40,6 +40,26 @@ def unknown_metadata(value: Any) -> list[str]:
     return [f"metadata.{path}" for path in unknown_fields(value, _metadata()[1], builtin())]
 
 
+def unknown_inner_metadata(schema: Schema | None, value: Any) -> list[str]:
+    """Fields of embedded resources' metadata that are none; sorted."""
+    return sorted(_unknown(schema, value, "")) if some(schema, EMBEDDED) else []
+
+
+def _unknown(schema: Schema | None, value: Any, path: str) -> Iterator[str]:
+    if schema is None:
+        return
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _unknown(items(schema), item, f"{path}[{i}]")
+    elif isinstance(value, Mapping):
+        if schema.get(EMBEDDED):
+            yield from (f"{path}.{name}" if path else name for name in unknown_metadata(value.get("metadata")))
+        other = extra(schema) is not None
+        for key, item in value.items():
+            where = f"{path}[{key}]" if other else f"{path}.{key}" if path else key
+            yield from _unknown(field(schema, key), item, where)
+
+
 def coerce(value: dict[str, Any], state: Pass) -> None:
     """Put an embedded resource in order, in place. Raises DecodeError."""
     for name in ("apiVersion", "kind"):

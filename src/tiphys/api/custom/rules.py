@@ -26,6 +26,7 @@ _SPENT = "validation failed due to running out of cost budget, no further valida
 _MESSAGE_SPENT = (
     "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
 )
+_NO_TYPE = "rule compiler initialization error: failed to convert to declType for CEL validation rules"
 _LONGEST_MESSAGE = 5 * 1024
 
 
@@ -77,15 +78,14 @@ class Rules:
         self._items, self._others = _below(items(schema)), _below(extra(schema))
 
     @cached_property
-    def _own(self) -> list[Expression]:
-        rules = self._schema.get(RULES)
-        if not rules:
-            return []
+    def _own(self) -> list[Expression] | None:
+        """None: the values are of no type that expressions could see."""
         from tiphys.api.cel import types_of
         from tiphys.api.custom.expressions import compile_rule
 
         found = types_of.schema(self._schema, root=self._root)
-        return [] if found is None else [compile_rule(rule, found, self._schema) for rule in rules]
+        rules = self._schema.get(RULES) or ()
+        return None if found is None else [compile_rule(rule, found, self._schema) for rule in rules]
 
     def check(self, new: Any, old: Any, correlated: Correlated | None, path: str = "") -> Verdict:
         """What is wrong with `new`, or with the change from `old`."""
@@ -157,7 +157,10 @@ class _Run:
     ratchet: _Ratchet
     budget: Budget
 
-    def all(self, expressions: list[Expression]) -> None:
+    def all(self, expressions: list[Expression] | None) -> None:
+        if expressions is None:
+            self._failed(_NO_TYPE)
+            return
         for expression in expressions:
             self.one(expression)
 

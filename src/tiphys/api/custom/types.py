@@ -52,7 +52,10 @@ class CustomShape:
     def unknown_fields(self, value: Mapping[str, Any]) -> list[str]:
         """The paths of what decoding leaves out."""
         found = embedded.unknown_metadata(value.get("metadata"))
-        return found if self._keeps else found + unknown_fields(value, self._schema)
+        if self._keeps:
+            return found
+        inner = embedded.unknown_inner_metadata(self._schema, value)
+        return [*found, *unknown_fields(value, self._schema), *inner]
 
     def node(self, nodes: Nodes) -> Node:
         """What server-side apply knows."""
