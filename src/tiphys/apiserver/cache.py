@@ -19,9 +19,6 @@ from tiphys.apiserver.entries import Change, Entry, Stored
 from tiphys.apiserver.watcher import Watcher
 from tiphys.store.types import Event, Row
 
-HISTORY = 1024
-"""Changes kept for each resource for watches that resume; older ones are read from the store's log."""
-
 
 class ResourceCache:
     """Current objects of one resource in key order, its recent changes, and who watches them."""
@@ -138,7 +135,7 @@ class ResourceCache:
             self._link(change.entry)
         self.last_revision = change.revision
         self._history.append(change)
-        if len(self._history) > HISTORY:
+        if len(self._history) > self.stored.remembered:
             self.floor = self._history.popleft().revision
         for listener in self.listeners:
             listener(change)

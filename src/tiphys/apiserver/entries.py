@@ -15,6 +15,7 @@ from typing import Any
 from tiphys.apiserver import codec
 from tiphys.apiserver.codec import Obj
 
+HISTORY = 1024
 Trigger = Callable[[Any], str]
 """The value of an object that its index is keyed by (a pod's node)."""
 
@@ -31,6 +32,8 @@ class Stored:
     trigger: Trigger | None = None
     kept: int = 512
     """Decoded objects kept alive although nobody holds them."""
+    remembered: int = HISTORY
+    """Changes kept for watches that resume; older ones are read from the store's log."""
 
     @property
     def prefix(self) -> str:

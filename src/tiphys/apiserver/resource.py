@@ -22,10 +22,10 @@ from tiphys.client.cause import HEADER
 
 Key = tuple[str, str, str]
 """(group, version, plural)"""
-KEPT, FEW = 512, 4
-"""Decoded objects kept alive for each resource although nobody holds them."""
+FEW, FEW_CHANGES = 4, 64
+"""Decoded objects and changes that are kept of resources that are large."""
 LARGE = {("apiextensions.k8s.io", "customresourcedefinitions")}
-"""Resources whose objects are so large (megabytes when decoded) that few are kept."""
+"""Resources whose objects may take megabytes when they are decoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +146,7 @@ def stored_resources(catalog: Catalog) -> list[Stored]:
             info.api_version,
             info.namespaced,
             _node_of if (info.group, info.plural) == ("", "pods") else None,
-            FEW if (info.group, info.plural) in LARGE else KEPT,
+            *((FEW, FEW_CHANGES) if (info.group, info.plural) in LARGE else ()),
         )
         for info in catalog.stored()
     ]

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from tiphys.apiserver import codec
-from tiphys.apiserver.cache import HISTORY, ResourceCache
-from tiphys.apiserver.entries import Change, Stored
+from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.entries import HISTORY, Change, Stored
 from tiphys.apiserver.watcher import LIMIT, Watcher
 from tiphys.store.types import Event, Row
 
