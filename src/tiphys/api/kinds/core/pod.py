@@ -8,6 +8,7 @@ from typing import Any
 from tiphys.api.kinds.base import Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind, hostname_warning, keep, setdefaults
 from tiphys.api.kinds.core import pod_cells, pod_update
+from tiphys.api.kinds.core.pod_memory import GoodSpecs
 from tiphys.api.kinds.core.pod_status import pod_status
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
 from tiphys.api.kinds.podspec import default_pod_spec, requests_from_limits
@@ -24,6 +25,9 @@ class Pod(StatusKind):
     plural, kind = "pods", "Pod"
     revalidates_metadata = True
     columns = pod_cells.COLUMNS
+
+    def __init__(self) -> None:
+        self._valid, self._silent = GoodSpecs(), GoodSpecs()
 
     def default(self, obj: MutableObject, version: str) -> None:
         spec: MutableObject = obj.setdefault("spec", {})
@@ -75,8 +79,16 @@ class Pod(StatusKind):
                 image_spaces(errors, f"spec.{name}[{i}]", container)
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
-        self._metadata_and_spec(errors, obj)
         spec: Mapping[str, Any] = obj.get("spec") or {}
+        key = self._valid.key(spec, obj.get("metadata") or {})
+        if key is None or key not in self._valid:
+            before = len(errors)
+            self._whole(errors, obj, spec)
+            if key is not None and len(errors) == before:
+                self._valid.add(key)
+
+    def _whole(self, errors: Errors, obj: Object, spec: Object) -> None:
+        self._metadata_and_spec(errors, obj)
         if spec.get("ephemeralContainers"):
             errors.forbidden("spec.ephemeralContainers", "cannot be set on create")
         if spec.get("nodeName") and spec.get("schedulingGates"):
@@ -107,7 +119,14 @@ class Pod(StatusKind):
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         if old is not None:
             return []
-        return [*hostname_warning(obj, "the Pod's hostname"), *pod_warnings(obj["spec"], obj.get("metadata") or {})]
+        found, meta = hostname_warning(obj, "the Pod's hostname"), obj.get("metadata") or {}
+        key = self._silent.key(obj["spec"], meta)
+        if key is None or key not in self._silent:
+            texts = pod_warnings(obj["spec"], meta)
+            if key is not None and not texts:
+                self._silent.add(key)
+            found += texts
+        return found
 
     def fields(self, obj: Object) -> Mapping[str, str]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
