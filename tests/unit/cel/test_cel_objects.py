@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from tiphys.api.cel import DYN, CompileError, Environment, list_of
+from tiphys.api.cel import DYN, INT, CompileError, Environment, Field, list_of, named
 from tiphys.api.cel.objects import JSON_PATCH, misplaced
 
 ENVIRONMENT = Environment.kubernetes().with_objects().with_variables({"object": DYN})
@@ -59,3 +59,20 @@ def test_what_is_no_object(source: str, message: str) -> None:
 def test_objects_are_for_mutating_policies_only() -> None:
     with pytest.raises(CompileError, match="undeclared reference to 'Object'"):
         Environment.kubernetes().compile("Object{}")
+
+
+def test_lazy_variables_are_read_when_an_expression_comes_to_them() -> None:
+    class Lazy(dict[str, Any]):
+        read: ClassVar[list[str]] = []
+
+        def __getitem__(self, name: str) -> Any:
+            self.read.append(name)
+            return None if name == "nothing" else 3
+
+    variables = named("variables", {"count": Field("count", INT), "nothing": Field("nothing", DYN)})
+    environment = Environment.kubernetes().with_variables({"variables": variables})
+    lazy = Lazy()
+
+    assert environment.compile("variables.count > 2 || variables.nothing == null").run({"variables": lazy}) is True
+    assert lazy.read == ["count"]
+    assert environment.compile("variables.nothing == null").run({"variables": lazy}) is True

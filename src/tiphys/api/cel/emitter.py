@@ -13,7 +13,7 @@ from typing import Any
 from tiphys.api.cel import access, ast, loops, operators, runtime
 from tiphys.api.cel.costs import LIST, MAP, STRUCT
 from tiphys.api.cel.program import Compiled
-from tiphys.api.cel.types import PER_CALL_LIMIT, Type
+from tiphys.api.cel.types import PER_CALL_LIMIT, Field, Type
 from tiphys.api.cel.values import Struct
 from tiphys.api.cel.writer import Writer
 
@@ -89,35 +89,38 @@ def _select(writer: Writer, node: ast.Select) -> str:
         return _ident(writer, node.identifier)
     operand = writer.emit(node.operand)
     one = node.operand.type
-    key = _key(one, node.name)
+    field = _field(one, node.name)
+    key = repr(node.name if field is None else field.key)
     attribute = operators.is_attribute(node.operand)
     if node.test:
         writer.cost(0 if attribute else 1)
-        if one.kind == "object":
-            return f"({operand}.get({key!r}) is not None)"
-        if one.kind == "map":
-            return f"({key!r} in {operand})"
-        return f"{writer.bind(access.has)}({operand}, {key!r})"
+        return _presence(writer, one, field, operand, key)
     if operators.is_optional(one):
-        return operators.optional_read(writer, operand, repr(key), attribute, node.type)
+        return operators.optional_read(writer, operand, key, attribute, node.type)
     writer.cost(1 if attribute else 2)
-    if one.kind == "object":
+    if one.kind not in ("object", "map"):
+        return f"{writer.bind(access.select)}({operand}, {key})"
+    code = f"{operand}[{key}]"
+    if field is not None and field.null_is_absent:
         value = writer.fresh()
-        absent = f"{writer.bind(access.absent)}({key!r})"
-        return operators.converted(
-            writer, f"({value} if ({value} := {operand}[{key!r}]) is not None else {absent})", node.type
-        )
-    if one.kind == "map":
-        return operators.converted(writer, f"{operand}[{key!r}]", node.type)
-    return f"{writer.bind(access.select)}({operand}, {key!r})"
+        code = f"({value} if ({value} := {code}) is not None else {writer.bind(access.absent)}({key}))"
+    return operators.converted(writer, code, node.type)
 
 
-def _key(one: Type, name: str) -> str:
-    """The key in the JSON object: expressions may know it by an escaped name."""
+def _presence(writer: Writer, one: Type, field: Field | None, operand: str, key: str) -> str:
+    """`has(operand.key)`."""
+    if one.kind not in ("object", "map"):
+        return f"{writer.bind(access.has)}({operand}, {key})"
+    if field is not None and field.null_is_absent:
+        return f"({operand}.get({key}) is not None)"
+    return f"({key} in {operand})"
+
+
+def _field(one: Type, name: str) -> Field | None:
+    """The field of an object type: expressions may know it by an escaped name."""
     if operators.is_optional(one):
         one = one.parameters[0]
-    field = None if one.fields is None else one.fields.get(name)
-    return name if field is None else field.key
+    return None if one.fields is None else one.fields.get(name)
 
 
 def _list(writer: Writer, node: ast.ListNode) -> str:
@@ -164,6 +167,7 @@ def _struct(writer: Writer, node: ast.StructNode) -> str:
     writer.cost(STRUCT)
     made = writer.kept(f"{writer.bind(Struct)}({writer.bind(node.type)})")
     for setter, code in zip(node.setters, codes, strict=True):
-        _put(writer, made, repr(_key(node.type, setter.name)), code, setter.optional)
+        field = _field(node.type, setter.name)
+        _put(writer, made, repr(setter.name if field is None else field.key), code, setter.optional)
     construct = node.type.construct
     return made if construct is None else f"{writer.bind(construct)}({made})"

@@ -1,7 +1,7 @@
 """`Object{...}`: parts of an object that a mutating policy makes, without a schema.
 
-Any field may be set to anything; the type's name says where the part belongs: `Object.spec.template{...}` stands only in
-the field `template` of an `Object.spec{...}`. `misplaced` finds what stands elsewhere, which a policy refuses.
+Any field may be set to anything; the type's name says where the part belongs: `Object.spec.template{...}` stands only
+in the field `template` of an `Object.spec{...}`. `misplaced` finds what stands elsewhere, which a policy refuses.
 
 Source: k8s.io/apiserver/pkg/cel/mutation.
 """

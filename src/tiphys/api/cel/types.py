@@ -149,6 +149,8 @@ class Field:
 
     key: str
     type: Type
+    null_is_absent: bool = False
+    """Whether null counts as not there, as in the fields of a schema's objects."""
 
 
 _DISPLAY = {

@@ -145,7 +145,7 @@ def _object(one: Schema, properties: Mapping[str, Any], name: str) -> _Declared 
         if found is None:
             continue
         if escaped is not None:
-            fields[escaped] = Field(key, found.type)
+            fields[escaped] = Field(key, found.type, null_is_absent=True)
             if key in RESERVED:
                 fields[key] = fields[escaped]
         if key in required and property_schema.get("default") is None:
