@@ -235,3 +235,18 @@ def test_what_is_applied_must_be_of_the_kind_and_say_nothing_of_managers(maps: A
         maps.apply("me", {**config_map(), "foo": 1})
     assert caught.value.code == 500
     assert caught.value.message.startswith("failed to create typed patch object (default/x; /v1, Kind=ConfigMap): .foo")
+
+
+def test_objects_that_are_alike_set_the_same_fields_but_say_who_and_when(maps: Any) -> None:
+    made = []
+    for name, creator, value in (("a", "one", "1"), ("b", "two", "1"), ("c", "one", "2"), ("d", "one", "1")):
+        obj = config_map(a=value)
+        obj["metadata"]["name"] = name
+        if name == "d":
+            obj["data"]["more"] = ""
+        maps.create(creator, obj)
+        made.append(maps.entries()[0])
+    assert [entry["manager"] for entry in made] == ["one", "two", "one", "one"]
+    assert len({entry["time"] for entry in made}) == 4
+    assert made[0]["fieldsV1"] == made[1]["fieldsV1"] == made[2]["fieldsV1"]
+    assert "f:more" in made[3]["fieldsV1"]["f:data"]

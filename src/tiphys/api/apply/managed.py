@@ -82,14 +82,23 @@ def dump_all(managed: Managed) -> bytes:
     return orjson.dumps([_entry(key, managed[key]) for key in keys])
 
 
+def dump_one(key: Key, fields: bytes, api_version: str, time: str) -> bytes:
+    """A list with one entry, whose fields are JSON already."""
+    return orjson.dumps([_head(key, api_version, time, fields)])
+
+
 def _entry(key: Key, entry: Entry) -> dict[str, Any]:
+    return _head(key, entry.api_version, entry.time, dump(entry.fields))
+
+
+def _head(key: Key, api_version: str, time: str, fields: bytes) -> dict[str, Any]:
     out: dict[str, Any] = {"manager": key.manager} if key.manager else {}
     out["operation"] = key.operation
-    out["apiVersion"] = entry.api_version
-    if entry.time:
-        out["time"] = entry.time
+    out["apiVersion"] = api_version
+    if time:
+        out["time"] = time
     out["fieldsType"] = "FieldsV1"
-    out["fieldsV1"] = orjson.Fragment(dump(entry.fields))
+    out["fieldsV1"] = orjson.Fragment(fields)
     if key.subresource:
         out["subresource"] = key.subresource
     return out

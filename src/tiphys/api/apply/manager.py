@@ -8,9 +8,12 @@ Objects are those of the endpoint's version; managers of other versions are look
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import orjson
 
 from tiphys.api.apply import conflicts, last_applied, managed
 from tiphys.api.apply.check import problems, text
@@ -21,6 +24,7 @@ from tiphys.api.apply.fields import (
     Fields,
     Malformed,
     difference,
+    dump,
     has,
     intersection,
     is_member,
@@ -51,6 +55,8 @@ _STRIPPED: Fields = {
 BEFORE = "before-first-apply"
 """Manager of what was there before anybody applied, on objects that had no managers."""
 UNKNOWN = "unknown"
+ALIKE = 256
+"""New objects whose fields are kept, to find them again for those that are alike."""
 KUBECTL = "kubectl"
 """The manager for whom the annotation of client-side apply counts."""
 
@@ -92,11 +98,29 @@ class FieldManager:
     def __init__(self, api_version: str, kind: str, node: Node, zero: Object, versions: Versions) -> None:
         self._api_version, self._kind, self._node, self._zero = api_version, kind, node, zero
         self._versions = versions
+        self._created: dict[bytes, bytes] = {}
 
     def create(self, obj: Object, writer: Writer, supplied: Sequence[Any] | None = None) -> bytes:
         """metadata.managedFields of a new object; `supplied` are those that the client sent."""
-        found = self._changed(self._zero, obj, writer.resets)
-        return managed.dump_all(self._updated(self._zero, obj, _supplied(supplied), writer, found))
+        if supplied:
+            found = self._changed(self._zero, obj, writer.resets)
+            return managed.dump_all(self._updated(self._zero, obj, _supplied(supplied), writer, found))
+        fields = self._fields_of_new(obj, writer)
+        return managed.dump_one(self._key(writer, UPDATE), fields, self._api_version, writer.time) if fields else b""
+
+    def _fields_of_new(self, obj: Object, writer: Writer) -> bytes:
+        """The fields that a new object sets, as JSON. Many objects are alike but for their names, so they are kept."""
+        part = _managed_part(obj, _skipped(writer.resets))
+        digest = hashlib.blake2b(orjson.dumps(part), digest_size=16).digest()
+        known = self._created.get(digest)
+        if known is None:
+            found = self._changed(self._zero, obj, writer.resets)
+            fields = self._own(union(found.modified, found.added), writer)
+            known = dump(fields) if fields else b""
+            if len(self._created) >= ALIKE:
+                del self._created[next(iter(self._created))]
+            self._created[digest] = known
+        return known
 
     def update(
         self, old: Object, new: Object, stored: bytes, writer: Writer, supplied: Sequence[Any] | None = None
@@ -218,7 +242,7 @@ class FieldManager:
         return out, clashes
 
     def _changed(self, old: Object, new: Object, resets: Fields) -> Comparison:
-        skipped = [element[2:] for element, inside in resets.items() if is_member(inside)]
+        skipped = _skipped(resets)
         found = compare(self._node, _managed_part(old, skipped), _managed_part(new, skipped))
         return _filtered(found, resets) if len(skipped) < len(resets) else found
 
@@ -235,6 +259,10 @@ class FieldManager:
 
     def _key(self, writer: Writer, operation: str) -> Key:
         return key_of(writer.manager or UNKNOWN, operation, self._api_version, writer.subresource)
+
+
+def _skipped(resets: Fields) -> list[str]:
+    return [element[2:] for element, inside in resets.items() if is_member(inside)]
 
 
 def _managed_part(obj: Object, skipped: Sequence[str]) -> dict[str, Any]:
