@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from custom_world import GROUP, NAME, SCHEMA, crontab, definition, version
 
+from custom_world import GROUP, NAME, SCHEMA, crontab, definition, version
 from tiphys.base.errors import ApiError, Forbidden, NotFound
 from tiphys.client.resources import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, RESOURCE_QUOTAS, SERVICE_ACCOUNTS
 from tiphys.client.types import Resource

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from custom_world import CRDS, GROUP, NAME, World, condition, crontab, crontabs, definition, play, settle, version
+from custom_world import (
+    CRDS,
+    GROUP,
+    MERGE,
+    NAME,
+    SPEC,
+    World,
+    condition,
+    crontab,
+    crontabs,
+    definition,
+    play,
+    settle,
+    version,
+)
 
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
@@ -279,5 +294,50 @@ def test_only_served_versions_are_there(served: bool) -> None:
         assert (await world.http("GET", crontabs("v2"))).status == (200 if served else 404)
         group: Any = await world.json("GET", f"/apis/{GROUP}")
         assert [one["version"] for one in group["versions"]] == (["v2", "v1"] if served else ["v1"])
+
+    play(scenario)
+
+
+def test_nothing_is_lost_when_the_server_has_to_read_everything_again() -> None:
+    async def scenario(world: World) -> None:
+        await world.define(definition())
+        await world.define(definition(plural="others"))
+        await world.json("POST", crontabs(), crontab())
+        caches: Any = world.server.reader
+        for cache in caches.all():
+            cache.clear()
+        await caches.load()
+        assert (await world.http("GET", f"{crontabs()}/a")).status == 200
+        assert (await world.json("GET", f"/apis/{GROUP}/v1/others"))["items"] == []
+        assert (await world.http("POST", crontabs(), crontab("b"))).status == 201
+
+    play(scenario)
+
+
+def test_writers_and_changes_of_a_definition_do_not_disturb_each_other() -> None:
+    async def scenario(world: World) -> None:
+        await world.define(definition())
+        for number in range(4):
+            await world.json("POST", crontabs(), crontab(f"a{number}"))
+
+        async def write(number: int) -> None:
+            for step in range(20):
+                made = await world.http(
+                    "PATCH", f"{crontabs()}/a", {"spec": {"image": f"{number}-{step}"}}, content_type=MERGE
+                )
+                assert made.status == 200, made.body
+                assert (await world.http("GET", crontabs())).status == 200
+
+        async def change() -> None:
+            for number in range(10):
+                properties = {**SPEC["properties"], f"field{number}": {"type": "string", "default": "x"}}
+                schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}
+                await world.redefine(definition(version(schema=schema)))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(change())
+            for number in range(4):
+                group.create_task(write(number))
+        assert (await world.json("GET", f"{crontabs()}/a3"))["spec"]["field9"] == "x"
 
     play(scenario)

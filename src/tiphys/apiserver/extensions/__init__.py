@@ -35,8 +35,8 @@ class CustomResources:
 
     def start(self) -> None:
         """Serve what is defined already, and follow what changes."""
+        self.registry.observers.append(self._controller.observe)
         self.registry.start()
-        self._controller.start()
 
     async def run(self) -> None:
         """Keep the definitions' status until cancelled."""

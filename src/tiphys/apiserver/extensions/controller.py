@@ -1,6 +1,6 @@
 """Writes what `status` decides, and deletes the objects of definitions that are being deleted.
 
-`Controller.run` is told of each change of a definition by the watch cache; it looks at one definition at a time, as
+`Controller` is told of each change of a definition by the registry; it looks at one definition at a time, as
 upstream's naming controller, for two that claim one name must not both get it. Deleting objects may take long, since
 their finalizers are honoured, and has a task for each definition.
 """
@@ -18,7 +18,6 @@ from typing import Any
 
 from tiphys.api.meta import find_condition, is_true
 from tiphys.apiserver.cache import ResourceCache
-from tiphys.apiserver.entries import Change, Entry
 from tiphys.apiserver.extensions import status
 from tiphys.apiserver.extensions.describing import ESTABLISHED
 from tiphys.apiserver.extensions.instances import Cleaner
@@ -53,12 +52,6 @@ class Controller:
         self._judged: dict[str, tuple[tuple[Any, ...], tuple[Mapping[str, str] | None, Mapping[str, str] | None]]] = {}
         self._cleaning: set[str] = set()
 
-    def start(self) -> None:
-        """Follow the definitions; `run` does the work."""
-        self._crds.listeners.append(self._changed)
-        for entry in self._crds.range():
-            self._note(entry)
-
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -70,24 +63,21 @@ class Controller:
                     del self._waiting[name]
                     await self._look(name, group)
 
-    def _changed(self, change: Change) -> None:
-        name = change.entry.name
-        if change.type != "DELETED":
-            self._note(change.entry)
+    def observe(self, name: str, crd: Object | None) -> None:
+        """A definition came or changed, or (None) went; `run` does what is to be done."""
+        before = self._claims.get(name)
+        if crd is None:
+            self._claims.pop(name, None)
+            self._judged.pop(name, None)
+            if before is not None:
+                self._reconsider(before.group, name)
             return
-        claim = self._claims.pop(name, None)
-        self._judged.pop(name, None)
-        if claim is not None:
-            self._reconsider(claim.group, name)
-
-    def _note(self, entry: Entry) -> None:
-        crd, before = self._crds.obj(entry), self._claims.get(entry.name)
         names = (crd.get("status") or {}).get("acceptedNames") or {}
         content = names == crd["spec"]["names"] and is_true(crd, ESTABLISHED)
-        claim = self._claims[entry.name] = Claim(crd["spec"].get("group", ""), dict(names), content)
+        claim = self._claims[name] = Claim(crd["spec"].get("group", ""), dict(names), content)
         if before is not None and before.names != names:
-            self._reconsider(claim.group, entry.name)
-        self._enqueue(entry.name)
+            self._reconsider(claim.group, name)
+        self._enqueue(name)
 
     def _reconsider(self, group: str, name: str) -> None:
         """A name may have become free: look at all others of the group that want one."""

@@ -7,7 +7,7 @@ sees a definition Established can use it. On a start, and when everything had to
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiphys.apiserver import serving
@@ -54,6 +54,9 @@ class Registry:
         self._builtin_resources = dict(serving.resources)
         self._builtin_storage = {(one.group, one.plural) for one in self._builtin_resources.values()}
         self._installed: dict[str, Installed] = {}
+        self._known: set[str] = set()
+        self.observers: list[Callable[[str, Object | None], None]] = []
+        """Told of each definition that came or changed, and of its name alone when it went."""
 
     def start(self) -> None:
         """Serve what is defined, and follow changes from now on."""
@@ -73,8 +76,8 @@ class Registry:
     def sync(self) -> None:
         """Compare with all definitions that there are."""
         there = {entry.name: entry for entry in self._crds.range()}
-        for name in [name for name in self._installed if name not in there]:
-            self._remove(name)
+        for name in self._known - there.keys():
+            self._forget(name)
         for entry in there.values():
             self._take(self._crds.obj(entry))
         self._caches.settle()
@@ -83,7 +86,7 @@ class Registry:
     def _changed(self, change: Change) -> None:
         try:
             if change.type == "DELETED":
-                changed = self._remove(change.entry.name)
+                changed = self._forget(change.entry.name)
             else:
                 changed = self._take(self._crds.obj(change.entry))
         except Exception:
@@ -95,6 +98,9 @@ class Registry:
     def _take(self, crd: Object) -> bool:
         """Serve a definition as it is now; False if nothing changes."""
         name = crd["metadata"]["name"]
+        self._known.add(name)
+        for observer in self.observers:
+            observer(name, crd)
         if not is_served(crd) or self.overlaps(crd["spec"]["group"], crd["spec"]["names"]["plural"]):
             return self._remove(name)
         served, before = describe(crd, self._definitions), self._installed.get(name)
@@ -117,6 +123,12 @@ class Registry:
         else:
             before.cache.redefine(definition.stored, definition.reread, definition.api_versions)
         return Installed(definition, before.cache)
+
+    def _forget(self, name: str) -> bool:
+        self._known.discard(name)
+        for observer in self.observers:
+            observer(name, None)
+        return self._remove(name)
 
     def _remove(self, name: str) -> bool:
         found = self._installed.pop(name, None)
