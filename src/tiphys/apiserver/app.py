@@ -102,7 +102,7 @@ class ApiServer:
         self._timers = Timers(self._clock, self._group)
         kinds = plumbing.kinds()
         self.catalog = builtin(kinds)
-        caches = Caches(self._store, stored_resources(self.catalog))
+        caches = Caches(self._store, stored_resources(self.catalog), self._clock)
         self.reader = caches
         await caches.load()
         self.lifecycle.done.update(CACHED)

@@ -25,17 +25,21 @@ class EventExpiry:
     async def run(self) -> None:
         """Follow the cache until cancelled."""
         async with asyncio.TaskGroup() as group:
-            watcher = Watcher(self._cache.last_revision)
-            self._cache.subscribe(watcher)
-            try:
-                for entry in self._cache.range():
-                    self._schedule(entry, self._seconds - self._age(entry), group)
-                while items := await watcher.next():
-                    for type, change in items:
-                        if type != "DELETED" and isinstance(change, Change):
-                            self._schedule(change.entry, self._seconds, group)
-            finally:
-                self._cache.unsubscribe(watcher)
+            while True:  # a watch ends when everything had to be read again
+                await self._follow(group)
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        watcher = Watcher(self._cache.last_revision)
+        self._cache.subscribe(watcher)
+        try:
+            for entry in self._cache.range():
+                self._schedule(entry, self._seconds - self._age(entry), group)
+            while items := await watcher.next():
+                for type, change in items:
+                    if type != "DELETED" and isinstance(change, Change):
+                        self._schedule(change.entry, self._seconds, group)
+        finally:
+            self._cache.unsubscribe(watcher)
 
     def _schedule(self, entry: Entry, seconds: float, group: asyncio.TaskGroup) -> None:
         key, revision = entry.key, entry.revision

@@ -9,16 +9,21 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from tiphys.apiserver.cache import Objects, ResourceCache, Waiters
 from tiphys.apiserver.codec import Obj
 from tiphys.apiserver.entries import Change, Stored
+from tiphys.base.clock import Clock
 from tiphys.base.errors import ServiceUnavailable
-from tiphys.store.types import Compacted, Event, Row, Store
+from tiphys.store.types import Compacted, Event, Row, Store, Unavailable
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+"""How long the feed waits before it reads everything again from a store that was not there."""
 
 
 class Caches(Objects):
     """All watch caches. `load()` once, then `run()` for as long as the server lives."""
 
-    def __init__(self, store: Store, resources: Iterable[Stored]) -> None:
+    def __init__(self, store: Store, resources: Iterable[Stored], clock: Clock) -> None:
+        self._clock = clock
         self._by_resource: dict[tuple[str, str], ResourceCache] = {}
         self._by_prefix: dict[str, ResourceCache] = {}
         super().__init__(self._by_resource)
@@ -43,9 +48,10 @@ class Caches(Objects):
         return list(self._by_resource.values())
 
     async def load(self) -> None:
-        """Read everything that is stored."""
+        """Read everything that is stored. Until it is read, what was known before is shown."""
         page = await self._store.list("")
         for cache in self._by_resource.values():
+            cache.clear()
             cache.floor = cache.last_revision = page.revision
         self._unclaimed = {}
         for row in page.rows:
@@ -82,25 +88,45 @@ class Caches(Objects):
             self._unclaimed = {}
 
     async def run(self) -> None:
-        """Follow the store until cancelled. If it cut us off, everything is read again and all watches end."""
+        """Follow the store until cancelled, or until it is closed."""
         while not await self._follow():
-            log.warning("the watch cache fell behind the store and reads everything again")
-            self._end_watches()
-            for cache in self.all():
-                cache.clear()
-            await self.load()
-            self._waiters.reached(self.current)
+            pass
         self._end_watches()
 
     async def _follow(self) -> bool:
-        """Apply what the store publishes; True when the store was closed, False when it cut us off."""
+        """Apply what the store publishes; True when the store was closed, False when it has to be followed anew."""
+        joined = False
         try:
             async with self._store.watch("", self.current) as batches:
+                joined = True
                 async for batch in batches:
                     self._apply(batch)
         except Compacted:
+            # Whoever was cut for being slow reads on from the log, as long as the log reaches back.
+            if not joined:
+                await self._start_anew()
+            return False
+        except Unavailable as error:
+            await self._pause(error)
             return False
         return True
+
+    async def _start_anew(self) -> None:
+        """Read everything again; all watches end."""
+        log.warning("the watch cache fell behind the store's history and reads everything again")
+        while True:
+            try:
+                await self.load()
+            except Unavailable as error:
+                await self._pause(error)
+            else:
+                break
+        self._end_watches()
+        self._waiters.reached(self.current)
+
+    async def _pause(self, error: Unavailable) -> None:
+        log.warning("%s; trying again", error)
+        await self._clock.sleep(RETRY_SECONDS)
 
     def _end_watches(self) -> None:
         for cache in self.all():
@@ -109,6 +135,10 @@ class Caches(Objects):
     def hand_over(self, key: str, value: bytes, obj: Obj) -> None:
         """Leave the decoded form of a value that is about to be written, so that nobody decodes it again."""
         self._handed[key] = (value, obj)
+
+    def take_back(self, key: str) -> None:
+        """The value that was handed over was not written."""
+        self._handed.pop(key, None)
 
     async def wait(self, revision: int, seconds: float | None = None) -> bool:
         """Return True when the caches show `revision`, False if they do not within `seconds`."""

@@ -17,7 +17,7 @@ from tiphys.apiserver.codec import Obj
 from tiphys.apiserver.encryption import EncryptedStore
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.feed import Caches
-from tiphys.store.types import Mismatch, Row, Store, StoreTooLarge
+from tiphys.store.types import Mismatch, Row, Store, StoreError, StoreTooLarge
 
 LIMIT = 1536 << 10
 """Bytes of an object in the store at most: what etcd takes in a request (--max-request-bytes)."""
@@ -94,7 +94,11 @@ class Storage:
         own = Obj(obj)
         own["metadata"] = dict(obj["metadata"])
         self.caches.hand_over(key, value, own)
-        row = await self._store.put(key, value, expect=expect, actor=author.actor, cause=author.cause)
+        try:
+            row = await self._store.put(key, value, expect=expect, actor=author.actor, cause=author.cause)
+        except StoreError:
+            self.caches.take_back(key)
+            raise
         await self.caches.wait(row.revision)
         entry = cache.at(key)
         return entry if entry is not None and entry.revision == row.revision else cache.entry_of(row)
