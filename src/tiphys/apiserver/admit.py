@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from tiphys.api.catalog import ResourceInfo
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.types import Attributes, Object, Plugin, RequestInfo
+from tiphys.apiserver.webhooks.measures import Measures
 from tiphys.base.http.types import Request
 from tiphys.base.identity import ANONYMOUS
 
@@ -25,11 +26,11 @@ class Chain(NamedTuple):
 class Admission:
     """The plugins in their order; those that do nothing in a phase, or for a resource, are not called."""
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self._plugins = plugins
+    def __init__(self, plugins: Sequence[Plugin], measures: Measures) -> None:
+        self._plugins, self.measures = plugins, measures
         self._chains: dict[tuple[str, str], Chain] = {}
         connecting = [plugin for plugin in plugins if plugin.connects]
-        self.connects = Admission(connecting) if connecting and len(connecting) < len(plugins) else None
+        self.connects = Admission(connecting, measures) if connecting and len(connecting) < len(plugins) else None
         """Admission of CONNECT; None: no plugin, or all of these, are asked."""
 
     def attributes(
@@ -75,30 +76,42 @@ class Admission:
         attributes = Attributes(info, request.user or ANONYMOUS, "CREATE", kind, obj, None)
         try:
             await self.mutate(attributes)
-            for validate in self._chain(attributes).validators:
-                await validate(attributes)
+            await self.judge(attributes)
         finally:
             _tell(request, attributes)
 
     async def mutate(self, attributes: Attributes) -> None:
         """All mutating plugins in order, and once more if one of them asks for it (KEP-1082)."""
-        admitters = self._chain(attributes).admitters
-        for admit in admitters:
-            await admit(attributes)
-        if attributes.reinvoke:
-            attributes.round = 1
+        admitters, since, rejected = self._chain(attributes).admitters, self.measures.now(), True
+        try:
             for admit in admitters:
                 await admit(attributes)
+            if attributes.reinvoke:
+                attributes.round = 1
+                for admit in admitters:
+                    await admit(attributes)
+            rejected = False
+        finally:
+            self.measures.step(attributes.operation, "admit", since, rejected=rejected)
 
     async def validate(self, call: Call, attributes: Attributes) -> None:
         """Let the plugins refuse."""
         if call.admitted:
             return
         try:
-            for validate in self._chain(attributes).validators:
-                await validate(attributes)
+            await self.judge(attributes)
         finally:
             _tell(call.request, attributes)
+
+    async def judge(self, attributes: Attributes) -> None:
+        """All validating plugins in order."""
+        since, rejected = self.measures.now(), True
+        try:
+            for validate in self._chain(attributes).validators:
+                await validate(attributes)
+            rejected = False
+        finally:
+            self.measures.step(attributes.operation, "validate", since, rejected=rejected)
 
     def _chain(self, attributes: Attributes) -> Chain:
         """The plugins that are asked about this resource, found once for each."""

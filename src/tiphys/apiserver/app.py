@@ -54,6 +54,7 @@ from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
 from tiphys.apiserver.watching import Watches
 from tiphys.apiserver.webhooks import ServiceResolver, WebhookClient
+from tiphys.apiserver.webhooks.measures import Measures
 from tiphys.apiserver.webhooks.versions import Versions
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Handler
@@ -171,8 +172,9 @@ class ApiServer:
         webhooks = WebhookClient(ServiceResolver(caches, own=(config.advertise_address, config.secure_port)))
         self._webhooks.append(webhooks)
         versions = Versions(self.serving, codec)
+        measures = Measures(self._clock)
         plugins: list[Plugin] = plumbing.plugins(
-            config, storage, authorizer, webhooks, versions, self._clock, lambda: self.handler
+            config, storage, authorizer, webhooks, versions, self._clock, measures, lambda: self.handler
         )
         if self._security.uses_rbac:
             plugins.append(EscalationCheck(rbac, authorizer))
@@ -186,7 +188,7 @@ class ApiServer:
             ownership=Ownership(codec, self.serving),
             authorizer=authorizer,
             clock=self._clock,
-            admission=Admission(plugins),
+            admission=Admission(plugins, measures),
             webhooks=webhooks,
             watches=Watches(caches, self._timers),
             timers=self._timers,
@@ -211,6 +213,7 @@ class ApiServer:
         tokens: Sequence[TokenAuthenticator],
     ) -> Router:
         self.metrics = Metrics(self._clock, parts.caches, self._store)
+        self.metrics.registries.append(parts.admission.measures.registry)
         answers = access_reviews(authorizer, rbac, tokens, self.issuer.audiences, self._clock.time)
         unstored = {**Reviews(parts, answers).endpoints(), **plumbing.unstored(parts, served, self._store)}
         return Router(

@@ -27,6 +27,7 @@ from tiphys.apiserver.subresources.token import TokenRequests
 from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, RequestInfo
 from tiphys.apiserver.webhooks.client import WebhookClient
+from tiphys.apiserver.webhooks.measures import Measures
 from tiphys.apiserver.webhooks.versions import Versions
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Handler, Request, Response
@@ -48,6 +49,7 @@ def plugins(
     webhooks: WebhookClient,
     versions: Versions,
     clock: Clock,
+    measures: Measures,
     handler: Callable[[], Handler],
 ) -> list[Plugin]:
     """The admission plugins, in order."""
@@ -58,6 +60,7 @@ def plugins(
         webhooks=webhooks,
         versions=versions,
         clock=clock,
+        measures=measures,
         handler=handler,
         configuration=config.admission,
     )

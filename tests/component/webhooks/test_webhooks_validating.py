@@ -433,3 +433,24 @@ def test_match_conditions_that_are_no_expressions_are_refused() -> None:
         assert "compilation failed" in answer["message"]
 
     run(scenario)
+
+
+def test_calls_are_counted() -> None:
+    async def scenario(world: World) -> None:
+        await world.hook("/a", allow)
+        await world.hook("/b", lambda _: deny("b", code=422))
+        await world.hook("/open", allow, clientConfig={"url": "https://127.0.0.1:1/"}, failurePolicy="Ignore")
+        await world.create("configmaps", config_map())
+        page = (await world.http("GET", "/metrics")).body.decode()
+        who = 'type="validating",operation="CREATE"'
+        prefix = "apiserver_admission_webhook_"
+        for line in (
+            f'{prefix}request_total{{name="a.example.com",{who},code="200",rejected="false"}} 1',
+            f'{prefix}request_total{{name="b.example.com",{who},code="422",rejected="true"}} 1',
+            f'{prefix}rejection_count{{name="b.example.com",{who},error_type="no_error",rejection_code="422"}} 1',
+            f'{prefix}fail_open_count{{name="open.example.com",type="validating"}} 1',
+            f'{prefix[:20]}step_admission_duration_seconds_count{{operation="CREATE",rejected="true",type="validate"}} 1',
+        ):
+            assert line in page
+
+    run(scenario)

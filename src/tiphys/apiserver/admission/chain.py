@@ -31,6 +31,7 @@ from tiphys.apiserver.admission.storage import (
 from tiphys.apiserver.policies.plugin import MutatingPolicies, ValidatingPolicies
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
 from tiphys.apiserver.webhooks.client import WebhookClient
+from tiphys.apiserver.webhooks.measures import Measures
 from tiphys.apiserver.webhooks.plugins import MutatingWebhooks, ValidatingWebhooks
 from tiphys.apiserver.webhooks.versions import Versions
 from tiphys.base.clock import Clock
@@ -97,6 +98,7 @@ class Materials:
     webhooks: WebhookClient
     versions: Versions
     clock: Clock
+    measures: Measures
     handler: Callable[[], Handler]
     """The server's own, once it is there: for plugins that write."""
     configuration: Mapping[str, Any] = field(default_factory=dict)
@@ -124,9 +126,11 @@ MAKERS: Mapping[str, Callable[[Materials], Plugin]] = {
     "NodeDeclaredFeatureValidator": lambda m: NodeDeclaredFeatureValidator(m.reader),
     "PodResizeValidator": lambda m: PodResizeValidator(m.reader),
     "MutatingAdmissionPolicy": lambda m: MutatingPolicies(m.reader, m.versions, m.authorizer),
-    "MutatingAdmissionWebhook": lambda m: MutatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer),
+    "MutatingAdmissionWebhook": lambda m: MutatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer, m.measures),
     "ValidatingAdmissionPolicy": lambda m: ValidatingPolicies(m.reader, m.versions, m.authorizer),
-    "ValidatingAdmissionWebhook": lambda m: ValidatingWebhooks(m.reader, m.webhooks, m.versions, m.authorizer),
+    "ValidatingAdmissionWebhook": lambda m: ValidatingWebhooks(
+        m.reader, m.webhooks, m.versions, m.authorizer, m.measures
+    ),
     "ResourceQuota": lambda m: ResourceQuota(m.reader, m.ledger),
 }
 

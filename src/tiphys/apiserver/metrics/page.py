@@ -14,7 +14,7 @@ from tiphys.apiserver.metrics.requests import Requests, head
 from tiphys.apiserver.version import version_info
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Handler, Request, Response
-from tiphys.base.metrics import CONTENT_TYPE
+from tiphys.base.metrics import CONTENT_TYPE, Registry
 from tiphys.store.types import Store, StoreError
 
 
@@ -24,6 +24,8 @@ class Metrics:
     def __init__(self, clock: Clock, caches: Caches, store: Store) -> None:
         self.requests = Requests(clock)
         self.fairness: Pool | None = None
+        self.registries: list[Registry] = []
+        """What other parts count."""
         self._caches, self._store = caches, store
         self._started = clock.time()
 
@@ -36,7 +38,8 @@ class Metrics:
         lines = [*self.requests.lines(), *self._objects(), *self._watches(), *await self._storage(), *self._process()]
         if self.fairness is not None:
             lines += fairness_lines(self.fairness)
-        return Response(200, {"Content-Type": CONTENT_TYPE}, ("\n".join(lines) + "\n").encode())
+        body = ("\n".join(lines) + "\n").encode() + b"".join(registry.render() for registry in self.registries)
+        return Response(200, {"Content-Type": CONTENT_TYPE}, body)
 
     def _objects(self) -> Iterator[str]:
         caches = [cache for cache in self._caches.all() if len(cache)]

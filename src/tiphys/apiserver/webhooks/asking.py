@@ -15,7 +15,11 @@ from tiphys.base.errors import ApiError, BadRequest, InternalError, TiphysError
 
 
 class Unanswered(TiphysError):
-    """A webhook could not be asked; its failure policy says what that means."""
+    """A webhook could not be asked; its failure policy says what that means. `code` is for the metrics."""
+
+    def __init__(self, message: str, code: int = 503) -> None:
+        super().__init__(message)
+        self.code = code
 
     @property
     def refusal(self) -> InternalError:
@@ -38,12 +42,13 @@ async def ask(
     try:
         version = review.version_of(hook.review_versions)
     except ApiError as error:
-        raise Unanswered(f"{failed}could not create admission objects: {error.message}") from error
+        raise Unanswered(f"{failed}could not create admission objects: {error.message}", 400) from error
     uid, question = review.review(version, request, *objects)
     try:
         answer = await client.call(hook.to, question, timeout=hook.timeout)
     except CallFailed as error:
-        raise Unanswered(failed + ("failed to call webhook: " if error.called else "") + str(error)) from error
+        text = failed + ("failed to call webhook: " if error.called else "") + str(error)
+        raise Unanswered(text, error.status.code) from error
     try:
         return review.read(answer, version, uid, mutating=mutating)
     except BadAnswer as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiphys.apiserver.webhooks.client import WebhookClient
 from tiphys.apiserver.webhooks.conditions import Question
 from tiphys.apiserver.webhooks.hooks import GROUP, MUTATING, VALIDATING, Hook, Hooks
 from tiphys.apiserver.webhooks.matching import Match, Target, target_of
+from tiphys.apiserver.webhooks.measures import CALLING, INTERNAL, NO_ERROR, Measures
 from tiphys.apiserver.webhooks.replacing import replace_object, snapshot
 from tiphys.apiserver.webhooks.review import JSON_PATCH, Answer
 from tiphys.apiserver.webhooks.versions import Versions, internal
@@ -50,9 +52,19 @@ class Webhooks(Plugin):
     """What both plugins have in common."""
 
     plural = ""
+    phase = ""
+    """What metrics call it."""
     connects = True
 
-    def __init__(self, reader: Reader, client: WebhookClient, versions: Versions, authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        client: WebhookClient,
+        versions: Versions,
+        authorizer: Authorizer,
+        measures: Measures,
+    ) -> None:
+        self._measures = measures
         self._reader, self._client, self._versions, self._authorizer = reader, client, versions, authorizer
         self._hooks = Hooks(reader, self.plural, versions.catalog)
 
@@ -91,6 +103,28 @@ class Webhooks(Plugin):
         note(attributes, hook, answer)
         return answer, shown
 
+    @contextmanager
+    def _measured(self, hook: Hook, attributes: Attributes, annotation: str) -> Iterator[None]:
+        """Time a call, and do what the failure policy says when it fails."""
+        who, since = (hook.name, self.phase, attributes.operation), self._measures.now()
+        try:
+            yield
+        except Unanswered as error:
+            self._measures.webhook(*who, since, error.code, "" if hook.fails_open else CALLING)
+            if not hook.fails_open:
+                raise error.refusal from error
+            log.warning("failing open: %s", error)
+            self._measures.opened(hook.name, self.phase)
+            attributes.annotations[annotation] = hook.name
+        except review.Denied as denied:
+            self._measures.webhook(*who, since, denied.error.code, NO_ERROR)
+            raise denied.error from None
+        except ApiError:
+            self._measures.webhook(*who, since, 0, INTERNAL)
+            raise
+        else:
+            self._measures.webhook(*who, since, 200)
+
 
 @dataclass(slots=True)
 class _Memory:
@@ -110,6 +144,7 @@ class _Memory:
 
 class MutatingWebhooks(Webhooks):
     name = "MutatingAdmissionWebhook"
+    phase = "admit"
     plural = MUTATING
 
     async def admit(self, attributes: Attributes) -> None:
@@ -137,12 +172,11 @@ class MutatingWebhooks(Webhooks):
         place = f"round_{attributes.round}_index_{number}"
         changed = False
         try:
-            answer, shown = await self._ask(hook, match, target, attributes, mutating=True)
-            if not answer.allowed:
-                raise review.denial(hook.name, answer.result)
-            changed = await self._patch(hook, match, attributes, answer, shown, place)
-        except Unanswered as error:
-            _fail(attributes, hook, error, f"failed-open.{MUTATION}{place}")
+            with self._measured(hook, attributes, f"failed-open.{MUTATION}{place}"):
+                answer, shown = await self._ask(hook, match, target, attributes, mutating=True)
+                if not answer.allowed:
+                    raise review.Denied(review.denial(hook.name, answer.result))
+                changed = await self._patch(hook, match, attributes, answer, shown, place)
         finally:
             text = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
             attributes.annotations[MUTATION + place] = orjson.dumps(text).decode()
@@ -176,6 +210,7 @@ class MutatingWebhooks(Webhooks):
 
 class ValidatingWebhooks(Webhooks):
     name = "ValidatingAdmissionWebhook"
+    phase = "validating"
     plural = VALIDATING
 
     async def validate(self, attributes: Attributes) -> None:
@@ -191,7 +226,7 @@ class ValidatingWebhooks(Webhooks):
 
         async def one(number: int, hook: Hook, match: Match) -> None:
             try:
-                refusals[number] = await self._verdict(hook, match, target, attributes, number)
+                await self._verdict(hook, match, target, attributes, number)
             except ApiError as error:
                 refusals[number] = error
 
@@ -205,15 +240,11 @@ class ValidatingWebhooks(Webhooks):
             if refusal is not None:
                 raise refusal
 
-    async def _verdict(
-        self, hook: Hook, match: Match, target: Target, attributes: Attributes, number: int
-    ) -> ApiError | None:
-        try:
+    async def _verdict(self, hook: Hook, match: Match, target: Target, attributes: Attributes, number: int) -> None:
+        with self._measured(hook, attributes, f"failed-open.{VALIDATION}round_0_index_{number}"):
             answer, _ = await self._ask(hook, match, target, attributes, mutating=False)
-        except Unanswered as error:
-            _fail(attributes, hook, error, f"failed-open.{VALIDATION}round_0_index_{number}")
-            return None
-        return None if answer.allowed else review.denial(hook.name, answer.result)
+            if not answer.allowed:
+                raise review.Denied(review.denial(hook.name, answer.result))
 
 
 def _with_managers(obj: Object | None, managed: bytes, wrap: Callable[[bytes], Any] = orjson.Fragment) -> Object | None:
@@ -221,11 +252,3 @@ def _with_managers(obj: Object | None, managed: bytes, wrap: Callable[[bytes], A
     if not managed or obj is None:
         return obj
     return {**obj, "metadata": {**obj["metadata"], "managedFields": wrap(managed)}}
-
-
-def _fail(attributes: Attributes, hook: Hook, error: Unanswered, annotation: str) -> None:
-    """What the failure policy says: go on, or refuse."""
-    if not hook.fails_open:
-        raise error.refusal from error
-    log.warning("failing open: %s", error)
-    attributes.annotations[annotation] = hook.name

@@ -26,6 +26,14 @@ class BadAnswer(ValueError):
     """An answer that is no proper AdmissionReview."""
 
 
+class Denied(Exception):
+    """A webhook refused; `error` is what the client is told."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a webhook decided."""
