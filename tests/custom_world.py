@@ -21,7 +21,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "stable.example.com"
 NAME = f"crontabs.{GROUP}"
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
-SPEC = {
+SPEC: dict[str, Any] = {
     "type": "object",
     "properties": {
         "cronSpec": {"type": "string"},

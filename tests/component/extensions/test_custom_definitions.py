@@ -323,7 +323,7 @@ def test_writers_and_changes_of_a_definition_do_not_disturb_each_other() -> None
         async def write(number: int) -> None:
             for step in range(20):
                 made = await world.http(
-                    "PATCH", f"{crontabs()}/a", {"spec": {"image": f"{number}-{step}"}}, content_type=MERGE
+                    "PATCH", f"{crontabs()}/a{number}", {"spec": {"image": f"{number}-{step}"}}, content_type=MERGE
                 )
                 assert made.status == 200, made.body
                 assert (await world.http("GET", crontabs())).status == 200
