@@ -90,6 +90,8 @@ RUN_COSTS = [
     ("m.?k", 2),
     ("m.?z", 1),
     ("m.?z.orValue(1)", 1),
+    ("d.?z['y'].hasValue()", 2),
+    ("d.?k['v'].hasValue()", 4),
 ]
 
 

@@ -78,21 +78,9 @@ def checked(environment: Environment, text: str) -> ast.Node:
 
 
 def _expected(actual: Type, expect: Type | tuple[Type, ...] | None) -> None:
-    """Callers word this error themselves; upstream has a text for each kind of expression."""
-    if expect is None or is_dyn(actual):
-        return
-    allowed = expect if isinstance(expect, tuple) else (expect,)
-    if any(_same(one, actual) for one in allowed):
+    """Callers with another text for this compare `program.type` themselves."""
+    allowed = expect if isinstance(expect, tuple) else () if expect is None else (expect,)
+    if not allowed or any(is_dyn(one) or one == actual for one in allowed):
         return
     names = " or ".join(map(str, allowed))
     raise CompileError(f"must evaluate to {names}" if len(allowed) == 1 else f"must evaluate to one of {names}")
-
-
-def _same(expected: Type, actual: Type) -> bool:
-    if is_dyn(expected) or is_dyn(actual):
-        return True
-    return (
-        expected.kind == actual.kind
-        and expected.name == actual.name
-        and all(_same(a, b) for a, b in zip(expected.parameters, actual.parameters, strict=False))
-    )

@@ -169,5 +169,4 @@ def _struct(writer: Writer, node: ast.StructNode) -> str:
     for setter, code in zip(node.setters, codes, strict=True):
         field = _field(node.type, setter.name)
         _put(writer, made, repr(setter.name if field is None else field.key), code, setter.optional)
-    construct = node.type.construct
-    return made if construct is None else f"{writer.bind(construct)}({made})"
+    return made

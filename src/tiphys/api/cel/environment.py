@@ -70,7 +70,7 @@ class Environment:
     def compile(self, source: str, expect: Type | tuple[Type, ...] | None = None) -> Program:
         """The program of an expression.
 
-        `expect` is the type its value must have, or several; dyn fits any. Raises CompileError.
+        `expect` is the static type it must have exactly, or several; DYN there allows any. Raises CompileError.
         """
         from tiphys.api.cel.compiler import compile_program
 

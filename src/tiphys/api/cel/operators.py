@@ -107,10 +107,11 @@ def _index(writer: Writer, node: ast.Call) -> str:
     codes = writer.operands(node.args)
     constant = is_constant(key)
     attribute = is_attribute(operand)
+    if is_optional(one) and constant:
+        return optional_read(writer, codes[0], codes[1], attribute, node.type)
     writer.cost((0 if attribute else 1) + (0 if is_attribute(key) and not constant else 1))
     if is_optional(one):
-        found = writer.kept(f"{writer.bind(access.optional_at)}({codes[0]}, {codes[1]})")
-        return found
+        return writer.kept(f"{writer.bind(access.optional_at)}({codes[0]}, {codes[1]})")
     if one.kind == "list" and key.type.kind == "int":
         return converted(writer, f"{writer.bind(access.item)}({codes[0]}, {codes[1]})", node.type)
     if one.kind == "map" and key.type.kind == "string":

@@ -121,8 +121,6 @@ class Type:
     """The largest size a value can have by its schema (characters, items, entries); None when it has none."""
     from_json: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
     """How the JSON value of a schema's field becomes a value of this type; None when it is that already."""
-    construct: Callable[[dict[str, Any]], Any] | None = field(default=None, compare=False, repr=False)
-    """What `name{...}` makes of the fields that are set; None: they are the value."""
     normal: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
     """Like `from_json`, and everything within too: for comparing whole objects and lists."""
     equality: Range | None = field(default=None, compare=False, repr=False)
