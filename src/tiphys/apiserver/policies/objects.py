@@ -6,9 +6,8 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tiphys.api.cel.libraries.patch_types import Built
 from tiphys.api.cel.types import EvaluationError
-from tiphys.api.cel.values import Duration, Optional, Timestamp, Uint, type_of
+from tiphys.api.cel.values import Duration, Optional, Struct, Timestamp, Uint, type_of
 
 _EXACT = 2**53 - 1
 """Whole numbers beyond it are strings in JSON, as protobuf's mapping has it."""
@@ -18,7 +17,7 @@ class Unsuitable(Exception):
     """The value of an expression is no patch; the text says why."""
 
 
-def check_names(value: Built) -> None:
+def check_names(value: Struct) -> None:
     """The names of the types must be the paths of the fields, from that of `value` on. Raises Unsuitable."""
     found = list(_misnamed(value, value.cel_type.name))
     if found:
@@ -26,7 +25,7 @@ def check_names(value: Built) -> None:
 
 
 def _misnamed(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, Built):
+    if isinstance(value, Struct):
         if value.cel_type.name != path:
             what = f'unexpected type name "{value.cel_type.name}", expected "{path}"'
             yield f"{what}, which matches field name path from root Object type"

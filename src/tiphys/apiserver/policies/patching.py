@@ -9,7 +9,7 @@ from tiphys.api.apply.check import problems, text
 from tiphys.api.apply.compare import NoKey
 from tiphys.api.apply.merge import merge_objects
 from tiphys.api.apply.nodes import How, Node
-from tiphys.api.cel.libraries.patch_types import Built
+from tiphys.api.cel.values import Struct
 from tiphys.api.patch import json_patch
 from tiphys.apiserver.policies.objects import Unsuitable, as_json, check_names, plain
 from tiphys.apiserver.webhooks.patches import misfit
@@ -18,7 +18,7 @@ from tiphys.base.errors import ApiError
 Object = Mapping[str, Any]
 
 
-def apply_configuration(live: Object, value: Built, node: Node) -> dict[str, Any]:
+def apply_configuration(live: Object, value: Struct, node: Node) -> dict[str, Any]:
     """`live` with the fields of an `Object{...}`, merged as server-side apply does. Raises Unsuitable."""
     check_names(value)
     config = {**plain(value), "apiVersion": live["apiVersion"], "kind": live["kind"]}
@@ -73,7 +73,7 @@ def _operation(built: Mapping[str, Any]) -> dict[str, Any]:
         operation["from"] = built["from"]
     if "value" in built:
         value = built["value"]
-        if isinstance(value, Built):
+        if isinstance(value, Struct):
             check_names(value)
         try:
             operation["value"] = as_json(value)

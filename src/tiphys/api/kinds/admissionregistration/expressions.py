@@ -135,9 +135,8 @@ def environment(names: Names) -> Environment:
     made = with_names(Environment.kubernetes(), names, obj=DYN, params=DYN)
     if names.patches:
         from tiphys.api.cel.libraries.jsonpatch import JSONPATCH
-        from tiphys.api.cel.libraries.patch_types import with_patch_types
 
-        made = with_patch_types(made.with_libraries(JSONPATCH))
+        made = made.with_libraries(JSONPATCH).with_objects()
     return made
 
 
