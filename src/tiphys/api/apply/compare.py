@@ -91,10 +91,17 @@ def _entries(node: Node, old: Any, new: Any, removed: Path, modified: Path, adde
             removed[element] = whole(child, was)
 
 
+def _fits(how: How, value: Any) -> bool:
+    """Whether a value is what its schema says: custom resources are compared before they are validated."""
+    if how is How.OPEN or not value:
+        return True
+    return value.__class__ is list if how in _ITEMS else isinstance(value, dict)
+
+
 def _value(element: str, node: Node, old: Any, new: Any, removed: Path, modified: Path, added: Path) -> None:
     """Two values that differ."""
     how = node.how
-    if how is How.LEAF or not (old or new):
+    if how is How.LEAF or not (old or new) or not _fits(how, old) or not _fits(how, new):
         modified[element] = MEMBER
         return
     below: tuple[Path, Path, Path] = ({}, {}, {})
@@ -160,7 +167,7 @@ def whole(node: Node, value: Any) -> Fields:
     if how is How.LEAF or not value:
         return MEMBER
     if how in _ITEMS:
-        return _whole_items(node, value)
+        return _whole_items(node, value) if value.__class__ is list else MEMBER
     if value.__class__ is not dict:
         return MEMBER
     out: dict[str, Any] = {SELF: MEMBER}

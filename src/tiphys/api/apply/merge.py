@@ -22,7 +22,10 @@ def merge(node: Node, live: Any, applied: Any) -> Any:
     if how is How.LEAF or not (live or applied):
         return applied
     if how in _ITEMS:
-        return _merge_items(node, live or [], applied or [])
+        stored = live if live.__class__ is list else []  # it may be older than the schema
+        return _merge_items(node, stored, applied or [])
+    if live and live.__class__ is not dict:
+        return applied
     if how is How.OPEN and not (live.__class__ is dict and applied.__class__ is dict):
         return applied
     return merge_objects(node, live or {}, applied or {})
@@ -95,7 +98,7 @@ def remove(node: Node, value: Any, fields: Fields) -> Any:
     if not value or not fields:
         return value
     if node.how in _ITEMS:
-        return _remove_items(node, value, fields)
+        return _remove_items(node, value, fields) if value.__class__ is list else None
     if node.how is How.LEAF or value.__class__ is not dict:
         return None
     out: dict[str, Any] = {}
