@@ -139,6 +139,12 @@ def test_refuses(expression: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
+        (
+            "'%d'.format(['a'])",
+            "error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        ("'%d %s'.format([1])", "index 1 out of range"),
+        ("'%d'.format([1, 2])", "too many arguments supplied to string.format (expected 1, got 2)"),
         ("isQuantity([1, 2, 3])", "found no matching overload for 'isQuantity' applied to '(list(int))'"),
         ("isIP(cidr('192.168.0.0/24'))", "found no matching overload for 'isIP' applied to '(net.CIDR)'"),
         ("['a', 'b'].sum()", "found no matching overload for 'sum' applied to 'list(string).()'"),
@@ -170,6 +176,17 @@ def test_texts_do_not_grow_without_limit() -> None:
     text = "lists.range(9000).map(x, 'aaaaaaaaaa').join()"
     with pytest.raises(EvaluationError, match="exceeds the limit"):
         value(f"{text}.replace('a', {text})")
+
+
+def test_flattening_what_is_large_many_times_is_refused() -> None:
+    with pytest.raises(CostExceeded):
+        value("lists.range(2000).map(x, lists.range(0) + [1, 2, 3, 4, 5].map(y, y)).map(x, lists.range(600)).flatten()")
+
+
+def test_formatting_what_is_large_counts() -> None:
+    program = ENVIRONMENT.compile("lists.range(400).all(x, '%s'.format([lists.range(1000)]).size() > 0)")
+    with pytest.raises(CostExceeded):
+        program.run({})
 
 
 def test_older_versions_have_fewer_libraries() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tiphys.api.cel import ast, conversions
+from tiphys.api.cel.libraries import format_check
 from tiphys.api.cel.libraries.re2 import PatternError, compile_pattern
 from tiphys.api.cel.source import Source
 from tiphys.api.cel.standard import CONVERSIONS
@@ -24,6 +25,8 @@ def validate(source: Source, node: ast.Node) -> None:
     for one in _walk(node, mixed=False):
         if isinstance(one, ast.Call):
             _literal_argument(source, one)
+            if any(overload.id == format_check.OVERLOAD for overload in one.overloads):
+                format_check.check(one, source.report)
         elif isinstance(one, ast.ListNode):
             _homogeneous_list(source, one)
         elif isinstance(one, ast.MapNode):

@@ -50,6 +50,8 @@ def flatten(items: list[Any], depth: int = 1) -> list[Any]:
     flat: list[Any] = []
     for item in items:
         if isinstance(item, list) and depth:
+            # The cost of the call counts the outer list only: what is in it may be the same large list many times.
+            at_most_budget(len(flat) + len(item))
             flat += flatten(item, depth - 1)
         else:
             flat.append(item)

@@ -7,7 +7,7 @@ is inside lists and maps is written as CEL literals. Source: cel-go, the documen
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tiphys.api.cel.libraries.text import check_length
@@ -24,7 +24,19 @@ _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _SPECIAL = ("NaN", "Infinity", "-Infinity")
 
 
-class _Refused(Exception):
+_COMPLAINTS = {
+    "s": "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and "
+    "timestamps",
+    "d": "decimal clause can only be used on integers",
+    "f": "fixed-point clause can only be used on doubles",
+    "e": "scientific clause can only be used on doubles",
+    "b": "only integers and bools can be formatted as binary",
+    "o": "octal clause can only be used on integers",
+    "x": "only integers, byte buffers, and strings can be formatted as hex",
+}
+
+
+class Refused(Exception):
     """A clause does not take this value, or the format is not one; the text says why."""
 
 
@@ -32,37 +44,53 @@ def format_text(template: str, arguments: list[Any]) -> str:
     """`template` with its clauses replaced. Raises EvaluationError."""
     try:
         return _format(template, arguments)
-    except _Refused as error:
+    except Refused as error:
         raise EvaluationError(str(error)) from None
 
 
 def _format(template: str, arguments: list[Any]) -> str:
     out: list[str] = []
-    used = position = length = 0
-    while (percent := template.find("%", position)) >= 0:
-        out.append(template[position:percent])
-        if template[percent + 1 : percent + 2] == "%":
-            out.append("%")
-            position = percent + 2
+    used = length = 0
+    for text, clause in _parts(template, len(arguments)):
+        out.append(text)
+        if clause is None:
             continue
-        if used >= len(arguments):
-            raise _Refused(f"index {used} out of range")
-        position, clause = _clause(template, percent + 1)
         try:
-            out.append(clause(arguments[used]))
-        except _Refused as error:
-            raise _Refused(f"error during formatting: {error}") from None
+            out.append(clause[1](arguments[used]))
+        except Refused as error:
+            raise Refused(f"error during formatting: {error}") from None
         length += len(out[-1])
         check_length(length)
         used += 1
-    out.append(template[position:])
     return "".join(out)
+
+
+def clauses(template: str, arguments: int) -> Iterator[str]:
+    """The letters of a template's clauses. Raises Refused when it is none for so many arguments."""
+    return (clause[0] for _, clause in _parts(template, arguments) if clause is not None)
+
+
+def _parts(template: str, arguments: int) -> Iterator[tuple[str, tuple[str, Clause] | None]]:
+    """Texts, each with the clause that follows it; the last has none."""
+    used = position = 0
+    while (percent := template.find("%", position)) >= 0:
+        text = template[position:percent]
+        if template[percent + 1 : percent + 2] == "%":
+            yield f"{text}%", None
+            position = percent + 2
+            continue
+        if used >= arguments:
+            raise Refused(f"index {used} out of range")
+        position, clause = _clause(template, percent + 1)
+        yield text, (template[position - 1], clause)
+        used += 1
+    yield template[position:], None
 
 
 def _clause(template: str, start: int) -> tuple[int, Clause]:
     """Where the clause that begins after a % ends, and what it does."""
     if start >= len(template):
-        raise _Refused("unexpected end of string")
+        raise Refused("unexpected end of string")
     end, precision = start, None
     if template[start] == ".":
         end += 1
@@ -73,20 +101,25 @@ def _clause(template: str, start: int) -> tuple[int, Clause]:
     if letter in "fe":
         return end + 1, _floating(letter, _PRECISION if precision is None else precision)
     if letter not in _CLAUSES:
-        raise _Refused(f'could not parse formatting clause: unrecognized formatting clause "{letter}"')
+        raise Refused(f'could not parse formatting clause: unrecognized formatting clause "{letter}"')
     return end + 1, _CLAUSES[letter]
 
 
 def _precision(digits: str, *, at_end: bool) -> int:
     where = "could not parse formatting clause: error while parsing precision: "
     if at_end:
-        raise _Refused(f"{where}could not find end of precision specifier")
+        raise Refused(f"{where}could not find end of precision specifier")
     if not digits:
         text = 'error while converting precision to integer: strconv.Atoi: parsing "": invalid syntax'
-        raise _Refused(f"{where}{text}")
+        raise Refused(f"{where}{text}")
     if len(digits) > 4 or int(digits) > _FINEST:
-        raise _Refused(f"{where}precision {digits[:20]} exceeds the limit of {_FINEST}")
+        raise Refused(f"{where}precision {digits[:20]} exceeds the limit of {_FINEST}")
     return int(digits)
+
+
+def complaint(letter: str, name: str) -> str:
+    """Why a clause does not take a value of the type `name`."""
+    return f"{_COMPLAINTS[letter.lower()]}, was given {name}"
 
 
 def _name(value: Any) -> str:
@@ -106,8 +139,7 @@ def _string(value: Any) -> str:
         return _converted(value)
     if isinstance(value, Type):
         return value.name
-    types = "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
-    raise _Refused(f"string clause can only be used on {types}, was given {_name(value)}")
+    raise Refused(complaint("s", _name(value)))
 
 
 def _converted(value: Any) -> str:
@@ -119,16 +151,14 @@ def _converted(value: Any) -> str:
 
 def _decimal(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Refused(f"decimal clause can only be used on integers, was given {_name(value)}")
+        raise Refused(complaint("d", _name(value)))
     return str(int(value))
 
 
 def _floating(letter: str, precision: int) -> Clause:
-    name = "fixed-point" if letter == "f" else "scientific"
-
     def clause(value: Any) -> str:
         if not (isinstance(value, float) or value in _SPECIAL):
-            raise _Refused(f"{name} clause can only be used on doubles, was given {_name(value)}")
+            raise Refused(complaint(letter, _name(value)))
         number = float(value)
         if math.isnan(number):
             return "NaN"
@@ -149,13 +179,13 @@ def _binary(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     if not isinstance(value, int):
-        raise _Refused(f"only integers and bools can be formatted as binary, was given {_name(value)}")
+        raise Refused(complaint("b", _name(value)))
     return f"{int(value):b}"
 
 
 def _octal(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Refused(f"octal clause can only be used on integers, was given {_name(value)}")
+        raise Refused(complaint("o", _name(value)))
     return f"{int(value):o}"
 
 
@@ -165,7 +195,7 @@ def _hex(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Refused(f"only integers, byte buffers, and strings can be formatted as hex, was given {_name(value)}")
+        raise Refused(complaint("x", _name(value)))
     return f"{int(value):x}"
 
 
@@ -187,7 +217,7 @@ def _map(entries: dict[Any, Any]) -> str:
     pairs = []
     for key, value in entries.items():
         if not isinstance(key, (str, bool, int)):
-            raise _Refused(f"no formatting function for map key of type {_name(key)}")
+            raise Refused(f"no formatting function for map key of type {_name(key)}")
         pairs.append((_literal(key), _literal(value)))
     return "{" + ", ".join(f"{key}:{value}" for key, value in sorted(pairs, key=lambda pair: pair[0])) + "}"
 
@@ -209,4 +239,4 @@ def _literal(value: Any) -> str:
     if isinstance(value, (Timestamp, Duration)):
         function = "timestamp" if isinstance(value, Timestamp) else "duration"
         return f'{function}("{_converted(value)}")'
-    raise _Refused(f"no formatting function for {_name(value)}")
+    raise Refused(f"no formatting function for {_name(value)}")

@@ -78,6 +78,15 @@ def _estimate_quote(nodes: Sequence[Node]) -> CallEstimate:
     return CallEstimate(size.scaled(TRAVERSAL), Range(min(size.minimum + 2, MAX), min(2 * size.maximum + 2, MAX)))
 
 
+_SHORT = 1000
+"""Characters of a formatted text up to which only the template counts, as upstream has it."""
+
+
+def _format_cost(arguments: tuple[Any, ...], result: Any) -> int:
+    """The template's length. What a large argument makes of it counts too: else one could format objects for ever."""
+    return share(len(arguments[0])) + share(max(len(result) - _SHORT, 0))
+
+
 def _join_cost(arguments: tuple[Any, ...], result: Any) -> int:
     return share(size_of(result), 2 * TRAVERSAL)
 
@@ -138,7 +147,7 @@ STRINGS = Library(
                     STRING,
                     formatting.format_text,
                     member=True,
-                    cost=walk(),
+                    cost=_format_cost,
                     estimate=traversal(),
                 ),
             ),
