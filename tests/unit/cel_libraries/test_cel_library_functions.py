@@ -184,7 +184,7 @@ def test_flattening_what_is_large_many_times_is_refused() -> None:
 
 
 def test_formatting_what_is_large_counts() -> None:
-    program = ENVIRONMENT.compile("lists.range(400).all(x, '%s'.format([lists.range(1000)]).size() > 0)")
+    program = ENVIRONMENT.compile("lists.range(900).all(x, '%s'.format([lists.range(1000)]).size() > 0)")
     with pytest.raises(CostExceeded):
         program.run({})
 
