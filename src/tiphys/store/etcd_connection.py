@@ -80,6 +80,8 @@ class EtcdConnection:
         self._targets = [check_url(url) for url in config.servers]
         if not self._targets:
             raise Permanent("etcd: no server is named")
+        if len({url.partition(":")[0] for url in config.servers}) > 1:
+            raise Permanent(f"etcd: {', '.join(config.servers)}: the servers are all with TLS or all without")
         self._tls = self._credentials(config) if config.servers[0].startswith("https://") else None
         self._channels: dict[str, Any] = {}
         self._at = 0
