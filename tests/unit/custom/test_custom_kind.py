@@ -363,6 +363,18 @@ def test_documents() -> None:
     assert documents.hash("apis/stable.example.com/v1") == documents.hash("apis/stable.example.com/v1")
 
 
+def test_limits_of_nothing_are_published() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "integer", "minimum": 0, "default": 0, "nullable": False}},
+    }
+    found = version(schema={"openAPIV3Schema": schema}).type.custom
+    assert found is not None
+    for v3 in (True, False):
+        published = found.published.document("#/", v3=v3)["properties"]["spec"]
+        assert published == {"type": "integer", "minimum": 0, "default": 0}
+
+
 def test_conditions() -> None:
     assert conditions({"spec": {"group": "example.com", "versions": [VERSION]}}) == (None, None)
     broken = {**VERSION, "schema": {"openAPIV3Schema": {"properties": {"a": {"type": "string"}}}}}

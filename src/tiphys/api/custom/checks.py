@@ -40,7 +40,8 @@ def _fine(_: Any) -> bool:
 def _dispatch(rules: dict[type, Check | None], shared: Check | None) -> Check:
     only = [cls for cls, rule in rules.items() if rule is not None]
     if shared is None and len(only) == 1:
-        return _single(only[0], rules[only[0]])
+        rule = rules[only[0]]
+        return _OF_CLASS[only[0]] if rule is _fine else _single(only[0], rule)
 
     def check(value: Any) -> bool:
         rule = rules.get(value.__class__)
@@ -51,10 +52,18 @@ def _dispatch(rules: dict[type, Check | None], shared: Check | None) -> Check:
     return check
 
 
+def _of_class(wanted: type) -> Check:
+    return lambda value: value.__class__ is wanted
+
+
+_OF_CLASS = {cls: _of_class(cls) for cls in (*_CLASSES.values(), type(None))}
+_CLASS_OF = {check: cls for cls, check in _OF_CLASS.items()}
+"""The checks that look at nothing but the class: where it is fast, their callers do that themselves."""
+
+
 def _single(wanted: type, rule: Check | None) -> Check:
     """One type is allowed: the commonest case."""
-    if rule is None or rule is _fine:
-        return lambda value: value.__class__ is wanted
+    assert rule is not None, "the rule of the one class that is allowed"
     return lambda value: value.__class__ is wanted and rule(value)
 
 
@@ -154,6 +163,7 @@ def _objects(schema: Schema, form: str) -> Check:
     least, most = schema.get("minProperties"), schema.get("maxProperties")
     required = frozenset(schema.get("required") or ())
     named = {name: checker(part) for name, part in properties(schema).items()}
+    exact = {name: _CLASS_OF[check] for name, check in named.items() if check in _CLASS_OF}
     closed, other = schema.get("additionalProperties") is False, checker(extra(schema))
     sized = least is not None or most is not None
     if not (sized or required or closed or other or any(named.values())):
@@ -166,6 +176,8 @@ def _objects(schema: Schema, form: str) -> Check:
         if not required <= value.keys():
             return False
         for key, item in value.items():
+            if exact.get(key) is item.__class__:
+                continue
             rule = named.get(key, other)
             if (rule is not None and not rule(item)) or (closed and key not in named):
                 return False

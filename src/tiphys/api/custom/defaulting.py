@@ -24,6 +24,8 @@ def defaulter(schema: Schema | None) -> Default | None:
     if schema is None or not has_default(schema):
         return None
     objects, lists = _objects(schema), _lists(schema)
+    if lists is _nothing:
+        return objects
 
     def default(value: Any) -> None:
         if value.__class__ is dict:
@@ -84,7 +86,9 @@ def _objects(schema: Schema) -> Default:
     named = frozenset(properties(schema))
     others = _others(extra(schema), named)
 
-    def default(value: dict[str, Any]) -> None:
+    def default(value: Any) -> None:
+        if value.__class__ is not dict:
+            return
         for name, make, nullable in makers:
             if name not in value or (value[name] is None and not nullable):
                 value[name] = make()

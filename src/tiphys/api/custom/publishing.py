@@ -158,7 +158,7 @@ def _schema(schema: Schema) -> Out:
     out = {
         name: value
         for name, value in schema.items()
-        if (name in _KEPT or name.startswith("x-kubernetes-")) and value not in (None, "", False, [])
+        if (name in _KEPT or name.startswith("x-kubernetes-")) and not _is_unset(value)
     }
     if "default" in schema and schema["default"] is not None:
         out["default"] = schema["default"]
@@ -175,6 +175,11 @@ def _schema(schema: Schema) -> Out:
     if other is not None:
         out["additionalProperties"] = _schema(other) if isinstance(other, Mapping) else other
     return out
+
+
+def _is_unset(value: Any) -> bool:
+    """Whether a field says nothing; 0 is a limit like others."""
+    return value is None or value is False or value == "" or value == []
 
 
 def _v2(schema: Schema) -> Out:
