@@ -50,6 +50,8 @@ class World:
     asked: list[dict[str, Any]] = field(default_factory=list)
     """The requests of all reviews, in order."""
     paths: list[str] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
+    """Of the connections that reviews came by."""
     versions: list[str] = field(default_factory=list)
     """The apiVersions of all reviews."""
     decisions: dict[str, Decide] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class World:
         question = orjson.loads(request.body)
         self.asked.append(question["request"])
         self.paths.append(request.path)
+        self.ports.add(request.peer.port)
         self.versions.append(question["apiVersion"])
         if self.hang:
             await asyncio.get_running_loop().create_future()
@@ -97,14 +100,14 @@ class World:
         assert made["kind"] == kind, made
         return dict(made)
 
-    async def store_side_effects(self, configuration: dict[str, Any], effects: str) -> None:
-        """Give a stored configuration side effects, as old servers took them: today's validation refuses them."""
+    async def store_hook(self, configuration: dict[str, Any], **fields: Any) -> None:
+        """Change the webhook of a stored configuration in ways that old servers took and today's validation refuses."""
         group, plural = "admissionregistration.k8s.io", "validatingwebhookconfigurations"
         resource = self.server.serving.resources[group, "v1", plural]
         entry = resource.cache.get("", configuration["metadata"]["name"])
         assert entry is not None, "it was created just before"
         obj = orjson.loads(orjson.dumps(resource.cache.obj(entry)))
-        obj["webhooks"][0]["sideEffects"] = effects
+        obj["webhooks"][0].update(fields)
         revision = self.server.reader.revision(group, plural)
         await self.store.put(entry.key, encode(obj, resource.kind_name, f"{group}/v1"), expect=None)
         while self.server.reader.revision(group, plural) == revision:

@@ -195,3 +195,24 @@ def test_another_server_may_judge_images(tmp_path: Path) -> None:
     )
     policy = {"imagePolicy": {"kubeConfigFile": str(kubeconfig), "retryBackoff": 1}}
     run(scenario, enabled_admission=enabled("ImagePolicyWebhook"), admission={"ImagePolicyWebhook": policy})
+
+
+def test_of_several_default_ingress_classes_one_is_taken() -> None:
+    async def scenario(world: World) -> None:
+        group = "networking.k8s.io/v1"
+        notes = {"ingressclass.kubernetes.io/is-default-class": "true"}
+        for name in ("b", "a"):
+            metadata = {"name": name, "annotations": notes}
+            obj = {"apiVersion": group, "kind": "IngressClass", "metadata": metadata, "spec": {"controller": "x.y/z"}}
+            await world.json("POST", f"/apis/{group}/ingressclasses", obj)
+        backend = {"service": {"name": "s", "port": {"number": 80}}}
+        ingress = {
+            "apiVersion": group,
+            "kind": "Ingress",
+            "metadata": {"name": "i"},
+            "spec": {"defaultBackend": backend},
+        }
+        made = await world.json("POST", f"/apis/{group}/namespaces/default/ingresses", ingress)
+        assert made["spec"]["ingressClassName"] in ("a", "b")
+
+    run(scenario)

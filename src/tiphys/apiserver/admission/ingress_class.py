@@ -1,8 +1,8 @@
-"""DefaultIngressClass: an Ingress without a class gets the default one."""
+"""DefaultIngressClass: an Ingress without a class gets the default one; the newest, if there are several."""
 
 from __future__ import annotations
 
-from tiphys.apiserver.admission.decision import concerns, refuse
+from tiphys.apiserver.admission.decision import concerns
 from tiphys.apiserver.types import Attributes, Plugin, Reader
 
 GROUP = "networking.k8s.io"
@@ -26,14 +26,12 @@ class DefaultIngressClass(Plugin):
         if spec.get("ingressClassName") is not None or ANNOTATION in annotations:
             return
         defaults = [
-            c["metadata"]["name"]
-            for c in sorted(
-                self._reader.list(GROUP, "ingressclasses"),
-                key=lambda c: (c["metadata"].get("creationTimestamp", ""), c["metadata"]["name"]),
-            )
-            if (c["metadata"].get("annotations") or {}).get(DEFAULT) == "true"
+            one["metadata"]
+            for one in self._reader.list(GROUP, "ingressclasses")
+            if (one["metadata"].get("annotations") or {}).get(DEFAULT) == "true"
         ]
-        if len(defaults) > 1:
-            raise refuse(attributes, f"{len(defaults)} default IngressClasses were found, only 1 allowed")
         if defaults:
-            spec["ingressClassName"] = defaults[0]
+            # Newest first, then by name: sorted twice because the two go opposite ways.
+            defaults.sort(key=lambda metadata: str(metadata["name"]))
+            defaults.sort(key=lambda metadata: str(metadata.get("creationTimestamp", "")), reverse=True)
+            spec["ingressClassName"] = defaults[0]["name"]

@@ -29,6 +29,7 @@ MUTATING, VALIDATING = "mutatingwebhookconfigurations", "validatingwebhookconfig
 DEFAULT_SECONDS = 10
 MAX_SORTS = 4096
 """Sorts of requests whose webhooks are remembered."""
+_ANY, _NOWHERE = Selectors({}), Destination()
 _HARMLESS = ("None", "NoneOnDryRun")
 
 
@@ -45,8 +46,6 @@ class Hook:
     selectors: Selectors
     conditions: Conditions | None
     """None: it has none."""
-    config: Mapping[str, Any]
-    """Its clientConfig."""
     to: Destination
     fails_open: bool
     """failurePolicy Ignore."""
@@ -56,6 +55,8 @@ class Hook:
     """Whether it may be asked about what is not going to happen."""
     reinvoked: bool
     review_versions: tuple[str, ...]
+    problem: str = ""
+    """What is wrong with its selectors or its address: older servers took what today's refuses."""
 
 
 class Hooks:
@@ -108,19 +109,25 @@ def _hooks(configuration: Mapping[str, Any], before: Mapping[str, Hook]) -> list
 def _hook(configuration: str, uid: str, struct: Mapping[str, Any]) -> Hook:
     conditions = struct.get("matchConditions")
     fails_open = struct.get("failurePolicy") == "Ignore"
+    problem, selectors, to = "", _ANY, _NOWHERE
+    try:
+        selectors = Selectors(struct)
+        to = Destination.of(struct.get("clientConfig") or {})
+    except ValueError as error:
+        problem = str(error)
     return Hook(
         configuration=configuration,
         name=struct["name"],
         uid=uid,
         rules=compile_rules(struct.get("rules")),
         match_policy=struct.get("matchPolicy") or "Equivalent",
-        selectors=Selectors(struct),
+        selectors=selectors,
         conditions=Conditions(conditions, fails_open=fails_open) if conditions else None,
-        config=struct.get("clientConfig") or {},
-        to=Destination.of(struct.get("clientConfig") or {}),
+        to=to,
         fails_open=fails_open,
         timeout=float(struct.get("timeoutSeconds") or DEFAULT_SECONDS),
         dry_runs=struct.get("sideEffects") in _HARMLESS,
         reinvoked=struct.get("reinvocationPolicy") == "IfNeeded",
         review_versions=tuple(struct.get("admissionReviewVersions") or ()),
+        problem=problem,
     )

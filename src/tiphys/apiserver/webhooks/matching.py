@@ -145,7 +145,8 @@ def _equivalents(catalog: Catalog, resource: Triple, subresource: str) -> Iterab
         return
     for one in catalog.resources:
         found = (one.group, one.version, one.plural)
-        if (one.stored_group, one.plural) != (own.stored_group, own.plural) or found == resource:
+        # Versions that upstream no longer serves exist for old manifests, not for old webhooks.
+        if one.legacy or (one.stored_group, one.plural) != (own.stored_group, own.plural) or found == resource:
             continue
         if not subresource:
             yield Match(found, (one.group, one.version, one.kind))

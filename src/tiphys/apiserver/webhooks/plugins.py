@@ -76,6 +76,8 @@ class Webhooks(Plugin):
 
     async def _concerned(self, hook: Hook, match: Match, target: Target, attributes: Attributes) -> bool:
         """Whether the selectors and conditions of a webhook select the request, too."""
+        if hook.problem:
+            raise internal(hook.problem)
         selectors = hook.selectors
         if not (selectors.select_object(target) and selectors.select_namespace(target, self._reader)):
             return False
