@@ -131,15 +131,15 @@ def _longest(wanted: float) -> int:
 
 def _configuration(options: argparse.Namespace, own_issuers: tuple[str, ...]) -> Any:
     """The AuthenticationConfiguration and the algorithms that its tokens may be signed by."""
+    by_flags = any(getattr(options, f"oidc_{name}") for name in OIDC)
+    if not by_flags and not options.authentication_config:
+        return None, ALGORITHMS
     from tiphys.apiserver.authn.oidc import config
 
-    by_flags = any(getattr(options, f"oidc_{name}") for name in OIDC)
     if options.authentication_config:
         if by_flags:
             raise Permanent("authentication-config file and oidc-* flags are mutually exclusive")
         return config.load(options.authentication_config, own_issuers), ALGORITHMS
-    if not by_flags:
-        return config.AuthenticationConfiguration(), ALGORITHMS
     if not (options.oidc_issuer_url and options.oidc_client_id):
         raise Permanent("oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set")
     algorithms = texts(options.oidc_signing_algs)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tiphys.apiserver.authn.oidc.config import AuthenticationConfiguration
 from tiphys.apiserver.authn.request_header import RequestHeaders
 from tiphys.apiserver.jwt import ALGORITHMS
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.authn.oidc.config import AuthenticationConfiguration
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class WebhookSettings:
 class AuthenticationSettings:
     """See the module's docstring."""
 
-    configuration: AuthenticationConfiguration = field(default_factory=AuthenticationConfiguration)
+    configuration: AuthenticationConfiguration | None = None
+    """Other issuers, and what is said of anonymous requests; None: nothing."""
     configuration_file: Path | None = None
     """Where it was read from, and is read again when it changes."""
     algorithms: tuple[str, ...] = ALGORITHMS

@@ -55,7 +55,8 @@ class RemoteTokens:
     def needed(self) -> bool:
         """Whether there is anything besides this server's own tokens."""
         settings = self._settings
-        return bool(settings.webhook or settings.configuration_file or settings.configuration.issuers)
+        issuers = settings.configuration.issuers if settings.configuration else ()
+        return bool(settings.webhook or settings.configuration_file or issuers)
 
     async def authenticate_token(self, token: str, audiences: Sequence[str]) -> Found:
         reasons: list[str] = []
@@ -87,7 +88,7 @@ class RemoteTokens:
 
     def apply_anonymous(self, default: bool) -> None:
         """Take over what the configuration says of anonymous requests."""
-        said = self._settings.configuration.anonymous
+        said = self._settings.configuration.anonymous if self._settings.configuration else None
         self.anonymous.enabled, self.anonymous.paths = said if said is not None else (default, None)
 
     def _make_webhook(self) -> RemoteReviewer:
@@ -109,7 +110,7 @@ class RemoteTokens:
         from tiphys.apiserver.authn.oidc.keys import IssuerKeys
 
         made: list[TokenAuthenticator] = []
-        for issuer in self._settings.configuration.issuers:
+        for issuer in self._settings.configuration.issuers if self._settings.configuration else ():
             keys = IssuerKeys(issuer, self._clock)
             made.append(IssuerTokens(issuer, keys, self._clock, self._audiences, self._settings.algorithms))
             tasks.create_task(self._first_keys(issuer.url, keys), name=f"keys of {issuer.url}")
@@ -130,7 +131,8 @@ class RemoteTokens:
         path = self._settings.configuration_file
         assert path is not None
         new = config.load(path, self._own_issuers)
-        if new.anonymous != self._settings.configuration.anonymous:
+        old = self._settings.configuration
+        if old is None or new.anonymous != old.anonymous:
             log.info("anonymous requests follow the configuration after a restart")
         self._settings = replace(self._settings, configuration=new)
         self._replace(tasks)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.names import dns_subdomain
 from tiphys.apiserver import configfile
-from tiphys.apiserver.authz.webhook import WebhookRules, compile_conditions
 from tiphys.base.errors import Permanent
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.authz.webhook import WebhookRules
 
 GROUP, KIND, VERSIONS = "apiserver.config.k8s.io", "AuthorizationConfiguration", ("v1", "v1beta1", "v1alpha1")
 TYPES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
@@ -117,6 +119,8 @@ def _webhook(errors: Errors, entry: Mapping[str, Any], path: str) -> Webhook | N
     if found is None:
         errors.required(f"{path}.webhook", "required when type=Webhook")
         return None
+    from tiphys.apiserver.authz.webhook import WebhookRules
+
     timeout = _seconds(errors, found, "timeout", path, longest=30.0)
     authorized = _seconds(errors, found, "authorizedTTL", path)
     unauthorized = _seconds(errors, found, "unauthorizedTTL", path)
@@ -189,6 +193,7 @@ def _conditions(errors: Errors, entries: Sequence[Mapping[str, Any]], path: str)
     if not entries:
         return ()
     from tiphys.api.cel import CompileError
+    from tiphys.apiserver.authz.webhook import compile_conditions
 
     if len(entries) > MAX_CONDITIONS:
         errors.too_many(f"{path}.matchConditions", len(entries), MAX_CONDITIONS)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tiphys.apiserver.authn.flags import seconds, texts
 from tiphys.apiserver.authz import config
 from tiphys.apiserver.authz.config import AuthorizationSettings, AuthorizerConfiguration, Webhook
-from tiphys.apiserver.authz.webhook import WebhookRules
 from tiphys.base.errors import Permanent
 
 DEFAULT_MODES = "Node,RBAC"
@@ -55,6 +54,8 @@ def of_modes(modes: tuple[str, ...]) -> AuthorizationSettings:
 def _webhook(options: argparse.Namespace, mode: str) -> Webhook | None:
     if mode != "Webhook":
         return None
+    from tiphys.apiserver.authz.webhook import WebhookRules
+
     rules = WebhookRules(
         options.authorization_webhook_version,
         options.authorization_webhook_cache_authorized_ttl,
