@@ -9,11 +9,12 @@ from tiphys.api.apply.nodes import Node, Nodes
 from tiphys.api.catalog import Catalog, group_version, split_group_version
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
+from tiphys.api.schema import Type
 from tiphys.apiserver import creating
 from tiphys.apiserver.resource import Resource
 from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.types import Object
-from tiphys.apiserver.webhooks.matching import Match
+from tiphys.apiserver.webhooks.matching import Match, Triple
 from tiphys.base.errors import InternalError
 
 
@@ -22,6 +23,7 @@ class Versions:
 
     def __init__(self, serving: Serving, codec: Codec) -> None:
         self._serving, self._codec = serving, codec
+        self._nodes: dict[Triple, tuple[Type | None, Triple, Node]] = {}
 
     def catalog(self) -> Catalog:
         """What is served now."""
@@ -67,7 +69,10 @@ class Versions:
         resource = self._resource(match)
         codec = (resource.codec if resource is not None else None) or self._codec
         type = resource.expected.type if resource is not None else codec.definitions.of(*match.kind)
-        return Nodes(codec.definitions).of(type)
+        known = self._nodes.get(match.resource)
+        if known is None or known[0] is not type or known[1] != match.kind:
+            known = self._nodes[match.resource] = type, match.kind, Nodes(codec.definitions).of(type)
+        return known[2]
 
     def _resource(self, match: Match) -> Resource | None:
         """The resource whose own objects these are; None for subresources with a kind of their own."""
