@@ -173,6 +173,28 @@ def test_expressions_that_mostly_compile(source: str) -> None:
     attempt(source)
 
 
+NUMBERS = st.sampled_from(["x", "l[0]", "size(s)", "m.?a.optMap(v, 2).orValue(3)", "1", "7"])
+
+
+def _numeric(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    sign = st.sampled_from(["+", "-", "*", "/", "%"])
+    order = st.sampled_from(["<", "==", ">="])
+    return st.one_of(
+        st.builds("({} {} {})".format, inner, sign, inner),
+        st.builds("({} {} {} ? {} : {})".format, inner, order, inner, inner, inner),
+        st.builds("(l.all(i, i {} {}) && {} > 0 || {} < 0 ? {} : 1)".format, order, inner, inner, inner, inner),
+        st.builds("size(l.filter(i, i {} {}).map(i, i {} {}))".format, order, inner, sign, inner),
+        st.builds("m.?z.optMap(v, {}).orValue({})".format, inner, inner),
+        st.builds("l[{}]".format, inner),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.recursive(NUMBERS, _numeric, max_leaves=25))
+def test_long_expressions_of_known_types(source: str) -> None:
+    assert "ERROR" not in attempt(source)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -96,6 +96,10 @@ EXPRESSIONS: list[tuple[str, Any]] = [
     ("true ? 1 : 1 / 0", 1),
     ("x > 3 && x < 10 && s != '' && true", True),
     ("x > 9 || s == '' || x == 5", True),
+    (
+        "((((x > 1 ? items[0] : 1) + size(items)) + items[m.a]) % size('ab')) == m.?a.optMap(v, v + 1).orValue(int(s))",
+        False,
+    ),
     # macros
     ("items.all(i, i > 0)", True),
     ("items.all(i, i > 1)", False),

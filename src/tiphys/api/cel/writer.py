@@ -52,6 +52,9 @@ class Writer:
         self._depth = 0
         self._nesting = 0
         self._segment = 0
+        """Where the statements begin that the collected costs belong to."""
+        self._starts: list[int] = []
+        """Where the statements of operands in the making begin."""
         self._cost = 0
         self._count = 0
 
@@ -62,13 +65,13 @@ class Writer:
 
     def _outlined(self, node: Any) -> str:
         """Emit as a function of its own: it gets the variables it uses and gives the cost back, also of a failure."""
-        kept = self.lines, self._cost, self._depth, self._segment, self._nesting
-        self.lines, self._cost, self._depth, self._segment, self._nesting = [], 0, 0, 0, 0
+        kept = self.lines, self._cost, self._depth, self._segment, self._nesting, self._starts
+        self.lines, self._cost, self._depth, self._segment, self._nesting, self._starts = [], 0, 0, 0, 0, []
         code = self.emit(node)
         self.flush()
         self.line(f"return c, {code}, None")
         body = [" try:", *self.text(2), " except FAILURES as f:", "  return c, None, f"]
-        self.lines, self._cost, self._depth, self._segment, self._nesting = kept
+        self.lines, self._cost, self._depth, self._segment, self._nesting, self._starts = kept
         name, result, error = self.fresh("g"), self.fresh(), self.fresh("e")
         arguments = ", ".join(("c", "budget", *_free(body, {"c", "budget", "f", *self.names, *self._functions()})))
         self.functions += [f"def {name}({arguments}):", *body]
@@ -132,13 +135,13 @@ class Writer:
 
     def captured(self, node: Any, discount: int = 0) -> Piece:
         """Emit for a block that is written later; `discount` is taken off its cost."""
-        kept = self.lines, self._cost, self._depth, self._segment
-        self.lines, self._cost, self._depth, self._segment = [], -discount, 0, 0
+        kept = self.lines, self._cost, self._depth, self._segment, self._starts
+        self.lines, self._cost, self._depth, self._segment, self._starts = [], -discount, 0, 0, []
         self._nesting += 1
         code = self.emit(node)
         self._nesting -= 1
         piece = Piece(self.lines, self._cost, code)
-        self.lines, self._cost, self._depth, self._segment = kept
+        self.lines, self._cost, self._depth, self._segment, self._starts = kept
         return piece
 
     def assign(self, target: str, piece: Piece) -> None:
@@ -158,17 +161,22 @@ class Writer:
         """The codes of several values, evaluated in their order also when later ones need statements."""
         codes: list[str] = []
         for node in nodes:
-            start = len(self.lines)
+            self._starts.append(len(self.lines))
             code = self.emit(node)
+            start = self._starts.pop()
             if len(self.lines) > start:
-                added = self.lines[start:]
-                del self.lines[start:]
-                codes = [one if _is_stable(one) else self.kept(one) for one in codes]
-                if self._segment > start:
-                    self._segment += len(self.lines) - start
-                self.lines.extend(added)
+                self._keep_before(start, codes)
             codes.append(code)
         return codes
+
+    def _keep_before(self, start: int, codes: list[str]) -> None:
+        """Evaluate what `codes` has before the statements from `start` on."""
+        added = self.lines[start:]
+        del self.lines[start:]
+        codes[:] = [one if _is_stable(one) else self.kept(one) for one in codes]
+        if self._segment > start:
+            self._segment += len(self.lines) - start
+        self.lines.extend(added)
 
     # Costs
 
@@ -192,6 +200,7 @@ class Writer:
         if self._cost:
             self.lines.insert(self._segment, (self._depth, f"c += {self._cost}"))
             self._cost = 0
+            self._starts = [start + 1 if start > self._segment else start for start in self._starts]
         self._segment = len(self.lines)
 
     def check_limit(self) -> None:
