@@ -93,11 +93,13 @@ def test_hostile_expression(name: str) -> None:
 
 
 def test_deep_values_are_an_error_not_a_crash() -> None:
-    deep: Any = []
-    for _ in range(100_000):
-        deep = [deep]
+    def deep() -> Any:
+        value: Any = []
+        for _ in range(100_000):
+            value = [value]
+        return value
 
-    assert attempt("d == d", {"d": deep}) == "value is nested too deeply"
+    assert attempt("dyn(l) == d", {"d": deep(), "l": deep()}) == "value is nested too deeply"
 
 
 PIECES = [

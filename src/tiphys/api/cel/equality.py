@@ -35,13 +35,31 @@ def _equal_lists(first: list[Any], second: list[Any]) -> bool:
     compare = getattr(first, "cel_equal", None)
     if compare is not None:
         return bool(compare(second))
-    return len(first) == len(second) and all(map(equal, first, second))
+    return len(first) == len(second) and all(map(_same, first, second))
+
+
+def _same(first: Any, second: Any) -> bool:
+    """`equal`, with the shortest way for what most values are: texts, and parts that two objects share."""
+    if type(first) is str:
+        return bool(first == second)
+    if first is second and type(first) is not float:
+        return True
+    return equal(first, second)
+
+
+_MISSING = object()
 
 
 def _equal_maps(first: dict[Any, Any], second: dict[Any, Any]) -> bool:
     if len(first) != len(second):
         return False
-    return all(contains_key(second, key) and equal(value, second[key]) for key, value in first.items())
+    for key, value in first.items():
+        if type(key) is not str and not contains_key(second, key):
+            return False
+        other = second.get(key, _MISSING)
+        if other is _MISSING or not _same(value, other):
+            return False
+    return True
 
 
 def contains(items: Any, value: Any) -> bool:
