@@ -73,6 +73,21 @@ def test_a_log_has_what_the_policy_wants_and_no_secrets(start: Any, tmp_path: Pa
     assert other["impersonatedUser"] == {"username": "ann", "groups": ["system:masters", "system:authenticated"]}
 
 
+def test_what_was_sent_in_protobuf_is_logged_as_it_is(start: Any, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    wire = {"Accept": "application/vnd.kubernetes.protobuf", "Accept-Encoding": "gzip"}
+
+    async def main() -> None:
+        async with start(policy(tmp_path / "p.yaml"), f"--audit-log-path={log}") as server:
+            where = "/api/v1/namespaces/default/configmaps"
+            await server.ask(where, method="POST", body=MAP, token="secret", headers=wire)
+
+    asyncio.run(main())
+    made = events(log)[-1]
+    assert made["responseObject"]["kind"] == "ConfigMap"
+    assert made["responseObject"]["data"] == {"a": "b"}
+
+
 def test_a_watch_is_logged_when_it_starts_and_when_it_ends(start: Any, tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
 

@@ -12,6 +12,7 @@ import orjson
 from tiphys.apiserver.audit.policy import Level, Verdict
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.clock import rfc3339_micro
+from tiphys.base.errors import ApiError
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import User
 
@@ -19,6 +20,7 @@ LONGEST_AGENT = 1024
 """Characters of a User-Agent that are kept."""
 JSON_PATCHES = ("application/json", "application/json-patch+json", "application/merge-patch+json",
                 "application/strategic-merge-patch+json")  # fmt: skip
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 Object = Mapping[str, Any]
 
 
@@ -215,11 +217,14 @@ def _sent(request: Request, info: RequestInfo) -> Any:
 
 def _decoded(response: Response) -> Object | None:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    if "json" not in headers.get("content-type", ""):
-        return None
+    kind = headers.get("content-type", "")
     try:
         body = gzip.decompress(response.body) if headers.get("content-encoding") == "gzip" else response.body
-        found = orjson.loads(body)
-    except (ValueError, OSError):
+        if kind.startswith(PROTOBUF):
+            from tiphys.api.protobuf.codec import decode
+
+            return decode(body)
+        found = orjson.loads(body) if "json" in kind else None
+    except (ApiError, ValueError, OSError):
         return None
     return found if isinstance(found, dict) else None

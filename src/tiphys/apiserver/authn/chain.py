@@ -104,7 +104,8 @@ async def _user(request: Request, authenticators: Sequence[Authenticator], anony
 
 def bearer_token(request: Request) -> str | None:
     """The token of the Authorization header, None without one."""
-    scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
+    given = request.values("authorization")  # of several the first one counts
+    scheme, _, token = given[0].strip().partition(" ") if given else ("", "", "")
     return token.split(" ")[0] or None if scheme.lower() == "bearer" else None
 
 
