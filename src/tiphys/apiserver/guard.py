@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from tiphys.api.meta import new_uid
+from tiphys.apiserver import warnings
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout
 from tiphys.base.http.types import Handler, Request, Response
@@ -103,6 +104,6 @@ def _common_headers(request: Request, response: Response) -> None:
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-cache, private"
     headers.update(request.attributes.get(FAIRNESS, ()))
-    for text in request.attributes.get("warnings", ()):
-        value = '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        headers["Warning"] = f"{headers['Warning']}, {value}" if "Warning" in headers else value
+    texts = request.attributes.get("warnings")
+    if texts and (value := warnings.header(texts)):
+        headers["Warning"] = value
