@@ -26,6 +26,7 @@ from tiphys.apiserver.authz import EscalationCheck, RbacAuthorizer, authorize
 from tiphys.apiserver.bootstrap import BootstrapConfig, ensure
 from tiphys.apiserver.compaction import Compaction
 from tiphys.apiserver.config import ApiServerConfig
+from tiphys.apiserver.deadline import request_deadline
 from tiphys.apiserver.defaults import DefaultsWriter
 from tiphys.apiserver.endpoints import Endpoints
 from tiphys.apiserver.expiry import EventExpiry
@@ -142,6 +143,7 @@ class ApiServer:
             guard(config.request_timeout),
             request_info,
             self.metrics.link,
+            request_deadline,
             *freshness_links(self._freshness),
             *self._security.links(),
             impersonate(authorizer),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -12,24 +13,53 @@ Check = Callable[[], Awaitable[str]]
 """What is wrong, "" when all is well."""
 
 ENDPOINTS = ("healthz", "livez", "readyz")
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
-CACHED = ("poststarthook/generic-apiserver-start-informers", "poststarthook/crd-informer-synced")
-"""Steps of the start by upstream's names: the caches show the store."""
-EXTENDED = ("poststarthook/start-apiextensions-informers", "poststarthook/start-apiextensions-controllers")
+HOOK = "poststarthook/"
+CACHED = (
+    f"{HOOK}start-apiserver-admission-initializer",
+    f"{HOOK}generic-apiserver-start-informers",
+    f"{HOOK}priority-and-fairness-config-consumer",
+    f"{HOOK}priority-and-fairness-filter",
+    f"{HOOK}storage-object-count-tracker-hook",
+)
+"""Steps of the start by upstream's names and in its order: the caches show the store."""
+EXTENDED = (
+    f"{HOOK}start-apiextensions-informers",
+    f"{HOOK}start-apiextensions-controllers",
+    f"{HOOK}crd-informer-synced",
+)
 """Custom resources are served."""
 BOOTSTRAPPED = (
-    "poststarthook/start-system-namespaces-controller",
-    "poststarthook/start-cluster-authentication-info-controller",
-    "poststarthook/rbac/bootstrap-roles",
-    "poststarthook/scheduling/bootstrap-system-priority-classes",
-    "poststarthook/priority-and-fairness-config-producer",
-    "poststarthook/bootstrap-controller",
-    "poststarthook/kube-apiserver-autoregistration",
+    f"{HOOK}start-system-namespaces-controller",
+    f"{HOOK}peer-endpoint-reconciler-controller",
+    f"{HOOK}start-cluster-authentication-info-controller",
+    f"{HOOK}start-kube-apiserver-identity-lease-controller",
+    f"{HOOK}start-kube-apiserver-identity-lease-garbage-collector",
+    f"{HOOK}storage-readiness",
+    f"{HOOK}start-legacy-token-tracking-controller",
+    f"{HOOK}start-service-ip-repair-controllers",
+    f"{HOOK}rbac/bootstrap-roles",
+    f"{HOOK}scheduling/bootstrap-system-priority-classes",
+    f"{HOOK}priority-and-fairness-config-producer",
+    f"{HOOK}bootstrap-controller",
+    f"{HOOK}start-kubernetes-service-cidr-controller",
+    f"{HOOK}start-kube-aggregator-informers",
+    f"{HOOK}apiservice-status-local-available-controller",
+    f"{HOOK}apiservice-status-remote-available-controller",
+    f"{HOOK}apiservice-registration-controller",
+    f"{HOOK}apiservice-wait-for-first-sync",
+    f"{HOOK}apiservice-discovery-controller",
+    f"{HOOK}kube-apiserver-autoregistration",
     "autoregister-completion",
+    f"{HOOK}apiservice-openapi-controller",
+    f"{HOOK}apiservice-openapiv3-controller",
 )
-"""The objects that a cluster starts with are there."""
+"""The objects that a cluster starts with are there, and what they stand for is served."""
+GAUGE = "kubernetes_healthcheck"
+TOTAL = "kubernetes_healthchecks_total"
 
 
 class Lifecycle:
@@ -56,6 +86,25 @@ class Health:
 
     def __init__(self, checks: dict[str, dict[str, Check]]) -> None:
         self._checks = checks
+        self._results: dict[tuple[str, str], bool] = {}
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of all checks."""
+        return [f"/{endpoint}/{name}" for endpoint, checks in self._checks.items() for name in checks]
+
+    async def slis(self, request: Request) -> Response:
+        """/metrics/slis: how each check went the last time, and how often each way."""
+        lines = [f"# HELP {GAUGE} [STABLE] This metric records the result of a single healthcheck."]
+        lines.append(f"# TYPE {GAUGE} gauge")
+        for (name, endpoint), well in sorted(self._results.items()):
+            lines.append(f'{GAUGE}{{name="{name}",type="{endpoint}"}} {int(well)}')
+        lines.append(f"# HELP {TOTAL} [STABLE] This metric records the results of all healthcheck.")
+        lines.append(f"# TYPE {TOTAL} counter")
+        for (name, result, endpoint), count in sorted(self._counts.items()):
+            lines.append(f'{TOTAL}{{name="{name}",status="{result}",type="{endpoint}"}} {count}')
+        return Response(200, {"Content-Type": METRICS}, ("\n".join(lines) + "\n").encode())
 
     async def handle(self, request: Request) -> Response:
         """One of the endpoints, or one check of it."""
@@ -64,7 +113,7 @@ class Health:
         if one:
             if one not in checks:
                 return Response(404, dict(TEXT), b"404 page not found\n")
-            problem = await self._run(checks[one])
+            problem = await self._run(endpoint, one, checks[one])
             text = f"internal server error: {problem}\n" if problem else "ok"
             return Response(500 if problem else 200, dict(TEXT), text.encode())
         return await self._all(request, endpoint, checks)
@@ -76,7 +125,7 @@ class Health:
             if name in excluded:
                 lines.append(f"[+]{name} excluded: ok")
                 continue
-            problem = await self._run(check)
+            problem = await self._run(endpoint, name, check)
             failed = failed or bool(problem)
             lines.append(f"[-]{name} failed: reason withheld" if problem else f"[+]{name} ok")
         if failed:
@@ -87,9 +136,11 @@ class Health:
         lines.append(f"{endpoint} check passed")
         return Response(200, dict(TEXT), ("\n".join(lines) + "\n").encode())
 
-    @staticmethod
-    async def _run(check: Check) -> str:
+    async def _run(self, endpoint: str, name: str, check: Check) -> str:
         try:
-            return await check()
+            problem = await check()
         except TiphysError as error:
-            return str(error)
+            problem = str(error) or "failed"
+        self._results[name, endpoint] = not problem
+        self._counts[name, "error" if problem else "success", endpoint] += 1
+        return problem

@@ -35,7 +35,7 @@ def table(
 ) -> Mapping[str, Plain]:
     """Path -> endpoint; `/*` at the end stands for everything below."""
     discovery, openapi = Discovery(serving, described), OpenApi(serving, described)
-    health = Health(checks(store, parts, lifecycle)).handle
+    health = Health(checks(store, parts, lifecycle))
     found: dict[str, Plain] = {
         "/api": discovery.core,
         "/api/*": discovery.core_version,
@@ -46,12 +46,13 @@ def table(
         "/openapi/v3/*": openapi.v3,
         "/version": version,
         "/metrics": metrics.page,
+        "/metrics/slis": health.slis,
         "/.well-known/openid-configuration": lambda request: configuration(request, issuer),
         "/openid/v1/jwks": lambda request: keys(request, issuer),
     }
     for endpoint in ENDPOINTS:
-        found[f"/{endpoint}"] = found[f"/{endpoint}/*"] = health
-    fixed = [path for path in found if not path.endswith("*")]
+        found[f"/{endpoint}"] = found[f"/{endpoint}/*"] = health.handle
+    fixed = [*(path for path in found if not path.endswith("*")), "/apis/", "/openapi/v3/", *health.paths]
 
     async def root(request: Request) -> Response:
         return raw(request, {"paths": sorted(fixed + api_paths(serving.catalog))})
@@ -64,9 +65,12 @@ def api_paths(catalog: Catalog) -> list[str]:
     """The discovery paths of all groups and versions."""
     out = []
     for group in catalog.groups():
+        versions = catalog.current_versions(group)
+        if not versions:
+            continue
         base = f"/apis/{group}" if group else "/api"
         out += [base] if group else []
-        out += [f"{base}/{version}" for version in catalog.versions(group)]
+        out += [f"{base}/{version}" for version in versions]
     return out
 
 
@@ -86,12 +90,11 @@ def checks(store: Store, parts: Parts, lifecycle: Lifecycle) -> dict[str, dict[s
             raise ServiceUnavailable(f"the watch cache is at {parts.caches.current}, the store at {revision}")
         return ""
 
-    live: dict[str, Check] = {"ping": ping, "log": ping, "etcd": reachable, **lifecycle.checks()}
-    ready: dict[str, Check] = {
-        **{"ping": ping, "log": ping, "etcd": reachable, "etcd-readiness": reachable, "informer-sync": synced},
-        **lifecycle.checks(),
-        "shutdown": lifecycle.shutdown,
-    }
+    # Upstream's names: components in this process need no certificate that could expire.
+    first: dict[str, Check] = {"ping": ping, "log": ping}
+    live = {**first, "loopback-serving-certificate": ping, "etcd": reachable, **lifecycle.checks()}
+    stored: dict[str, Check] = {"etcd": reachable, "etcd-readiness": reachable, "informer-sync": synced}
+    ready = {**first, **stored, **lifecycle.checks(), "shutdown": lifecycle.shutdown}
     return {"healthz": live, "livez": live, "readyz": ready}
 
 

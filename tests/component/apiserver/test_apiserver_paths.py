@@ -194,6 +194,33 @@ def test_component_statuses_are_shown_as_a_table(play: Play) -> None:
     play(scenario)
 
 
+def test_checks_are_counted_and_their_last_results_shown(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        await world.http("GET", "/readyz")
+        await world.http("GET", "/livez/etcd")
+        page = (await world.http("GET", "/metrics/slis")).body.decode()
+        assert 'kubernetes_healthcheck{name="etcd",type="livez"} 1\n' in page
+        assert 'kubernetes_healthchecks_total{name="etcd",status="success",type="readyz"} 1\n' in page
+        assert "# TYPE kubernetes_healthchecks_total counter\n" in page
+        world.server.lifecycle.stopping = True
+        await world.http("GET", "/readyz")
+        page = (await world.http("GET", "/metrics/slis")).body.decode()
+        assert 'kubernetes_healthcheck{name="shutdown",type="readyz"} 0\n' in page
+        assert 'kubernetes_healthchecks_total{name="shutdown",status="error",type="readyz"} 1\n' in page
+
+    play(scenario)
+
+
+def test_the_root_lists_every_path_and_no_former_version(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        paths = (await world.json("GET", "/"))["paths"]
+        assert {"/apis/apps/v1", "/healthz/ping", "/livez/autoregister-completion", "/metrics/slis"} <= set(paths)
+        assert "/apis/extensions" not in paths
+        assert paths == sorted(paths)
+
+    play(scenario)
+
+
 def test_readiness_names_its_checks_and_ends_with_the_shutdown(play: Play) -> None:
     async def scenario(world: Any) -> None:
         page = (await world.http("GET", "/readyz?verbose")).body.decode().splitlines()
