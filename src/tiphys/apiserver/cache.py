@@ -19,6 +19,9 @@ from tiphys.apiserver.entries import Change, Entry, Stored
 from tiphys.apiserver.watcher import Watcher
 from tiphys.store.types import Event, Row
 
+HISTORY_BYTES = 8 << 20
+"""Bytes of the objects in a resource's recent changes; what is older is read from the store's log."""
+
 
 class ResourceCache:
     """Current objects of one resource in key order, its recent changes, and who watches them."""
@@ -34,6 +37,7 @@ class ResourceCache:
         self._keys: list[str] = []
         self._index: dict[str, dict[str, Entry]] = {}
         self._history: deque[Change] = deque()
+        self._history_bytes = 0
         self._recent: deque[Obj] = deque(maxlen=stored.kept)
         self._watchers: dict[str, list[Watcher]] = {}
         self.listeners: list[Callable[[Change], None]] = []
@@ -97,6 +101,7 @@ class ResourceCache:
         """Forget everything: the store is about to be read again."""
         for held in (self._entries, self._keys, self._index, self._history):
             held.clear()
+        self._history_bytes = 0
 
     def load(self, row: Row) -> None:
         """Take a current row at start; rows come in key order."""
@@ -134,12 +139,19 @@ class ResourceCache:
             self._entries[key] = change.entry
             self._link(change.entry)
         self.last_revision = change.revision
-        self._history.append(change)
-        if len(self._history) > self.stored.remembered:
-            self.floor = self._history.popleft().revision
+        self._remember(change)
         for listener in self.listeners:
             listener(change)
         self._publish(change)
+
+    def _remember(self, change: Change) -> None:
+        history = self._history
+        history.append(change)
+        self._history_bytes += len(change.entry.item)
+        while len(history) > self.stored.remembered or (self._history_bytes > HISTORY_BYTES and len(history) > 1):
+            oldest = history.popleft()
+            self.floor = oldest.revision
+            self._history_bytes -= len(oldest.entry.item)
 
     def history(self, after: int) -> list[Change]:
         """Changes after a revision that is not before `floor`."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LIMIT = 4096
 """Events that a watcher may lag behind before it is cut."""
+LIMIT_BYTES = 32 << 20
+"""Bytes of their objects."""
 
 Match = Callable[["Entry"], bool]
 Item = tuple[str, "Change | int"]
@@ -30,6 +32,7 @@ class Watcher:
         self.after, self.trigger = after, trigger
         self._namespace, self._name, self._match = namespace, name, match
         self._items: list[Item] = []
+        self._size = 0
         self._wake: asyncio.Future[None] | None = None
         self.closed = False
 
@@ -68,10 +71,13 @@ class Watcher:
     def taken(self) -> list[Item]:
         """All that is due now, perhaps nothing."""
         items, self._items = self._items, []
+        self._size = 0
         return items
 
     def _put(self, item: Item) -> None:
-        if len(self._items) >= LIMIT:
+        change = item[1]
+        self._size += 0 if isinstance(change, int) else len(change.entry.item)
+        if len(self._items) >= LIMIT or (self._size > LIMIT_BYTES and self._items):
             self._items.clear()
             self.close()
             return
