@@ -56,7 +56,12 @@ class CustomForm(DecodedForm):
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
         # kind and apiVersion are letters, digits and dots: nothing to escape.
         head = f'{{"apiVersion":"{self.api_version}","kind":"{self._list_kind}","metadata":'.encode()
-        return b"".join((head, orjson.dumps(metadata), b',"items":[', b",".join(map(self.body, entries)), b"]}"))
+        start, own = self._head, self.api_version
+        items = [
+            start + entry.item[1:] if isinstance(entry, CustomEntry) and entry.api_version == own else self.body(entry)
+            for entry in entries
+        ]
+        return b"".join((head, orjson.dumps(metadata), b',"items":[', b",".join(items), b"]}"))
 
     def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
         items = [self.obj(entry) for entry in entries]
