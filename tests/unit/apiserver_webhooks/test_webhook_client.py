@@ -311,3 +311,16 @@ def test_reviews_are_encoded_once() -> None:
         assert await client.post(trusted(url=f"https://127.0.0.1:{port}/"), body, timeout=5) == body
 
     play(echo, scenario)
+
+
+def test_servers_that_were_not_asked_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiphys.apiserver.webhooks.client.MAX_SERVERS", 2)
+
+    async def scenario(client: WebhookClient, port: int) -> None:
+        for number in range(6):
+            to = trusted(url=f"https://127.0.0.1:{port}/{number}")
+            assert await client.call(to, {}, timeout=5) == {}
+        many = [client.call(trusted(url=f"https://127.0.0.1:{port}/{n}"), {}, timeout=5) for n in range(8)]
+        assert await asyncio.gather(*many) == [{}] * 8
+
+    play(echo, scenario)

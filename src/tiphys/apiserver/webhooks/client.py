@@ -121,10 +121,11 @@ class WebhookClient:
     async def _ask(
         self, to: Destination, address: tuple[str, int], path: str, body: bytes, limit: int
     ) -> ClientResponse:
-        server = await self._server(to, address)
+        server = self._server(to, address)
         was_kept = server.answered
         server.busy += 1
         try:
+            await self._forget_some()
             try:
                 answer = await _post(server.client, path, body, limit)
             except ConnectionError:
@@ -138,20 +139,22 @@ class WebhookClient:
         server.answered = True
         return answer
 
-    async def _server(self, to: Destination, address: tuple[str, int]) -> _Server:
+    def _server(self, to: Destination, address: tuple[str, int]) -> _Server:
         key = (to, *address)
         server = self._servers.get(key)
         if server is None:
             server = self._servers[key] = _Server(self._connections(to, address))
-            await self._forget_some()
         self._servers.move_to_end(key)
         return server
 
     async def _forget_some(self) -> None:
         """Drop the connections that were not used for the longest time."""
+        if len(self._servers) <= MAX_SERVERS:
+            return
         idle = [key for key, server in self._servers.items() if not server.busy]
-        for key in idle[: max(0, len(self._servers) - MAX_SERVERS)]:
-            await self._servers.pop(key).client.close()
+        dropped = [self._servers.pop(key) for key in idle[: len(self._servers) - MAX_SERVERS]]
+        for server in dropped:
+            await server.client.close()
 
     def _connections(self, to: Destination, address: tuple[str, int]) -> HttpClient:
         scheme, _, name = to.origin.partition("://")
