@@ -19,7 +19,7 @@ from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.updating import Change, modified, update
-from tiphys.base.errors import ApiError, BadRequest
+from tiphys.base.errors import BadRequest
 from tiphys.store.types import Mismatch
 
 Object = Mapping[str, Any]
@@ -116,6 +116,6 @@ def _decoded(parts: Parts, call: Call, applied: Applied) -> dict[str, Any]:
         gvk = f"{resource.group}/{resource.version}, Kind={resource.kind_name}"
         what = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {gvk}"
         text = f"failed to convert new object ({what}) to proper version ({resource.expected.api_version}): {error}"
-        raise ApiError.of({"message": text}, 500) from error
+        raise BadRequest(text) from error
     obj["kind"], obj["apiVersion"] = resource.kind_name, resource.expected.api_version
     return creating.to_stored(resource, obj)

@@ -13,7 +13,7 @@ from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.refusing import refused
 from tiphys.apiserver.resource import Call, Resource
-from tiphys.base.errors import ApiError
+from tiphys.base.errors import ApiError, BadRequest
 from tiphys.store.types import Mismatch
 
 ATTEMPTS = 8
@@ -25,7 +25,7 @@ async def create(parts: Parts, call: Call) -> Entry:
     obj = body(parts, call)
     version = obj["metadata"].get("resourceVersion") if "metadata" in obj else None
     if version:
-        raise ApiError.of({"message": "resourceVersion should not be set on objects to be created"}, 500)
+        raise BadRequest("resourceVersion should not be set on objects to be created")
     generated = not obj.get("metadata", {}).get("name") and bool(obj.get("metadata", {}).get("generateName"))
     for attempt in range(1, ATTEMPTS + 1):
         try:

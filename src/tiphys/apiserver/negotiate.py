@@ -120,17 +120,19 @@ def body_type(request: Request) -> str:
 
 def dump(value: Any, media: Media) -> bytes:
     """Encode a decoded answer in the media's type."""
+    import orjson
+
     if media.type == YAML:
         import yaml
 
-        text: str = yaml.safe_dump(value, default_flow_style=False, sort_keys=True, allow_unicode=True)
+        # By way of JSON: the cache's objects are more than dicts, and what they share would become aliases.
+        plain = orjson.loads(orjson.dumps(value))
+        text: str = yaml.safe_dump(plain, default_flow_style=False, sort_keys=True, allow_unicode=True)
         return text.encode()
     if media.type == PROTOBUF:
         from tiphys.api.protobuf.codec import builtin
 
         return builtin().encode(value)
-    import orjson
-
     return orjson.dumps(value)
 
 

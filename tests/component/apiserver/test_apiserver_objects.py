@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 Play = Callable[..., None]
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -317,5 +318,17 @@ def test_a_refusal_tells_an_empty_map_from_none(play: Play) -> None:
             answer = await world.json("POST", DEPLOYMENTS, body)
             text = f"spec.template.metadata.labels: Invalid value: {shown}: `selector` does not match template `labels`"
             assert text in answer["message"]
+
+    play(scenario)
+
+
+def test_lists_are_shown_as_yaml(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        await world.http("POST", MAPS, config_map("a"))
+        answer = await world.http("GET", MAPS, accept="application/yaml")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/yaml")
+        listed = yaml.safe_load(answer.body)
+        assert (listed["kind"], listed["items"][0]["metadata"]["name"]) == ("ConfigMapList", "a")
+        assert b"&id" not in answer.body
 
     play(scenario)
