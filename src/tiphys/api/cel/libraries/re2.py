@@ -20,7 +20,11 @@ from tiphys.api.cel.types import CostExceeded
 
 __all__ = ["Pattern", "PatternError", "compile_pattern"]
 
+_LONGEST = 100_000
+"""Characters of a pattern."""
 _MOST_STATES = 4000
+_MOST_THREADS = 50_000
+"""States, and threads in them all, that one automaton remembers."""
 _MOST_WORK = 1_500_000
 """Steps of the automaton that one search may take while it builds new transitions."""
 
@@ -33,6 +37,8 @@ class Pattern:
     """A compiled pattern; safe to share."""
 
     def __init__(self, text: str) -> None:
+        if len(text) > _LONGEST:
+            raise PatternError("expression too large", "")
         tree = parse(text)
         self.text = text
         self._forward = _Automaton(build(tree, unanchored=True))
@@ -65,7 +71,7 @@ class Pattern:
         return found
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def compile_pattern(text: str) -> Pattern:
     """Raises PatternError."""
     return Pattern(text)
@@ -85,7 +91,7 @@ class _Automaton:
         self._breaks = program.breaks()
         self._classes: dict[str, tuple[int, int]] = {}
         self._known: dict[State, dict[tuple[int, int], tuple[bool, State]]] = {}
-        self._work = 0
+        self._work = self._threads = 0
 
     def _class_of(self, char: str) -> tuple[int, int]:
         """Characters that no part of the program tells apart have the same class; and the kind for assertions."""
@@ -136,8 +142,10 @@ class _Automaton:
         self._work += work
         if self._work > _MOST_WORK:
             raise CostExceeded
-        if len(self._known) > _MOST_STATES:
+        self._threads += len(following)
+        if len(self._known) > _MOST_STATES or self._threads > _MOST_THREADS:
             self._known.clear()
+            self._threads = 0
         step = (matched, (following, kind[1]))
         self._known.setdefault(state, {})[kind] = step
         return step
