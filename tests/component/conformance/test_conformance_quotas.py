@@ -168,6 +168,22 @@ def test_scopes_choose_the_pods_that_are_counted(
     play(scenario)
 
 
+def test_a_pod_that_gets_a_deadline_is_counted_by_other_quotas_at_once(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        for name, scope in (("in", "Terminating"), ("out", "NotTerminating")):
+            body = quota({"pods": "1"}, scopes=[scope])
+            await world.ok("POST", QUOTAS, {**body, "metadata": {"name": name}})
+            await used(world, {"pods": "0"}, name)
+        await world.ok("POST", f"{NS}/pods", limited("one"))
+        await used(world, {"pods": "1"}, "out")
+        await world.patch(f"{NS}/pods/one", {"spec": {"activeDeadlineSeconds": 3600}})
+        refused = await world.ask("POST", f"{NS}/pods", limited("two", activeDeadlineSeconds=3600))
+        assert "exceeded quota: in, requested: pods=1, used: pods=1, limited: pods=1" in refused["message"]
+        await used(world, {"pods": "0"}, "out")
+
+    play(scenario, nodes=0)
+
+
 def test_a_quota_lives_through_every_verb(play: Play) -> None:
     async def scenario(world: Any) -> None:
         made = await world.ok("POST", QUOTAS, quota({"cpu": "500m", "memory": "500Mi"}))

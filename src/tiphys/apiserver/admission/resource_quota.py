@@ -63,7 +63,17 @@ def _counts(attributes: Attributes) -> bool:
     info = attributes.info
     if attributes.operation == "CREATE":
         return not info.subresource
-    return attributes.operation == "UPDATE" and (info.group, info.resource, info.subresource) in UPDATED
+    if attributes.operation != "UPDATE":
+        return False
+    kind = (info.group, info.resource, info.subresource)
+    return kind in UPDATED or (
+        kind == ("", "pods", "") and _terminating(attributes.obj) != _terminating(attributes.old)
+    )
+
+
+def _terminating(pod: Object | None) -> bool:
+    """Whether a pod has a deadline: its change moves the pod to other quotas."""
+    return pod is not None and (pod.get("spec") or {}).get("activeDeadlineSeconds") is not None
 
 
 def _charged(attributes: Attributes, quota: Object) -> dict[str, str] | None:
@@ -82,7 +92,8 @@ def _charged(attributes: Attributes, quota: Object) -> dict[str, str] | None:
     unknown = sorted(set(names) - used.keys())
     if unknown:
         raise refuse(attributes, f"status unknown for quota: {name}, resources: {','.join(unknown)}")
-    wanted = _delta(attributes, new, names)
+    counted = attributes.old is not None and in_scope(quota, attributes.old if is_pod else None)
+    wanted = _delta(attributes, new, names, counted=counted)
     over = [key for key, amount in wanted.items() if used[key] + amount > hard[key]]
     if over:
         detail = f"requested: {_show(wanted, over)}, used: {_show(used, over)}, limited: {_show(hard, over)}"
@@ -92,10 +103,10 @@ def _charged(attributes: Attributes, quota: Object) -> dict[str, str] | None:
     return {key: str(used[key] + wanted[key] if key in wanted else used[key]) for key in used}
 
 
-def _delta(attributes: Attributes, new: Usage, names: Iterable[str]) -> Usage:
-    """What the request uses more than before, of the quota's resources."""
-    info, old = attributes.info, attributes.old
-    before = usage(info.group, info.resource, old) if attributes.operation == "UPDATE" and old is not None else {}
+def _delta(attributes: Attributes, new: Usage, names: Iterable[str], *, counted: bool) -> Usage:
+    """What the request uses more than before, of the quota's resources; `counted`: it was of the quota before, too."""
+    info, old = attributes.info, attributes.old or {}
+    before = usage(info.group, info.resource, old) if attributes.operation == "UPDATE" and counted else {}
     more = {key: new[key] - before.get(key, from_units(0)) for key in names if key in new}
     return {key: amount for key, amount in more.items() if amount.nanos > 0}
 
