@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tiphys.base.clock import rfc3339
@@ -50,9 +51,14 @@ class ClientVerifier:
     """Knows the authorities (PEM) that sign clients' certificates."""
 
     def __init__(self, authorities: bytes) -> None:
+        self._pem = authorities
+
+    @cached_property
+    def _roots(self) -> list[x509.Certificate]:
+        """Read when the first certificate comes: a server starts sooner without cryptography."""
         from cryptography import x509
 
-        self._roots = x509.load_pem_x509_certificates(authorities) if authorities.strip() else []
+        return x509.load_pem_x509_certificates(self._pem) if self._pem.strip() else []
 
     def verify(self, chain: Sequence[bytes]) -> Verified:
         """`chain` is what the peer sent, its own certificate first, in DER. Times are not judged: see `Verified.check`.
