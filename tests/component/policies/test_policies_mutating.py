@@ -110,6 +110,27 @@ def test_a_json_patch_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("/spec/color", '"red"', 'strict decoding error: unknown field "spec.color"'),
+        (
+            "/spec/replicas",
+            '"x"',
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of ",
+        ),
+    ],
+)
+def test_a_json_patch_must_leave_an_object_of_its_kind(path: str, value: str, text: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.mutating(patches(f'[JSONPatch{{op: "add", path: "{path}", value: {value}}}]'))
+        answer = await world.deploy("a", 1)
+        assert answer["message"].startswith(f"Internal error occurred: {text}")
+        assert answer["code"] == 500
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
     ("expression", "text"),
     [
         (

@@ -133,6 +133,8 @@ class _Use:
             patched = apply_configuration(scope.obj, value, node)
         if patched is not None:
             new = await self._dispatch.versions.take(patched, self._match, attributes.obj)
+            if mutation.kind == "JSONPatch":
+                self._dispatch.versions.check_fields(patched, self._match)
             replace_object(attributes, new)
         self._memory.changed()
         self._memory.dirty = attributes.reinvoke = True

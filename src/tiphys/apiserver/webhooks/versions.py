@@ -9,6 +9,7 @@ from tiphys.api.apply.nodes import Node, Nodes
 from tiphys.api.catalog import Catalog, group_version, split_group_version
 from tiphys.api.decode.objects import DecodeError
 from tiphys.api.decode.request import Codec
+from tiphys.api.decode.strict import unknown_fields
 from tiphys.api.schema import Type
 from tiphys.apiserver import creating
 from tiphys.apiserver.resource import Resource
@@ -63,6 +64,16 @@ class Versions:
             own = self._serving.resources[(*split_group_version(like["apiVersion"]), match.resource[2])]
             return dict(await own.adapt(obj))
         return obj
+
+    def check_fields(self, obj: Object, match: Match) -> None:
+        """A built-in kind's object must have no fields that its schema has not. Raises InternalError."""
+        resource = self._resource(match)
+        definitions = self._codec.definitions
+        type = definitions.of(*match.kind)
+        if type is None or (resource is not None and resource.custom):
+            return
+        if found := unknown_fields(obj, type, definitions):
+            raise internal("strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in found))
 
     def node(self, match: Match) -> Node:
         """What the schema says about merging objects of `match.kind`."""
