@@ -23,9 +23,6 @@ ATTEMPTS = 8
 async def create(parts: Parts, call: Call) -> Entry:
     """POST on a collection. Raises the ApiError that says why not."""
     obj = body(parts, call)
-    version = obj["metadata"].get("resourceVersion") if "metadata" in obj else None
-    if version:
-        raise BadRequest("resourceVersion should not be set on objects to be created")
     generated = not obj.get("metadata", {}).get("name") and bool(obj.get("metadata", {}).get("generateName"))
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -41,6 +38,7 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
 
     `managed` are its managedFields as JSON; None: whoever creates it manages what it says."""
     resource = call.resource
+    version = (obj.get("metadata") or {}).get("resourceVersion")
     meta = metadata.wipe(obj)
     metadata.match_namespace(meta, call.namespace)
     supplied = meta.pop("managedFields", None)
@@ -63,6 +61,8 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
+            if version:
+                raise BadRequest("resourceVersion should not be set on objects to be created")
             stored = await resource.to_store(obj) if resource.converts else obj
             return await parts.storage.create(resource.cache, key, stored, call.author, managed)
         if resource.cache.at(key) is not None:
