@@ -6,16 +6,17 @@ Who makes the labels of a namespace stricter is told which of its pods would not
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.api import errors
 from tiphys.apiserver.admission.decision import refuse
 from tiphys.apiserver.admission.podsecurity.configuration import Configuration, read
 from tiphys.apiserver.admission.podsecurity.levels import PREFIX, PRIVILEGED, LevelVersion, Policy, policy_of, stricter
-from tiphys.apiserver.admission.podsecurity.standards import violations
-from tiphys.apiserver.admission.podsecurity.text import Violation
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
 from tiphys.base.errors import InternalError
+
+if TYPE_CHECKING:  # the checks are imported when the first namespace asks for them
+    from tiphys.apiserver.admission.podsecurity.text import Violation
 
 MOST_PODS = 3000
 """Pods that are looked at when a namespace changes."""
@@ -107,7 +108,7 @@ class PodSecurity(Plugin):
             return
         found: dict[LevelVersion, list[Violation]] = {}
         for standard in {policy.audit, policy.warn} | ({policy.enforce} if enforce else set()):
-            found[standard] = violations(standard, metadata, spec)
+            found[standard] = _violations(standard, metadata, spec)
         if enforce:
             _annotate(attributes, "enforce-policy", str(policy.enforce))
         if found[policy.audit]:
@@ -157,7 +158,7 @@ class PodSecurity(Plugin):
         pods = self._unlike(self._reader.list("", "pods", namespace))
         groups: dict[str, list[str]] = {}
         for pod in pods[:MOST_PODS]:
-            found = violations(standard, pod["metadata"], pod.get("spec") or {})
+            found = _violations(standard, pod["metadata"], pod.get("spec") or {})
             if found:
                 groups.setdefault(", ".join(one.reason for one in found), []).append(pod["metadata"]["name"])
         warnings = []
@@ -183,6 +184,12 @@ class PodSecurity(Plugin):
             if owner:
                 seen.add(owner)
         return first + rest
+
+
+def _violations(standard: LevelVersion, metadata: Object, spec: Object) -> list[Violation]:
+    from tiphys.apiserver.admission.podsecurity.standards import violations
+
+    return violations(standard, metadata, spec)
 
 
 def _tightened(new: LevelVersion, old: LevelVersion) -> bool:
