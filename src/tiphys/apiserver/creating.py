@@ -61,7 +61,7 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
-            if version:
+            if version and call.info.verb == "create":
                 raise BadRequest("resourceVersion should not be set on objects to be created")
             stored = await resource.to_store(obj) if resource.converts else obj
             return await parts.storage.create(resource.cache, key, stored, call.author, managed)

@@ -53,6 +53,21 @@ def test_a_second_object_of_the_same_name_is_refused(play: Play) -> None:
     play(scenario)
 
 
+def test_a_new_object_says_no_version_except_where_an_update_or_a_rehearsal_makes_it(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        body = {**config_map(), "metadata": {"name": "x", "resourceVersion": "5"}}
+        refused = await world.json("POST", MAPS, body)
+        assert refused["message"] == "resourceVersion should not be set on objects to be created"
+        assert (await world.http("POST", f"{MAPS}?dryRun=All", body)).status == 201
+        wrong = await world.json("POST", MAPS, {**body, "metadata": {"name": "x_", "resourceVersion": "5"}})
+        assert wrong["reason"] == "Invalid"
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": body["metadata"]}
+        leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+        assert (await world.http("PUT", f"{leases}/x", lease)).status == 201
+
+    play(scenario)
+
+
 def test_generated_names_are_tried_again_on_collision(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     names = iter(["gen-a", "gen-a", "gen-b"])
     monkeypatch.setattr("tiphys.apiserver.metadata.generate_name", lambda prefix: next(names))
