@@ -10,7 +10,8 @@ import pytest
 
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.config import ApiServerConfig
-from tiphys.apiserver.podproxy import _rest, proxyable
+from tiphys.apiserver.podproxy import _rest
+from tiphys.apiserver.proxyable import proxyable
 from tiphys.base.clock import SystemClock
 from tiphys.base.http.server import serve
 from tiphys.base.http.types import Request, Response
