@@ -215,6 +215,20 @@ def test_deletions_see_the_old_object_only() -> None:
     run(scenario)
 
 
+def test_connections_are_held_against_policies() -> None:
+    async def scenario(world: World) -> None:
+        constraints = matching("", "v1", "pods/exec", "CONNECT")
+        await world.validating(
+            holds("object.kind == 'PodExecOptions' && !('sh' in object.command)", constraints=constraints)
+        )
+        answer = await world.json("POST", "/api/v1/namespaces/default/pods/p/exec?command=sh")
+        assert "ValidatingAdmissionPolicy 'policy' with binding 'policy-binding' denied request" in answer["message"]
+        answer = await world.json("POST", "/api/v1/namespaces/default/pods/p/exec?command=ls")
+        assert answer["reason"] == "NotFound"
+
+    run(scenario)
+
+
 def test_policies_are_not_asked_about_policies_nor_about_reviews() -> None:
     async def scenario(world: World) -> None:
         await world.validating(holds("false", constraints=matching("*", "*", "*/*", "*")))

@@ -17,6 +17,7 @@ class _Policies(Plugin):
     """What both have in common."""
 
     kind = ""
+    connects = True
 
     def __init__(self, reader: Reader, versions: Versions, authorizer: Authorizer) -> None:
         self._reader, self._versions, self._authorizer = reader, versions, authorizer
@@ -45,7 +46,7 @@ class ValidatingPolicies(_Policies):
 
 
 class MutatingPolicies(_Policies):
-    """MutatingAdmissionPolicy. There is nothing to change in what is deleted, or connected to."""
+    """MutatingAdmissionPolicy. There is nothing to change in what is deleted."""
 
     name = "MutatingAdmissionPolicy"
     kind = "mutating"
