@@ -53,7 +53,7 @@ class FakeSession:
             case ["broken"]:
                 raise Permanent("the shim is gone")
             case _:
-                await asyncio.Event().wait()
+                await self.closed.wait()
 
     async def write(self, data: bytes) -> None:
         if self._closed_stdin:
@@ -97,9 +97,8 @@ class Node:
         def flag(name: str) -> bool:
             return request.param(name) == "true"
 
-        return serve_session(
-            request, open_session, tty=flag("tty"), stdin=flag("stdin"), stdout=flag("stdout"), stderr=flag("stderr")
-        )
+        streams = {name: flag(name) for name in ("tty", "stdin", "stdout", "stderr")}
+        return serve_session(request, open_session, **streams, detaches=flag("detaches"))
 
 
 POD = {

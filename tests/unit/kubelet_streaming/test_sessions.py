@@ -63,6 +63,24 @@ def test_success_is_told(serving: Serving) -> None:
     assert asyncio.run(run()) == {1: b"out\n", 3: b'{"metadata":{},"status":"Success"}'}
 
 
+def test_the_end_of_input_ends_a_session_that_detaches(serving: Serving) -> None:
+    async def run() -> list[dict[int, bytes]]:
+        ended = []
+        for path in ("/attach?detaches=true&command=sleep", "/attach?command=cat"):
+            query = f"{path}&stdin=true&stdout=true"
+            async with serving() as (_, port), HttpClient(f"http://127.0.0.1:{port}") as client:
+                socket = await websocket.connect(client, query, ("v5.channel.k8s.io",))
+                await socket.send(b"\x00said")
+                await socket.send(b"\xff\x00")
+                ended.append(await channels(socket))
+                await socket.close()
+        return ended
+
+    detached, to_the_end = asyncio.run(run())
+    assert json.loads(detached[3])["status"] == json.loads(to_the_end[3])["status"] == "Success"
+    assert (detached[1], to_the_end[1]) == (b"", b"said")
+
+
 @pytest.mark.parametrize(("command", "reason"), [("missing", "exec: missing: no such file"), ("broken", "shim")])
 def test_failures_are_internal_errors(serving: Serving, command: str, reason: str) -> None:
     async def run() -> dict[int, bytes]:

@@ -164,7 +164,8 @@ class NodeApi:
             return await self._kubelet.runtime.attach(record.id)
 
         stdin = _option(request, "input", "stdin") and bool(container.get("stdin"))
-        return serve_session(request, open_session, tty=tty, stdin=stdin, **_outputs(request))
+        detaches = tty or not container.get("stdinOnce")
+        return serve_session(request, open_session, tty=tty, stdin=stdin, detaches=detaches, **_outputs(request))
 
     async def _run(self, request: Request, rest: list[str]) -> Response:
         if request.method != "POST":

@@ -32,6 +32,8 @@ class Options:
     stderr: bool
     verb: str
     """What is being done, for the message when it fails: "executing command in", "attaching to"."""
+    detaches: bool = False
+    """Whether the end of the client's input ends the session: attached to a container whose input goes on."""
 
 
 def success() -> Status:
@@ -73,7 +75,7 @@ class Input:
 
     def __init__(self, session: Session, options: Options) -> None:
         self._session = session
-        self._open = options.stdin
+        self._open, self._detaches = options.stdin, options.detaches
 
     async def stdin(self, data: bytes) -> None:
         if self._open and data:
@@ -85,7 +87,7 @@ class Input:
     async def stdin_end(self) -> None:
         if self._open:
             self._open = False
-            await self._session.close_stdin()
+            await (self._session.close() if self._detaches else self._session.close_stdin())
 
     async def resize(self, message: bytes) -> None:
         """`message` is JSON: {"Width": columns, "Height": rows}."""
