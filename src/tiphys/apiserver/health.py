@@ -95,7 +95,11 @@ class Health:
         return [f"/{endpoint}/{name}" for endpoint, checks in self._checks.items() for name in checks]
 
     async def slis(self, request: Request) -> Response:
-        """/metrics/slis: how each check went the last time, and how often each way."""
+        """/metrics/slis: how each check went the last time, and how often each way. One that nobody asked for yet runs."""
+        for endpoint, checks in self._checks.items():
+            for name, check in checks.items():
+                if (name, endpoint) not in self._results:
+                    await self._run(endpoint, name, check)
         lines = [f"# HELP {GAUGE} [STABLE] This metric records the result of a single healthcheck."]
         lines.append(f"# TYPE {GAUGE} gauge")
         for (name, endpoint), well in sorted(self._results.items()):
