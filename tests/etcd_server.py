@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import shutil
 import signal
@@ -91,11 +92,13 @@ class Rebased:
 
     def __init__(self, store: EtcdStore, base: int | None = None) -> None:
         self.store, self._base = store, base
+        self._asking = asyncio.Lock()
 
     async def base(self) -> int:
-        if self._base is None:
-            self._base = (await self.store.list("")).revision
-        return self._base
+        async with self._asking:  # nobody writes before it is known
+            if self._base is None:
+                self._base = (await self.store.list("")).revision
+            return self._base
 
     async def revision(self) -> int:
         return max(0, await self.store.revision() - await self.base())
