@@ -93,6 +93,14 @@ def test_a_failing_test_leaves_the_object_as_it_is() -> None:
     assert json_patches(POD, value) is None
 
 
+def test_copies_of_copies_are_bounded() -> None:
+    many = 'lists.range(60).map(i, JSONPatch{op: "copy", from: "/metadata", path: "/metadata/x" + string(i)})'
+    with pytest.raises(Unsuitable, match="JSON Patch: copy operation"):
+        json_patches(POD, built(many, "JSONPatch"))
+    with pytest.raises(Unsuitable, match="12000 operations are more than 10000"):
+        json_patches(POD, built('lists.range(12000).map(i, JSONPatch{op: "remove", path: "/x"})', "JSONPatch"))
+
+
 def test_what_json_has_not() -> None:
     with pytest.raises(Unsuitable, match=r"unsupported value of type net\.IP"):
         as_json([built("[JSONPatch{op: 'add', path: '/x', value: ip('::1')}]", "JSONPatch")[0]["value"]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.apply.check import problems, text
@@ -54,17 +54,32 @@ def _atomic(node: Node, value: Any, path: str) -> list[str]:
 
 def json_patches(live: Object, value: Any) -> dict[str, Any] | None:
     """`live` with a list of `JSONPatch{...}` applied; None when a test among them fails. Raises Unsuitable."""
-    obj: Any = live
-    for operation in [_operation(one) for one in value]:
-        try:
-            obj = json_patch.apply(obj, [operation])
-        except ApiError:
-            if operation["op"] == "test":
-                return None
-            raise Unsuitable(f"JSON Patch: {misfit(operation)}") from None
+    if len(value) > json_patch.MAX_OPERATIONS:
+        raise Unsuitable(f"JSON Patch: {len(value)} operations are more than {json_patch.MAX_OPERATIONS}")
+    operations = [_operation(one) for one in value]
+    try:
+        obj = json_patch.apply(live, operations)
+    except ApiError:
+        operation = _failing(live, operations)
+        if operation["op"] == "test":
+            return None
+        raise Unsuitable(f"JSON Patch: {misfit(operation)}") from None
     if not isinstance(obj, dict):
         raise Unsuitable("JSON Patch: the patched document is no object")
-    return dict(obj)
+    return obj
+
+
+def _failing(live: Object, operations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first operation that does not fit. Those before it are applied together, which is what limits copies."""
+    good, bad = 0, len(operations)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            json_patch.apply(live, operations[:middle])
+            good = middle
+        except ApiError:
+            bad = middle
+    return operations[bad - 1]
 
 
 def _operation(built: Mapping[str, Any]) -> dict[str, Any]:
