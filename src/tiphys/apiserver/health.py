@@ -95,7 +95,7 @@ class Health:
         return [f"/{endpoint}/{name}" for endpoint, checks in self._checks.items() for name in checks]
 
     async def slis(self, request: Request) -> Response:
-        """/metrics/slis: how each check went the last time, and how often each way. One that nobody asked for yet runs."""
+        """/metrics/slis: how each check went the last time, and how often each way; one never asked for runs now."""
         for endpoint, checks in self._checks.items():
             for name, check in checks.items():
                 if (name, endpoint) not in self._results:
