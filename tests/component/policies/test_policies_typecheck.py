@@ -59,7 +59,9 @@ def test_expressions_are_held_against_schemas() -> None:
 
     async def scenario() -> None:
         async with Cluster(clock) as cluster:
-            assert await checked(cluster, "correct", holds("object.spec.replicas > 1")) == []
+            surge = "object.spec.strategy.rollingUpdate.maxSurge == '25%'"
+            ports = "object.spec.template.spec.containers.all(c, c.ports.all(p, p.containerPort > 1024))"
+            assert await checked(cluster, "correct", holds("object.spec.replicas > 1", surge, ports)) == []
             spec = holds("object.spec.replicas > '1'")
             spec["validations"][0]["messageExpression"] = "'wants replicas > 1, got ' + object.spec.replicas"
             first, second = await checked(cluster, "confused", spec)

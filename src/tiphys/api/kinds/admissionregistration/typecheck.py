@@ -75,6 +75,9 @@ def _resolved(one: Struct, schemas: Struct, seen: frozenset[str]) -> Struct:
             return {"type": "object"}
         one, seen = schemas.get(name) or {}, seen | {name}
     made = dict(one)
+    if one.get("format") == "int-or-string":
+        # Built-in kinds say it by the format, custom ones by the extension.
+        made["x-kubernetes-int-or-string"] = True
     if properties := one.get("properties"):
         made["properties"] = {key: _resolved(value, schemas, seen) for key, value in properties.items()}
     for key in ("additionalProperties", "items"):
