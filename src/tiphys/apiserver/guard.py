@@ -16,7 +16,7 @@ import orjson
 from tiphys.api.meta import new_uid
 from tiphys.apiserver import warnings
 from tiphys.apiserver.types import RequestInfo
-from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout
+from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout, TooLarge
 from tiphys.base.http.types import Handler, Request, Response
 from tiphys.store.types import Compacted, FutureRevision, StoreError, StoreTooLarge
 
@@ -76,7 +76,7 @@ def of_store(error: StoreError) -> ApiError:
     if isinstance(error, FutureRevision):
         return Timeout(f"Too large resource version: {error.wanted}, current: {error.current}", retry_after=1)
     if isinstance(error, StoreTooLarge):
-        return ApiError.of({"message": str(error)}, 500)
+        return TooLarge(str(error))  # upstream calls it an error of the server (500); it is the client's
     return ServiceUnavailable(str(error), retry_after=1)
 
 

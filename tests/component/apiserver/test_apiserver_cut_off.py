@@ -83,7 +83,7 @@ def test_an_object_larger_than_etcd_takes_is_refused_in_its_words(play: Callable
         assert (await world.http("POST", path, revision(1_500_000))).status == 201
         answer = await world.http("POST", path, revision(1_600_000))
         status = orjson.loads(answer.body)
-        assert (answer.status, status["message"]) == (500, "etcdserver: request is too large")
+        assert (answer.status, status["message"]) == (413, "etcdserver: request is too large")
         assert (await world.http("GET", f"{path}/r1600000")).status == 404
 
     play(scenario)

@@ -365,6 +365,10 @@ class ServerConnection:
                 self._write(encode.plain(408, "the request took too long to arrive"), "1.1", keep_alive=False)
             wire.close(linger=self._phase is Phase.BODY)
 
+    def abort(self) -> None:
+        """Close now."""
+        self._wire.abort()
+
     def drain(self) -> None:
         """Finish the request that is being served, then close. Streams and upgrades end now."""
         self._draining = True

@@ -123,7 +123,11 @@ class Server:
             await self._occupied.wait()
             await self._clock.sleep(TICK)
             for connection in tuple(self._connections.values()):
-                connection.tick(TICK)
+                try:
+                    connection.tick(TICK)
+                except Exception:  # noqa: BLE001 - one connection must not take all others with it
+                    _log.exception("a connection failed and is closed")
+                    connection.abort()
 
     async def close(self) -> None:
         """Stop listening and drain: what runs may finish within the grace period, then it is cancelled."""

@@ -12,6 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -83,7 +84,7 @@ class Wire:
     def start(self) -> None:
         """Shake hands if this is TLS, then report `connected` and read."""
         if self.tls:
-            self._loop.add_reader(self._fd, self._handshake)
+            self._on_readable(self._handshake)
             self._handshake()
         else:
             self._begin()
@@ -95,7 +96,7 @@ class Wire:
 
     def _begin(self) -> None:
         if not self._paused:
-            self._loop.add_reader(self._fd, self._readable)
+            self._on_readable(self._readable)
         self._receiver.connected()
 
     def _handshake(self) -> None:
@@ -105,12 +106,27 @@ class Wire:
         except ssl.SSLWantReadError:
             self._loop.remove_writer(self._fd)
         except ssl.SSLWantWriteError:
-            self._loop.add_writer(self._fd, self._handshake)
+            self._on_writable(self._handshake)
         except (OSError, ValueError) as error:
             self._lose(error if isinstance(error, OSError) else ConnectionError(str(error)))
         else:
             self._loop.remove_writer(self._fd)
             self._begin()
+
+    def _on_readable(self, call: Callable[[], None]) -> None:
+        self._watch(self._loop.add_reader, self._loop.remove_reader, call)
+
+    def _on_writable(self, call: Callable[[], None]) -> None:
+        self._watch(self._loop.add_writer, self._loop.remove_writer, call)
+
+    def _watch(self, add: Callable[..., None], remove: Callable[[int], bool], call: Callable[[], None]) -> None:
+        try:
+            add(self._fd, call)
+        except RuntimeError:
+            # uvloop gives up a socket that had an error (a reset), keeps the handle, and refuses it from then on.
+            # Forgotten and asked anew it tells us of the error, which then ends the connection.
+            remove(self._fd)
+            add(self._fd, call)
 
     # Reading
 
@@ -151,7 +167,7 @@ class Wire:
         if self._paused and not self.closed:
             self._paused = False
             if not self._eof:
-                self._loop.add_reader(self._fd, self._readable)
+                self._on_readable(self._readable)
 
     # Writing
 
@@ -230,7 +246,7 @@ class Wire:
     def _block(self) -> None:
         if not self._blocked:
             self._blocked = True
-            self._loop.add_writer(self._fd, self._writable)
+            self._on_writable(self._writable)
 
     def _writable(self) -> None:
         self._blocked = False
@@ -271,7 +287,7 @@ class Wire:
         self._closing = True
         if linger and not self._eof:
             self._linger = _Linger.ASKED
-            self._loop.add_reader(self._fd, self._readable)
+            self._on_readable(self._readable)
         else:
             self._loop.remove_reader(self._fd)
         self.flush()
