@@ -248,6 +248,11 @@ def test_custom_resources_are_mutated() -> None:
         thing = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": {"tags": ["a"]}}
         made = await world.json("POST", url, thing)
         assert made["spec"] == {"size": 2, "tags": ["a", "b"]}
+        label = '[JSONPatch{op: "add", path: "/metadata/labels", value: {"x": "y"}}]'
+        await world.mutating(patches(label, matching("example.com", "v1", "things")), "labels")
+        again = await world.json("POST", url, {**thing, "metadata": {"name": "y"}})
+        assert again["spec"] == {"size": 2, "tags": ["a", "b"]}
+        assert again["metadata"]["labels"] == {"x": "y"}
 
     run(scenario)
 
