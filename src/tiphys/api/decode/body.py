@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class Parsed:
 
 def media_type(content_type: str) -> str:
     """The type without parameters; JSON when the header is missing."""
+    if content_type == JSON:
+        return JSON
     kind = content_type.partition(";")[0].strip().lower()
     return kind or JSON
 
@@ -86,12 +88,25 @@ def key_count(text: bytes) -> int:
 
 def duplicate_fields(text: bytes) -> list[str]:
     """Paths of keys that come twice in one object of a JSON text, in the order of the text."""
+    return list(dict.fromkeys(path for path, again in _keys(text) if again))
+
+
+def in_order(text: bytes, unknown: Sequence[str], duplicate: Sequence[str]) -> list[str]:
+    """What strict decoding says of both, where the text comes to it."""
+    places = {(path, again): number for number, (path, again) in reversed([*enumerate(_keys(text))])}
+    found = [(places.get((path, False), -1), f'unknown field "{path}"') for path in unknown]
+    found += [(places[path, True], f'duplicate field "{path}"') for path in duplicate]
+    return [problem for _, problem in sorted(found, key=lambda one: one[0])]
+
+
+def _keys(text: bytes) -> list[tuple[str, bool]]:
+    """The path of each key in the order of a JSON text, and whether its object had it before."""
 
     def collect(pairs: list[tuple[str, Any]]) -> _Pairs:
         return _Pairs(pairs)
 
     try:
-        return list(dict.fromkeys(_walk(json.loads(text, object_pairs_hook=collect), "")))
+        return list(_walk(json.loads(text, object_pairs_hook=collect), ""))
     except RecursionError:
         return []  # nested so deeply that it cannot be decoded as anything but free JSON
 
@@ -100,13 +115,12 @@ class _Pairs(list[tuple[str, Any]]):
     """An object as its pairs."""
 
 
-def _walk(value: Any, path: str) -> Iterator[str]:
+def _walk(value: Any, path: str) -> Iterator[tuple[str, bool]]:
     if isinstance(value, _Pairs):
         seen: set[str] = set()
         for key, child in value:
             where = f"{path}.{key}" if path else key
-            if key in seen:
-                yield where
+            yield where, key in seen
             seen.add(key)
             yield from _walk(child, where)
     elif isinstance(value, list):

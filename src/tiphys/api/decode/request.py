@@ -40,9 +40,11 @@ class Expected:
     """None: no schema (an opaque custom resource); the object is kept as it came."""
     others: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
+    api_version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = f"{self.group}/{self.version}" if self.group else self.version
+        object.__setattr__(self, "api_version", own)
 
 
 class Codec:
@@ -88,13 +90,17 @@ class Codec:
         return value if type is None else self.decoder.decode(value, type, state)
 
     def _problems(self, parsed: bodies.Parsed, type: Type | None, state: Pass) -> list[str]:
-        problems = list(parsed.problems)
-        if state.unknown and type is not None:
-            problems += [f'unknown field "{path}"' for path in unknown_fields(parsed.value, type, self.definitions)]
+        if type is None:
+            return list(parsed.problems)
+        unknown = unknown_fields(parsed.value, type, self.definitions) if state.unknown else []
         # Pruned subtrees are not counted, so an unknown field makes the counts differ: the slow look decides.
-        if parsed.text and type is not None and bodies.key_count(parsed.text) != state.keys:
-            problems += [f'duplicate field "{path}"' for path in bodies.duplicate_fields(parsed.text)]
-        return problems
+        counted = not parsed.text or bodies.key_count(parsed.text) == state.keys
+        duplicate = [] if counted else bodies.duplicate_fields(parsed.text)
+        if unknown and duplicate and type.custom is None:
+            return [*parsed.problems, *bodies.in_order(parsed.text, unknown, duplicate)]
+        # Upstream decodes custom resources as free JSON first, which finds what comes twice.
+        problems = [*parsed.problems, *(f'duplicate field "{path}"' for path in duplicate)]
+        return [*problems, *(f'unknown field "{path}"' for path in unknown)]
 
     def _check_kind(self, value: Mapping[str, Any], expected: Expected) -> tuple[str, str]:
         """apiVersion and kind, defaulted from the endpoint."""
@@ -107,6 +113,8 @@ class Codec:
         if expected.type is not None and expected.type.custom is not None:
             return self._custom_kind(value, expected)
         api_version, kind = api_version or expected.api_version, kind or expected.kind
+        if api_version == expected.api_version and kind == expected.kind:
+            return api_version, kind
         if kind != expected.kind:
             raise _refused(kind, api_version, expected.kind, self._wrong_kind(api_version, kind, expected))
         group, version = split_api_version(api_version)
@@ -131,6 +139,8 @@ class Codec:
         return f"converting (v1.{kind}) to ({package}.{expected.kind}): unknown conversion"
 
     def _check_version(self, api_version: str, expected: Expected) -> None:
+        if api_version == expected.api_version:
+            return
         if split_api_version(api_version) not in ((expected.group, expected.version), *expected.others):
             message = f"the API version in the data ({api_version}) does not match the expected API version"
             raise BadRequest(f"{message} ({expected.api_version})")
