@@ -87,6 +87,21 @@ def _policy(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_policies_of_the_beta_version_are_accepted() -> None:
+    async def scenario(world: World) -> None:
+        beta = {"apiVersion": "admissionregistration.k8s.io/v1beta1"}
+        url = "/apis/admissionregistration.k8s.io/v1beta1/validatingadmissionpolic"
+        await world.json("POST", f"{url}ies", _policy(holds("object.spec.replicas > 1")) | beta)
+        spec = {"policyName": "p", "validationActions": ["Deny"]}
+        binding = {**beta, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"}, "spec": spec}
+        await world.json("POST", f"{url}ybindings", binding)
+        assert (await world.deploy("one", 1))["kind"] == "Status"
+        stored = await world.json("GET", f"{POLICIES}/validatingadmissionpolicies/p")
+        assert stored["apiVersion"] == "admissionregistration.k8s.io/v1"
+
+    run(scenario)
+
+
 def test_a_changed_policy_is_in_force_at_once_and_a_deleted_one_no_more() -> None:
     async def scenario(world: World) -> None:
         url = f"{POLICIES}/validatingadmissionpolicies/policy"
