@@ -39,6 +39,7 @@ from tiphys.apiserver.freshness import links as freshness_links
 from tiphys.apiserver.guard import guard
 from tiphys.apiserver.health import BOOTSTRAPPED, CACHED, EXTENDED, Lifecycle
 from tiphys.apiserver.impersonate import impersonate
+from tiphys.apiserver.masters import Masters
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.ownership import Ownership
 from tiphys.apiserver.parts import Parts, Reserve
@@ -229,11 +230,12 @@ class ApiServer:
             ),
         )
 
-    def _bootstrap(self) -> BootstrapConfig:
+    def _bootstrap(self, servers: tuple[tuple[str, int], ...] = ()) -> BootstrapConfig:
         config = self._config
         return BootstrapConfig(
             advertise_address=config.advertise_address,
             port=config.secure_port,
+            servers=servers,
             service_cidr=config.service_cidr,
             client_ca=config.client_ca.decode(),
             front_proxy_ca=config.front_proxy_ca.decode(),
@@ -242,11 +244,13 @@ class ApiServer:
     async def _ensure_defaults(self, parts: Parts, served: Mapping[Key, Resource]) -> None:
         stored = {(one.group, one.plural): one for one in served.values() if not one.foreign}
         writer = DefaultsWriter(parts, stored)
+        masters = Masters(self._store, self._clock, (self._config.advertise_address, self._config.secure_port))
 
         async def restore() -> None:
-            await ensure(parts.caches, writer, self._bootstrap(), self._clock.time())
+            await ensure(parts.caches, writer, self._bootstrap(await masters.renew()), self._clock.time())
 
         await restore()
+        self._tasks.append(self._group.create_task(masters.run(restore)))
         self._tasks.append(self._group.create_task(self._aggregation.run(writer)))
         if self._config.fairness:
             upkeep = Upkeep(parts.caches, restore, writer.update, self._clock)

@@ -44,6 +44,8 @@ class BootstrapConfig:
     advertise_address: str
     """The address that the service `kubernetes` leads to."""
     port: int
+    servers: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of all API servers, in order; none: this one is alone."""
     service_cidr: str = "10.96.0.0/16"
     hostname: str = "localhost"
     front_proxy_ca: str = ""
@@ -126,22 +128,37 @@ def _service(config: BootstrapConfig) -> dict[str, Any]:
     return {"metadata": metadata, "spec": spec, "status": {"loadBalancer": {}}}
 
 
+def _by_port(config: BootstrapConfig) -> dict[int, list[str]]:
+    """The servers' addresses for each port; all have the same one, except perhaps on one machine."""
+    found: dict[int, list[str]] = {}
+    for address, port in config.servers or ((config.advertise_address, config.port),):
+        found.setdefault(port, []).append(address)
+    return found
+
+
 def _endpoints(config: BootstrapConfig) -> dict[str, Any]:
     labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-    port = {"name": "https", "port": config.port, "protocol": "TCP"}
-    subsets = [{"addresses": [{"ip": config.advertise_address}], "ports": [port]}]
+    subsets = [
+        {
+            "addresses": [{"ip": address} for address in addresses],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+        for port, addresses in sorted(_by_port(config).items())
+    ]
     return {"metadata": {"name": "kubernetes", "namespace": "default", "labels": labels}, "subsets": subsets}
 
 
 def _endpoint_slice(config: BootstrapConfig) -> Desired:
+    """A slice has one port; servers with different ones are a matter of one machine, where any of them will do."""
     labels = {"kubernetes.io/service-name": "kubernetes"}
+    port, addresses = min(_by_port(config).items())
     obj = {
         "kind": "EndpointSlice",
         "apiVersion": "discovery.k8s.io/v1",
         "metadata": {"name": "kubernetes", "namespace": "default", "generation": 1, "labels": labels},
-        "addressType": f"IPv{ip_address(config.advertise_address).version}",
-        "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "protocol": "TCP", "port": config.port}],
+        "addressType": f"IPv{ip_address(addresses[0]).version}",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+        "ports": [{"name": "https", "protocol": "TCP", "port": port}],
     }
     return Desired("discovery.k8s.io", "endpointslices", obj, "all")
 
