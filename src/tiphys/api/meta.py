@@ -7,7 +7,6 @@ Everybody who holds an object that a cache gave must use `evolve` (or copy): sto
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +16,6 @@ ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Of generated names: no vowels and no look-alikes, so that no words come out."""
 MAX_NAME = 63
 SUFFIX = 5
-
-_random = random.SystemRandom()
 
 
 class _Remove:
@@ -182,7 +179,11 @@ def new_uid() -> str:
 
 
 def random_suffix(length: int = SUFFIX) -> str:
-    return "".join(_random.choices(ALPHABET, k=length))
+    number, letters = int.from_bytes(os.urandom(length + 8), "big"), ""
+    for _ in range(length):
+        number, letter = divmod(number, len(ALPHABET))
+        letters += ALPHABET[letter]
+    return letters
 
 
 def generate_name(prefix: str) -> str:

@@ -255,7 +255,8 @@ class Objects:
 
     def list(self, group: str, plural: str, namespace: str = "") -> Iterable[Obj]:
         cache = self._caches.get((group, plural))
-        return () if cache is None else [cache.obj(entry) for entry in cache.range(namespace)]
+        # Many a resource that admission looks up has no objects at all.
+        return [cache.obj(entry) for entry in cache.range(namespace)] if cache else ()
 
     def revision(self, group: str, plural: str) -> int:
         cache = self._caches.get((group, plural))

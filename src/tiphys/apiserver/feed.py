@@ -144,6 +144,9 @@ class Caches(Objects):
         """Return True when the caches show `revision`, False if they do not within `seconds`."""
         if revision <= self.current:
             return True
+        if seconds is None:
+            await self._waiters.add(revision)
+            return True
         try:
             async with asyncio.timeout(seconds):
                 await self._waiters.add(revision)

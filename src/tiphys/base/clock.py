@@ -6,8 +6,10 @@ jumps to the next timer when nothing else can run, so an hour of CronJobs takes 
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -53,6 +55,12 @@ def utc(seconds: float) -> datetime:
 
 def rfc3339(seconds: float) -> str:
     """metav1.Time: whole seconds, UTC, e.g. 2026-01-31T09:08:07Z."""
+    return _whole_second(math.floor(seconds))
+
+
+@lru_cache(64)
+def _whole_second(seconds: int) -> str:
+    """Thousands of objects are written in the same second, and strftime takes longer than most other steps do."""
     return utc(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

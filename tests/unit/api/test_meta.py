@@ -50,6 +50,8 @@ def test_keys_and_names() -> None:
     assert len(name) == 63
     assert set(name[-5:]) <= set(meta.ALPHABET)
     assert meta.new_uid() != meta.new_uid()
+    assert len(meta.random_suffix(40)) == 40
+    assert {letter for _ in range(200) for letter in meta.random_suffix()} == set(meta.ALPHABET)
 
 
 def test_conditions_keep_their_time_while_their_status_stays() -> None:

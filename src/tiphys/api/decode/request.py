@@ -39,7 +39,6 @@ class Expected:
     type: Type | None
     """None: no schema (an opaque custom resource); the object is kept as it came."""
     others: tuple[tuple[str, str], ...] = field(default=())
-
     api_version: str = field(init=False)
 
     def __post_init__(self) -> None:

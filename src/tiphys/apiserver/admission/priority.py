@@ -17,6 +17,8 @@ class Priority(Plugin):
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._known: tuple[int, Object | None] = (-1, None)
+        """The default class as of a revision of the priority classes."""
 
     async def admit(self, attributes: Attributes) -> None:
         pod = creates_pod(attributes)
@@ -56,8 +58,13 @@ class Priority(Plugin):
             spec["preemptionPolicy"] = policy
 
     def _default(self) -> Object | None:
-        defaults = [c for c in self._reader.list(GROUP, "priorityclasses") if c.get("globalDefault")]
-        return min(defaults, key=lambda c: c.get("value", 0), default=None)
+        revision, default = self._known
+        current = self._reader.revision(GROUP, "priorityclasses")
+        if revision != current:
+            defaults = [c for c in self._reader.list(GROUP, "priorityclasses") if c.get("globalDefault")]
+            default = min(defaults, key=lambda c: c.get("value", 0), default=None)
+            self._known = current, default
+        return default
 
 
 def _contradiction(given: str, computed: object) -> str:

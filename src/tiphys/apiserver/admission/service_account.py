@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
+from tiphys.api.meta import random_suffix
 from tiphys.apiserver.admission.decision import concerns, creates_pod, refuse
 from tiphys.apiserver.authz import references
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
@@ -13,8 +13,6 @@ MIRROR = "kubernetes.io/config.mirror"
 ENFORCE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
 VOLUME = "kube-api-access"
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""What generated names are made of: no vowels, nothing that looks like something else."""
 PATIENCE = 1.0
 """Seconds: a namespace's default account comes a moment after the namespace, and is waited for so long."""
 
@@ -74,7 +72,7 @@ def mount_token(spec: dict[str, Any]) -> None:
     """Give every container that has nothing at the usual place the volume with token, CA and namespace."""
     volumes = [volume["name"] for volume in spec.get("volumes") or ()]
     existing = next((name for name in volumes if name.startswith(f"{VOLUME}-")), "")
-    name = existing or f"{VOLUME}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
+    name = existing or f"{VOLUME}-{random_suffix()}"
     needed = False
     for group in ("initContainers", "containers"):
         for container in spec.get(group) or ():
