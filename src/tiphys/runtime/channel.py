@@ -112,6 +112,11 @@ class Channel:
         answer: dict[str, Any] = json.loads(frame[1])
         return answer
 
+    def write_eof(self) -> None:
+        """Send nothing more; the other end reads what was sent and then the end. Receiving goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
     def take_descriptors(self) -> list[int]:
         """The descriptors that came; the caller owns them now."""
         taken, self.descriptors = self.descriptors, []

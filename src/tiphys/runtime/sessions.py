@@ -132,6 +132,10 @@ class ExecSession:
             os.close(self._stdin)
             self._stdin = -1
 
+    async def detach(self) -> None:
+        """An exec'd program cannot be left alone: only its input ends."""
+        await self.close_stdin()
+
     async def resize(self, width: int, height: int) -> None:
         """Of the terminal, in characters."""
         if self._terminal >= 0:
@@ -184,6 +188,10 @@ class AttachSession:
         """Ends the container's input when it was made with stdin_once, else only ours."""
         with contextlib.suppress(RuntimeFailure):
             await self._channel.send(protocol.frame(protocol.STDIN_END, b""))
+
+    async def detach(self) -> None:
+        """No more input. The shim hangs up when it has read all of it, which ends `output`."""
+        self._channel.write_eof()
 
     async def resize(self, width: int, height: int) -> None:
         """Of the terminal, in characters."""

@@ -217,6 +217,10 @@ class Session(Protocol):
 
     async def close_stdin(self) -> None: ...
 
+    async def detach(self) -> None:
+        """No more input; an attachment ends once what was written has arrived, and the container goes on."""
+        ...
+
     async def resize(self, width: int, height: int) -> None:
         """Of the terminal, in characters."""
         ...

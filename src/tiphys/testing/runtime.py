@@ -58,6 +58,10 @@ class FakeSession:
         """End of input."""
         self._process.stdin.put_nowait(b"")
 
+    async def detach(self) -> None:
+        """End of input; programs of this runtime end with it."""
+        await self.close_stdin()
+
     async def resize(self, width: int, height: int) -> None:
         """Noted in `sizes`."""
         self.sizes.append((width, height))

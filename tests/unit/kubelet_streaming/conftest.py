@@ -63,6 +63,9 @@ class FakeSession:
     async def close_stdin(self) -> None:
         await self._stdin.put(b"")
 
+    async def detach(self) -> None:
+        self.closed.set()
+
     async def resize(self, width: int, height: int) -> None:
         self._resized.put_nowait((width, height))
 

@@ -87,7 +87,7 @@ class Input:
     async def stdin_end(self) -> None:
         if self._open:
             self._open = False
-            await (self._session.close() if self._detaches else self._session.close_stdin())
+            await (self._session.detach() if self._detaches else self._session.close_stdin())
 
     async def resize(self, message: bytes) -> None:
         """`message` is JSON: {"Width": columns, "Height": rows}."""
