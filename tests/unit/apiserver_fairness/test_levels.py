@@ -155,3 +155,39 @@ def test_a_change_of_the_configuration_keeps_who_is_under_way() -> None:
     made.leave(made.levels["a"], ticket)
     made.configure([level("b", 1)])
     assert list(made.levels) == ["b"]
+
+
+def test_whoever_gives_up_in_the_moment_of_its_turn_takes_no_seat_along() -> None:
+    async def scenario(clock: VirtualClock) -> None:
+        made = pool(clock, 1, level("a", 1, QUEUES))
+        a = made.levels["a"]
+        first = take(made, a, 1)[0]
+        async with asyncio.TaskGroup() as group:
+            gone = group.create_task(made.wait(a, "g", 1, 10))
+            waits = group.create_task(made.wait(a, "h", 1, 10))
+            await clock.sleep(1)
+            gone.cancel()  # what it waits for is cancelled now; the task itself learns of it in the next turn
+            made.leave(a, first)
+            late = group.create_task(made.wait(a, "i", 1, 10))
+            made.leave(a, await waits)
+        made.leave(a, late.result())
+        assert (a.executing, a.requests, a.waiting) == (0, 0, 0)
+
+    play(scenario)
+
+
+def test_the_next_has_its_turn_when_whoever_was_before_it_gives_up() -> None:
+    async def scenario(clock: VirtualClock) -> None:
+        made = pool(clock, 2, level("a", 2, {"type": "Queue", "queuing": {"queues": 1, "handSize": 1, "queueLengthLimit": 3}}))
+        a = made.levels["a"]
+        take(made, a, 1)
+        async with asyncio.TaskGroup() as group:
+            large = group.create_task(made.wait(a, "g", 2, 10))
+            small = group.create_task(made.wait(a, "h", 1, 10))
+            await clock.sleep(1)
+            large.cancel()
+            start = clock.time()
+            await small
+        assert clock.time() == start
+
+    play(scenario)

@@ -148,6 +148,7 @@ class Pool:
             self.leave(level, Ticket(one.seats, one.queue, self._clock.monotonic()))
         else:
             queues.leave(one)
+            self._dispatch()  # it may have kept seats from those behind it
 
     def _free(self, level: Level, seats: int) -> bool:
         wanted = level.executing + seats

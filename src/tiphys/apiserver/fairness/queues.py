@@ -35,6 +35,10 @@ class Queue:
     position: float = 0.0
     """Virtual time, in seat-seconds, at which its next request starts."""
 
+    def first(self) -> Waiting | None:
+        """The one who has waited longest and still does."""
+        return next((one for one in self.waiting if not one.turn.done()), None)
+
     @property
     def load(self) -> int:
         return self.executing + sum(one.seats for one in self.waiting)
@@ -72,14 +76,13 @@ class Queues:
         self.length -= 1
 
     def first(self) -> Waiting | None:
-        """Whose turn it is; None when nobody waits."""
+        """Whose turn it is; None when nobody waits. A request that was cancelled, and has yet to learn of it, is
+        passed over: its seats would never come back."""
         if not self.length:
             return None
-        queue = min(
-            (queue for queue in self._queues if queue.waiting),
-            key=lambda queue: queue.position + queue.waiting[0].seats * GUESS,
-        )
-        return queue.waiting[0]
+        heads = [(queue, one) for queue in self._queues if (one := queue.first()) is not None]
+        found = min(heads, key=lambda head: head[0].position + head[1].seats * GUESS, default=None)
+        return None if found is None else found[1]
 
     def take(self, one: Waiting) -> None:
         """It is dispatched: its queue moves forward."""
