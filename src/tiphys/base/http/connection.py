@@ -215,13 +215,15 @@ class ServerConnection:
         else:
             framing = "" if version == "1.1" else "connection: keep-alive\r\n"
         head = encode.head(response.status, headers, len(body), framing=framing)
+        # The task answers one request at a time: nothing else will leave with it, and a turn of the loop is saved.
+        put = self._wire.send if self._busy else self._wire.write
         if bodiless:
-            self._wire.write(head)
+            put(head)
         elif len(body) <= ONE_PIECE:
-            self._wire.write(head + body)
+            put(head + body)
         else:
             self._wire.write(head)
-            self._wire.write(body)
+            put(body)
         return keep_alive
 
     # Serving with waiting

@@ -20,18 +20,21 @@ def head(status: int, headers: Headers, length: int | None, *, framing: str = ""
 
     Raises ValueError for a field that would break out of its line.
     """
-    parts = [_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
-    for name, value in headers.items():
-        if "\n" in value or "\r" in value or "\n" in name:
-            raise ValueError(f"header {name!r} contains a line break")
-        if len(name) == 14 and name.lower() == "content-length":
-            length = None
-        parts.append(f"{name}: {value}\r\n")
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ValueError(f"a header contains a line break: {headers!r}")
+    if length is not None and "content-length" in fields.lower() and _names_length(headers):
+        length = None
+    parts = [_LINES.get(status) or f"HTTP/1.1 {status} \r\n", fields]
     if length is not None and status not in _BODILESS:
         parts.append(f"content-length: {length}\r\n")
     parts.append(framing)
     parts.append("\r\n")
     return "".join(parts).encode("latin-1", "replace")
+
+
+def _names_length(headers: Headers) -> bool:
+    return any(name.lower() == "content-length" for name in headers)
 
 
 def chunk(data: bytes) -> bytes:

@@ -161,12 +161,14 @@ class RequestReader:
             if self._head_size > MAX_HEAD:
                 self._refuse(431, f"the request's trailers are larger than {MAX_HEAD} bytes")
             return
-        if name.lower() == b"host" and "host" in self._headers:
+        headers, key = self._headers, _NAMES.get(name) or header_name(name)
+        if key not in headers:
+            headers[key] = value.decode("latin-1")
+            return
+        if key == "host":
             self._refuse(400, "too many Host headers")
-        key = header_name(name)
-        if key in self._headers:
-            self._repeated.setdefault(key, [self._headers[key]]).append(value.decode("latin-1"))
-        add_header(self._headers, name, value)
+        self._repeated.setdefault(key, [headers[key]]).append(value.decode("latin-1"))
+        add_header(headers, name, value)
 
     def on_headers_complete(self) -> None:
         self._in_body = True
