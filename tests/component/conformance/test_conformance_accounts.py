@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -212,5 +213,21 @@ def test_reviews_of_access_agree_for_oneself_and_for_others(play: Play) -> None:
         )
         assert [one["status"]["allowed"] for one in (after, local, own)] == [True, True, True]
         assert (await world.http("GET", "/api/v1/namespaces/default/configmaps", user=robot)).status == 200
+
+    play(scenario)
+
+
+def test_the_issuer_describes_itself_and_shows_the_keys_of_its_tokens(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = (await world.ok("POST", f"{ACCOUNTS}/default/token", request))["status"]["token"]
+        head, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
+        found = await world.ok("GET", "/.well-known/openid-configuration")
+        assert found["issuer"] == claims["iss"]
+        assert found["jwks_uri"].endswith("/openid/v1/jwks")
+        assert head["alg"] in found["id_token_signing_alg_values_supported"]
+        keys = (await world.ok("GET", "/openid/v1/jwks"))["keys"]
+        [key] = [one for one in keys if one["kid"] == head["kid"]]
+        assert (key["use"], key["alg"]) == ("sig", head["alg"])
 
     play(scenario)
