@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import Callable
@@ -79,3 +80,25 @@ def test_a_reset_while_the_server_waits_ends_one_connection_only() -> None:
             writer.close()
 
     asyncio.run(main())
+
+
+def test_connections_that_are_over_leave_nothing_for_the_cycle_collector() -> None:
+    async def answer(request: Request) -> Response:
+        return Response(200, {}, b"ok")
+
+    async def main() -> int:
+        async with serve(answer, "127.0.0.1", 0) as server:
+            gc.collect()
+            for _ in range(50):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert b"200 OK" in await reader.read()
+                writer.close()
+                await writer.wait_closed()
+            return sum(1 for one in gc.get_objects() if isinstance(one, Wire))
+
+    gc.disable()
+    try:
+        assert asyncio.run(main()) < 10
+    finally:
+        gc.enable()

@@ -246,6 +246,9 @@ class ServerConnection:
                 await self._serve_waiting()
         except OSError:
             self._wire.abort()
+        except Exception:  # noqa: BLE001 - one connection must not take all others, and the server, with it
+            _log.exception("a connection failed and is closed")
+            self._wire.abort()
         finally:
             if self._job is not None and self._job.call is not None:
                 self._job.call.close()
@@ -366,6 +369,11 @@ class ServerConnection:
             if self._phase in (Phase.HEAD, Phase.BODY):
                 self._write(encode.plain(408, "the request took too long to arrive"), "1.1", keep_alive=False)
             wire.close(linger=self._phase is Phase.BODY)
+
+    def forget(self) -> None:
+        """The task is over: let go of what holds us in turn, so that nothing waits for the cycle collector."""
+        self._reader.close()
+        del self._task
 
     def abort(self) -> None:
         """Close now."""

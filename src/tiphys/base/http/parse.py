@@ -96,6 +96,10 @@ class RequestReader:
     def in_body(self) -> bool:
         return self._in_body
 
+    def close(self) -> None:
+        """Nothing more comes: let go of the parser, which holds us in turn."""
+        del self._parser
+
     def feed(self, data: bytes) -> None:
         """Parse `data`; look at `ready`, `refused`, `rest` and `wants_continue` afterwards."""
         try:

@@ -114,7 +114,9 @@ class Server:
         wire.start()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._connections.pop(task, None)
+        connection = self._connections.pop(task, None)
+        if connection is not None:
+            connection.forget()
         if not self._connections:
             self._occupied.clear()
 

@@ -46,6 +46,21 @@ class Receiver(Protocol):
         ...
 
 
+class _Nobody:
+    """Who is told when all is over."""
+
+    def connected(self) -> None: ...
+
+    def received(self, data: bytes) -> None: ...
+
+    def ended(self) -> None: ...
+
+    def lost(self, error: OSError | None) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class _Linger(Enum):
     NO = 0
     ASKED = 1
@@ -328,7 +343,8 @@ class Wire:
         self.buffered = 0
         self._sock.close()
         self._wake()
-        self._receiver.lost(error)
+        receiver, self._receiver = self._receiver, _NOBODY
+        receiver.lost(error)
 
     # What TLS knows
 
