@@ -16,7 +16,6 @@ from tiphys.apiserver import (
     respond,
     updating,
     watching,
-    watchsocket,
 )
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
@@ -25,8 +24,7 @@ from tiphys.apiserver.resource import Call
 from tiphys.apiserver.selection import select
 from tiphys.apiserver.tables import form_for
 from tiphys.base.errors import ApiError, MethodNotAllowed, NotFound
-from tiphys.base.http.types import Response
-from tiphys.base.http.websocket import is_websocket
+from tiphys.base.http.types import Response, is_websocket
 from tiphys.store.types import Store
 
 DELETED_AT_ONCE = 16
@@ -72,6 +70,8 @@ class Endpoints:
             return Response(200, events=watching.objects(form, start, items))
         lines = watching.lines(form, start, items)
         if is_websocket(call.request):
+            from tiphys.apiserver import watchsocket  # what speaks WebSocket is imported by the first who asks for it
+
             return watchsocket.serve(call.request, lines)
         return Response(200, {"Content-Type": negotiate.stream_type(media)}, stream=lines)
 

@@ -8,14 +8,12 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from tiphys.api import errors
-from tiphys.apiserver import logsocket
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.proxyable import proxyable
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
-from tiphys.base.http.types import Request, Response
-from tiphys.base.http.websocket import is_websocket
+from tiphys.base.http.types import Request, Response, is_websocket
 
 Object = Mapping[str, Any]
 LOG_OPTIONS = ("follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
@@ -42,6 +40,8 @@ class Proxies:
         if response.status != 200:
             raise await _refused(response)
         if upgraded and response.stream is not None:
+            from tiphys.apiserver import logsocket
+
             return logsocket.serve(call.request, response.stream)
         response.headers.pop("content-type", None)
         response.headers["Content-Type"] = "text/plain"

@@ -93,6 +93,12 @@ class Request:
         return values[0] if values else default
 
 
+def is_websocket(request: Request) -> bool:
+    """Whether the request offers a WebSocket (`base.http.websocket` can then accept it)."""
+    headers = request.headers
+    return headers.get("upgrade", "").lower() == "websocket" and "upgrade" in headers.get("connection", "").lower()
+
+
 Upgrade = Callable[[Duplex], Awaitable[None]]
 """Owns the connection after the response's head (101) has gone out; returns when the conversation is over."""
 

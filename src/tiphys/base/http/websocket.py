@@ -21,7 +21,7 @@ from wsproto.utilities import ProtocolError
 
 from tiphys.base.errors import BadRequest, Forbidden
 from tiphys.base.http.client import HttpClient
-from tiphys.base.http.types import Duplex, Request, Response
+from tiphys.base.http.types import Duplex, Request, Response, is_websocket
 
 MAX_MESSAGE = 16 << 20
 """Bytes of one message that we accept; a larger one closes the connection with 1009."""
@@ -135,12 +135,6 @@ class MessageDuplex:
 
     async def close(self) -> None:
         await self._socket.close()
-
-
-def is_websocket(request: Request) -> bool:
-    """Whether the request offers a WebSocket."""
-    headers = request.headers
-    return headers.get("upgrade", "").lower() == "websocket" and "upgrade" in headers.get("connection", "").lower()
 
 
 def offered(request: Request) -> list[str]:

@@ -16,7 +16,7 @@ from tiphys.base.errors import ApiError, TiphysError
 from tiphys.base.http import websocket
 from tiphys.base.http.duplex import relay
 from tiphys.base.http.spdy import SpdyConnection, SpdyStream
-from tiphys.base.http.types import Duplex, Request, Response
+from tiphys.base.http.types import Duplex, Request, Response, is_websocket
 from tiphys.kubelet.streaming.forwardchannels import WS_PROTOCOLS, parse_ports, serve_channels
 from tiphys.kubelet.streaming.handshake import negotiate, refuse, switch
 
@@ -31,7 +31,7 @@ Dial = Callable[[int], Awaitable[Duplex]]
 
 def serve_port_forward(request: Request, dial: Dial) -> Response:
     """The response that upgrades and forwards until the client goes."""
-    if not websocket.is_websocket(request):
+    if not is_websocket(request):
         chosen = negotiate(request, (PROTOCOL,))
         return chosen if isinstance(chosen, Response) else switch(chosen, lambda duplex: forward(duplex, dial))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tiphys.base.errors import ApiError
 from tiphys.base.http import websocket
-from tiphys.base.http.types import Duplex, Request, Response
+from tiphys.base.http.types import Duplex, Request, Response, is_websocket
 from tiphys.kubelet.streaming import channels, session, streams
 from tiphys.kubelet.streaming.handshake import negotiate, refuse, switch
 
@@ -30,7 +30,7 @@ def serve_session(
         return refuse(400, "you must specify at least 1 of stdin, stdout, stderr")
     verb = "attaching to" if "/attach" in request.path else "executing command in"
     options = session.Options(tty, stdin, stdout, stderr and not tty, verb, detaches)
-    if websocket.is_websocket(request):
+    if is_websocket(request):
         return _over_websocket(request, open_session, options)
     chosen = negotiate(request, tuple(streams.VERSIONS))
     if isinstance(chosen, Response):
