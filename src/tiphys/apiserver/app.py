@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 from tiphys.api.catalog import Catalog, builtin
@@ -54,6 +55,7 @@ from tiphys.apiserver.storage import Storage
 from tiphys.apiserver.timers import Timers
 from tiphys.apiserver.tokens import TokenIssuer
 from tiphys.apiserver.types import Authorizer, Plugin, Reader
+from tiphys.apiserver.upheld import upheld
 from tiphys.apiserver.watching import Watches
 from tiphys.apiserver.webhooks import ServiceResolver, WebhookClient
 from tiphys.apiserver.webhooks.measures import Measures
@@ -109,23 +111,23 @@ class ApiServer:
         self.reader = caches
         await caches.load()
         self.lifecycle.done.update(CACHED)
-        self._tasks.append(self._group.create_task(caches.run()))
+        self._uphold(caches.run)
         self._freshness = Freshness(self._store, caches) if self._store.shared else None
         if self._freshness is not None:
-            self._tasks.append(self._group.create_task(self._freshness.run()))
+            self._uphold(self._freshness.run)
         served = served_resources(self.catalog, kinds, caches)
         self.serving = Serving(self.catalog, served)
         rbac = RbacAuthorizer(caches)
         self._security = Security(self._config, caches, rbac, self._clock)
         await self._stack.enter_async_context(self._security.audited())
         self.issuer, authorizer = self._security.issuer, self._security.authorizer
-        self._tasks.append(self._group.create_task(self._security.run()))
+        self._uphold(self._security.run)
         parts = self._parts(caches, served, authorizer, rbac)
         self._aggregation = Aggregation(parts, self.serving, self._config.front_proxy)
         custom = CustomResources(parts, self.serving)
         custom.start()
         self.lifecycle.done.update(EXTENDED)
-        self._tasks.append(self._group.create_task(custom.run()))
+        self._uphold(custom.run)
         tokens = self._security.tokens
         router = self._router(parts, served, authorizer, rbac, tokens)
         self.handler = self._security.handler = self._chain(caches, router, authorizer)
@@ -134,8 +136,12 @@ class ApiServer:
         events = EventExpiry(
             caches.of("", "events"), parts.storage, self._timers, self._clock, self._config.event_seconds
         )
-        self._tasks.append(self._group.create_task(events.run()))
-        self._tasks.append(self._group.create_task(self._compaction(caches).run()))
+        self._uphold(events.run)
+        self._uphold(self._compaction(caches).run)
+
+    def _uphold(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Do something for as long as the server lives."""
+        self._tasks.append(self._group.create_task(upheld(run, self._clock)))
 
     def _chain(self, caches: Caches, router: Router, authorizer: Authorizer) -> Handler:
         """The links that every request goes through, the first one first."""
@@ -250,8 +256,8 @@ class ApiServer:
             await ensure(parts.caches, writer, self._bootstrap(await masters.renew()), self._clock.time())
 
         await restore()
-        self._tasks.append(self._group.create_task(masters.run(restore)))
-        self._tasks.append(self._group.create_task(self._aggregation.run(writer)))
+        self._uphold(partial(masters.run, restore))
+        self._uphold(partial(self._aggregation.run, writer))
         if self._config.fairness:
             upkeep = Upkeep(parts.caches, restore, writer.update, self._clock)
-            self._tasks.append(self._group.create_task(upkeep.run()))
+            self._uphold(upkeep.run)

@@ -91,8 +91,8 @@ def duration(text: str | int | float) -> float:
 
 @contextlib.asynccontextmanager
 async def watched(path: Path, reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """While it lasts, `reload` is called when the file has another content. What it raises as Permanent is logged, and
-    the old configuration stays."""
+    """While it lasts, `reload` is called when the file has another content. What it raises is logged, and the old
+    configuration stays."""
     content = _content(path)
     changed = asyncio.Event()
 
@@ -109,6 +109,8 @@ async def watched(path: Path, reload: Callable[[], Awaitable[None]]) -> AsyncIte
                 await reload()
             except Permanent as error:
                 log.warning("%s is not taken over: %s", path, error)
+            except Exception:
+                log.exception("%s is not taken over", path)
             else:
                 log.info("%s has been taken over", path)
 

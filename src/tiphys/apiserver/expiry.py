@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Change, Entry
@@ -10,9 +11,13 @@ from tiphys.apiserver.storage import Author, Storage
 from tiphys.apiserver.timers import Timers
 from tiphys.apiserver.watcher import Watcher
 from tiphys.base.clock import Clock, parse_rfc3339
-from tiphys.store.types import Mismatch
+from tiphys.store.types import Mismatch, StoreError
+
+log = logging.getLogger(__name__)
 
 AUTHOR = Author("system:apiserver", "event expiry")
+AGAIN_SECONDS = 10.0
+"""When a removal is tried again that the store could not do."""
 
 
 class EventExpiry:
@@ -48,15 +53,21 @@ class EventExpiry:
     def _due(self, key: str, revision: int, group: asyncio.TaskGroup) -> None:
         current = self._cache.at(key)
         if current is not None and current.revision == revision:
-            group.create_task(self._remove(current))
+            group.create_task(self._remove(current, group))
 
-    async def _remove(self, entry: Entry) -> None:
+    async def _remove(self, entry: Entry, group: asyncio.TaskGroup) -> None:
         try:
             await self._storage.remove(self._cache, entry, AUTHOR)
         except Mismatch:
             return  # written again, or deleted by somebody else
+        except StoreError as error:
+            log.warning("%s cannot be removed yet: %s", entry.key, error)
+            self._schedule(entry, AGAIN_SECONDS, group)
 
     def _age(self, entry: Entry) -> float:
         obj = self._cache.obj(entry)
         stamp = obj.get("lastTimestamp") or obj["metadata"].get("creationTimestamp")
-        return self._clock.time() - parse_rfc3339(stamp) if stamp else 0.0
+        try:
+            return self._clock.time() - parse_rfc3339(stamp) if stamp else 0.0
+        except ValueError:  # a time that other rules let in must not keep the server from starting
+            return 0.0

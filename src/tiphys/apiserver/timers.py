@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 from collections.abc import Callable
 
 from tiphys.base.clock import Clock
+
+log = logging.getLogger(__name__)
 
 
 class Timer:
@@ -26,7 +29,7 @@ class Timer:
 
 
 class Timers:
-    """Pending calls in order of time. Calls must not block and must not raise."""
+    """Pending calls in order of time. Calls must not block."""
 
     def __init__(self, clock: Clock, group: asyncio.TaskGroup) -> None:
         self._clock, self._group = clock, group
@@ -73,6 +76,13 @@ class Timers:
             while self._heap and (self._heap[0][0] <= now or self._heap[0][2].call is None):
                 call = heapq.heappop(self._heap)[2].call
                 if call is not None:
-                    call()
+                    _call(call)
         finally:
             self._firing = False
+
+
+def _call(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except Exception:  # one timer must not end all others, and the server with them
+        log.exception("a timer failed")

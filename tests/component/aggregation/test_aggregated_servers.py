@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+import pytest
 
 from tiphys.apiserver.watcher import Watcher
 from tiphys.base.http.server import serve
@@ -45,11 +46,16 @@ class Sample:
 
     asked: list[Request] = field(default_factory=list)
     healthy: bool = True
+    odd: dict[str, bytes] = field(default_factory=dict)
+    """Path -> what is answered instead."""
 
     async def answer(self, request: Request) -> Response:
         self.asked.append(request)
         if not self.healthy:
             return Response(500, {}, b"broken")
+        if request.path in self.odd:
+            kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            return Response(200, {"Content-Type": kind}, self.odd[request.path])
         if request.path == "/apis/wardle.example.com/v1alpha1":
             return Response(200, {"Content-Type": "application/json"}, orjson.dumps(RESOURCES))
         if "watch" in request.query_string:
@@ -253,3 +259,39 @@ def test_published_headers_tell_other_servers_whom_to_believe() -> None:
         assert orjson.loads(data["requestheader-username-headers"]) == ["X-Remote-User"]
 
     run(scenario, front_proxy=PAIR, front_proxy_ca=PROXIES.certificate, client_ca=CA.certificate)
+
+
+NAMELESS = b'{"resources":[{"kind":"X"},{"name":7,"verbs":3},{"name":"a/b"}]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "good"),
+    [
+        ("/apis/wardle.example.com/v1alpha1", b"[]", False),
+        ("/apis/wardle.example.com/v1alpha1", b'{"resources":5}', False),
+        ("/apis/wardle.example.com/v1alpha1", b'{"resources":[5]}', False),
+        ("/apis/wardle.example.com/v1alpha1", NAMELESS, True),
+        ("/apis/wardle.example.com/v1alpha1", b" " * (9 << 20), False),
+        ("/apis", b"[]", False),
+        ("/apis", b'{"items":[1]}', False),
+        ("/apis", b'{"items":[{"metadata":3}]}', False),
+        (
+            "/apis",
+            b'{"items":[{"metadata":{"name":"wardle.example.com"},"versions":[{"version":"v1alpha1","resources":1}]}]}',
+            False,
+        ),
+        ("/openapi/v3", b"5", False),
+        ("/openapi/v3", b"\xff", False),
+        ("/openapi/v3", b'{"paths":[1]}', False),
+    ],
+)
+def test_an_odd_answer_of_the_other_server_hurts_nobody_else(path: str, answer: bytes, good: bool) -> None:
+    async def scenario(world: World, sample: Sample) -> None:
+        sample.odd[path] = answer
+        found = await register(world, "True" if good else "False")
+        assert found["reason"] == ("Passed" if good else "FailedDiscoveryCheck")
+        accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        assert (await world.http("GET", "/apis", accept=accept)).status == 200
+        assert (await world.http("GET", "/openapi/v3")).status == 200
+
+    play(scenario)

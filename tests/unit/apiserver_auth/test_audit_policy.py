@@ -143,3 +143,27 @@ def test_addresses_are_what_proxies_say_and_then_the_peer() -> None:
     headers = {"x-forwarded-for": "192.0.2.1, nonsense, 2001:db8::1", "x-real-ip": "192.0.2.9"}
     request = Request("GET", "/", headers=headers, peer=Peer("127.0.0.1", 1))
     assert source_addresses(request) == ["192.0.2.1", "2001:db8::1", "192.0.2.9", "127.0.0.1"]
+
+
+def test_a_log_that_cannot_be_put_aside_goes_on_in_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.log"
+    log = RotatedFile(LogSettings(str(path), max_size=1), Fixed())
+    log.write(b"x" * MEGABYTE)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no"):
+        log.write(b"lost\n")
+    other = (tmp_path / "other").open("wb")  # has the number of the file, if that was closed
+    with pytest.raises(OSError, match="no"):
+        log.write(b"lost too\n")
+    monkeypatch.undo()
+    log.write(b"kept\n")
+    log.close()
+    other.close()
+    assert path.read_bytes() == b"kept\n"
+    assert (tmp_path / "other").read_bytes() == b""

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.apiserver.aggregation.discovery import Described, of_group, of_resources
+from tiphys.apiserver.aggregation.discovery import Described, Unreadable, of_group, of_resources, paths
 from tiphys.apiserver.aggregation.link import identity
 from tiphys.apiserver.aggregation.remotes import CHECKER, GROUP, PLURAL, Remote, Remotes
 from tiphys.apiserver.cache import ResourceCache
@@ -32,6 +32,8 @@ INTERVAL = 30.0
 """Seconds between checks when nothing changes."""
 PATIENCE = 5.0
 """Seconds that an answer may take."""
+MAX_DOCUMENT = 8 << 20
+"""Bytes that it may have."""
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 FOLLOWED = ((GROUP, PLURAL), ("", "services"), ("discovery.k8s.io", "endpointslices"))
 Write = Callable[[str, str, dict[str, Any]], Awaitable[None]]
@@ -92,6 +94,8 @@ class Availability:
             await self._write(remote, status, reason, message)
         except TiphysError as error:
             log.warning("the condition of APIService %s could not be written: %s", remote.name, error)
+        except Exception:  # what one server answers must not end the checks of all others
+            log.exception("APIService %s could not be checked", remote.name)
 
     def _look(self, remote: Remote) -> None:
         """What the caches say. Raises Unwell."""
@@ -127,7 +131,7 @@ class Availability:
                     f"failing or missing response from {url}: bad status from {url}: {answer.status}",
                 )
             await self._describe(remote, answer)
-        except (OSError, ssl.SSLError, ApiError, ValueError) as error:
+        except (OSError, ssl.SSLError, ApiError, ValueError, Unreadable) as error:
             text = str(error) or type(error).__name__
             raise Unwell(
                 "FailedDiscoveryCheck",
@@ -138,12 +142,19 @@ class Availability:
         groups = await self._get(remote, "/apis", AGGREGATED)
         found = of_group(groups, remote.group, remote.version) or of_resources(resources.body, remote.version)
         index = await self._get(remote, "/openapi/v3", "application/json")
-        self._described.note(remote, found, index.body if index.status == 200 else b"")
+        self._described.note(remote, found, paths(index.body) if index.status == 200 else {})
 
     async def _get(self, remote: Remote, path: str, accept: str) -> ClientResponse:
         client = await self._remotes.client(remote)
         headers = {**identity(CHECKER), "Accept": accept}
-        return await client.request("GET", path, headers=headers, timeout=PATIENCE)
+        async with asyncio.timeout(PATIENCE), client.stream("GET", path, headers=headers) as streamed:
+            pieces, size = [], 0
+            async for piece in streamed.chunks:
+                size += len(piece)
+                if size > MAX_DOCUMENT:
+                    raise OSError(f"http: response body too large: more than {MAX_DOCUMENT} bytes")
+                pieces.append(piece)
+        return ClientResponse(streamed.status, streamed.headers, b"".join(pieces))
 
     async def _write(self, remote: Remote, status: str, reason: str, message: str) -> None:
         obj = self._caches.get(GROUP, PLURAL, "", remote.name)

@@ -16,15 +16,19 @@ CUSTOM_PRIORITY = 1000
 """The group priority of custom resources; built-in groups have more."""
 
 
+class Unreadable(Exception):
+    """Another server's document is not of the form that it should have."""
+
+
 class Described:
     """The last that was heard of each group and version. `generation` grows with each change."""
 
     def __init__(self) -> None:
         self.generation = 0
-        self._found: dict[tuple[str, str], tuple[Remote, Document, bytes]] = {}
+        self._found: dict[tuple[str, str], tuple[Remote, Document, Document]] = {}
 
-    def note(self, remote: Remote, version: Document, openapi: bytes) -> None:
-        """`version` as in APIGroupDiscovery.versions; `openapi` is the index of /openapi/v3, b"" without one."""
+    def note(self, remote: Remote, version: Document, openapi: Document) -> None:
+        """`version` as in APIGroupDiscovery.versions; `openapi` are the paths of the index of /openapi/v3."""
         value = (remote, version, openapi)
         if self._found.get((remote.group, remote.version)) != value:
             self._found[remote.group, remote.version] = value
@@ -41,7 +45,7 @@ class Described:
         found: dict[str, Any] = {}
         for remote, _, index in self._found.values():
             path = remote.path.strip("/")
-            entry = (orjson.loads(index).get("paths") or {}).get(path) if index else None
+            entry = index.get(path)
             if entry is not None:
                 found[path] = entry
         return found
@@ -81,20 +85,39 @@ def of_group(answer: ClientResponse, group: str, version: str) -> Document | Non
     """The version's part of an aggregated discovery document; None if the server does not speak it."""
     if answer.status != 200 or "APIGroupDiscoveryList" not in answer.headers.get("content-type", ""):
         return None
-    for item in orjson.loads(answer.body).get("items") or ():
-        if (item.get("metadata") or {}).get("name") == group:
-            for found in item.get("versions") or ():
+    for item in _list(_object(orjson.loads(answer.body)), "items"):
+        if _object(item.get("metadata") or {}).get("name") == group:
+            for found in _list(item, "versions"):
                 if found.get("version") == version:
-                    return {**found, "freshness": "Current"}
+                    return {**found, "resources": _list(found, "resources"), "freshness": "Current"}
     return None
+
+
+def paths(index: bytes) -> Document:
+    """The paths of an index of /openapi/v3. Raises ValueError, Unreadable."""
+    return _object(_object(orjson.loads(index)).get("paths") or {})
+
+
+def _object(value: Any) -> Document:
+    if not isinstance(value, dict):
+        raise Unreadable("json: an object was expected")
+    return value
+
+
+def _list(document: Document, field: str) -> list[Document]:
+    """A list of objects. Raises Unreadable."""
+    found = document.get(field) or []
+    if not isinstance(found, list):
+        raise Unreadable(f"json: field {field} is not a list")
+    return [_object(one) for one in found]
 
 
 def of_resources(body: bytes, version: str) -> Document:
     """The same made of an APIResourceList."""
-    listed = orjson.loads(body).get("resources") or ()
+    listed = _list(_object(orjson.loads(body)), "resources")
     resources: dict[str, Document] = {}
     for one in listed:
-        name, _, subresource = one["name"].partition("/")
+        name, _, subresource = str(one.get("name") or "").partition("/")
         kind = {"group": one.get("group", ""), "version": one.get("version", ""), "kind": one.get("kind", "")}
         if subresource:
             entry = {"subresource": subresource, "responseKind": kind, "verbs": one.get("verbs") or []}

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 LABEL = "kube-aggregator.kubernetes.io/automanaged"
 FOLLOWED = (("apiextensions.k8s.io", "customresourcedefinitions"), (GROUP, PLURAL))
+AGAIN_SECONDS = 1.0
+"""How long to wait after what could not be written."""
 Create = Callable[[str, str, dict[str, Any]], Awaitable[None]]
 Delete = Callable[[str, str, str], Awaitable[None]]
 
@@ -50,6 +52,7 @@ class Registration:
                     await self._settle()
             except TiphysError as error:
                 log.warning("APIServices of custom resources could not be written: %s", error)
+                await self._clock.sleep(AGAIN_SECONDS)
             finally:
                 cache.unsubscribe(watcher)
 

@@ -36,8 +36,7 @@ class RotatedFile:
         self._size += len(line)
 
     def rotate(self) -> None:
-        """Put the file aside and begin a new one."""
-        os.close(self._handle)
+        """Put the file aside and begin a new one. When that fails the old one goes on."""
         moment = utc(self._clock.time())
         stamp = moment.strftime("%Y-%m-%dT%H-%M-%S.") + f"{moment.microsecond // 1000:03d}"
         aside = self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}")
@@ -46,7 +45,10 @@ class RotatedFile:
             count += 1
             aside = self._path.with_name(f"{self._path.stem}-{stamp}.{count}{self._path.suffix}")
         self._path.rename(aside)
+        old = self._handle
         self._open()
+        # Not before there is another: its number may soon be that of a client's connection, or of the store.
+        os.close(old)
         if self._settings.compress:
             _pack(aside)
         self._forget()

@@ -19,6 +19,8 @@ from tiphys.base.clock import Clock, rfc3339
 from tiphys.base.errors import TiphysError
 
 log = logging.getLogger(__name__)
+AGAIN_SECONDS = 1.0
+"""How long to wait after what could not be written."""
 Write = Callable[[str, str, dict[str, Any]], Awaitable[None]]
 """(group, plural, object): store over the one whose resourceVersion it has."""
 
@@ -36,17 +38,23 @@ class Upkeep:
                 group.create_task(self._follow(self._caches.of(GROUP, plural)))
 
     async def _follow(self, cache: ResourceCache) -> None:
+        failed = False
         while True:
             watcher = Watcher(cache.last_revision)
             cache.subscribe(watcher)
             try:
+                if failed:  # nobody tells again of what was deleted meanwhile
+                    await self._restore()
+                    failed = False
                 await self._settle()
                 while items := await watcher.next():
                     if any(type == "DELETED" for type, _ in items):
                         await self._restore()
                     await self._settle()
-            except TiphysError as error:
+            except (TiphysError, ExceptionGroup) as error:  # `restore` writes several objects at once
                 log.warning("flow control objects could not be kept up: %s", error)
+                failed = True
+                await self._clock.sleep(AGAIN_SECONDS)
             finally:
                 cache.unsubscribe(watcher)
 
