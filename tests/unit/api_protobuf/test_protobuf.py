@@ -235,3 +235,11 @@ def test_random_bytes_are_read_or_refused(raw: bytes) -> None:
             decode(envelope.pack("v1", kind, raw))
         except BadRequest:
             continue
+
+
+def test_versions_of_the_past_have_their_own_messages() -> None:
+    backend = {"serviceName": "web", "servicePort": 80}
+    spec = {"rules": [{"host": "x", "http": {"paths": [{"path": "/", "backend": backend}]}}]}
+    old = {"apiVersion": "extensions/v1beta1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": spec}
+    found = builtin().parse(builtin().encode(old))
+    assert found["spec"]["rules"] == spec["rules"]

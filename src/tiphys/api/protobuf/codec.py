@@ -84,7 +84,7 @@ class Protobuf:
         name = self._definitions.name_of(group, version, kind)
         if kind in ("DeleteOptions", "WatchEvent"):
             name = META + kind
-        if name:
+        if name and self._has_numbers(name):
             return self._served, name
         name = others.kinds().get(("v1" if kind in OPTIONS else api_version, kind), "")
         if not name:
@@ -92,6 +92,11 @@ class Protobuf:
         if self._others is None:
             self._others = Messages(self._definitions.with_types(others.types()), self._raw)
         return self._others, name
+
+    def _has_numbers(self, name: str) -> bool:
+        """Types of former versions say what JSON may hold; how they are on the wire is in the other table."""
+        fields = self._definitions.type(name).fields
+        return all(field.number for key, field in fields.items() if key not in ("apiVersion", "kind"))
 
     def _required(self, api_version: str, kind: str) -> tuple[Messages, str]:
         found = self._find(api_version, kind)
