@@ -17,6 +17,7 @@ from tiphys.apiserver import creating, metadata
 from tiphys.apiserver.authz.chain import refusal
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.query import flag
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.updating import Change, modified, update
 from tiphys.base.errors import BadRequest
@@ -102,7 +103,7 @@ def configuration(call: Call) -> dict[str, Any]:
 
 def forced(call: Call) -> bool:
     """The query's force."""
-    return call.request.param("force").lower() not in ("", "0", "false")
+    return bool(flag(call.request, "force"))
 
 
 def _decoded(parts: Parts, call: Call, applied: Applied) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tiphys.apiserver.parts import Parts
+from tiphys.apiserver.query import flag
 from tiphys.apiserver.resource import Call
 from tiphys.base.http.types import Response
 
 Endpoint = Callable[[Call], Awaitable[Response]]
 FLAGS = ("stdin", "stdout", "stderr", "tty")
-FALSE = ("", "0", "false")
 
 
 def connecting(parts: Parts, endpoint: Endpoint) -> Endpoint:
@@ -39,7 +39,7 @@ def options_of(call: Call, kind: str) -> dict[str, Any]:
     """The query as an object of this kind."""
     query = call.request.query
     if kind in ("PodExecOptions", "PodAttachOptions"):
-        out: dict[str, Any] = {name: True for name in FLAGS if _set(query, name)}
+        out: dict[str, Any] = {name: True for name in FLAGS if flag(call.request, name)}
         if container := call.request.param("container"):
             out["container"] = container
         if kind == "PodExecOptions":
@@ -49,11 +49,6 @@ def options_of(call: Call, kind: str) -> dict[str, Any]:
         ports = [int(port) for port in query.get("ports", []) if port.isascii() and port.isdigit()]
         return {"ports": ports} if ports else {}
     return {"path": f"/{call.info.rest}"} if call.info.rest or call.request.path.endswith("/") else {}
-
-
-def _set(query: Mapping[str, list[str]], name: str) -> bool:
-    values = query.get(name)
-    return bool(values) and values[0].lower() not in FALSE if values else False
 
 
 def _write_back(call: Call, options: Mapping[str, Any]) -> None:

@@ -61,13 +61,18 @@ async def insert(parts: Parts, call: Call, obj: dict[str, Any], managed: bytes |
         await parts.admission.validate(call, attributes)
         key = resource.cache.stored.key(call.namespace, meta["name"])
         if not call.dry_run:
-            if version and call.info.verb == "create":
+            if _is_version(version) and call.info.verb == "create":
                 raise BadRequest("resourceVersion should not be set on objects to be created")
             stored = await resource.to_store(obj) if resource.converts else obj
             return await parts.storage.create(resource.cache, key, stored, call.author, managed)
         if resource.cache.at(key) is not None:
             raise Mismatch(key, None)
         return transient(resource, key, obj, 0, managed)
+
+
+def _is_version(text: str | None) -> bool:
+    """Whether it is a revision. What is no number of 64 bits, as the "v1" of some clients, counts as none."""
+    return bool(text and text.isascii() and text.isdigit() and 0 < int(text[:21]) < 2**64)
 
 
 def check(parts: Parts, call: Call, obj: dict[str, Any], context: Context) -> None:

@@ -55,17 +55,17 @@ class Form:
         return {**self.list_obj((), metadata), "items": [self.wire(entry, wrap) for entry in entries]}
 
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
-        """A whole list: one join over the entries' bytes."""
+        """A whole list and a newline: one join over the entries' bytes."""
         head = b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[' % (
             self.kind.encode(),
             self.api_version.encode(),
             orjson.dumps(metadata),
         )
         if not entries:
-            return head + b"]}"
+            return head + b"]}\n"
         items = [entry.item for entry in entries]
         items[0] = head + items[0]
-        items[-1] += b"]}"
+        items[-1] += b"]}\n"
         return b",".join(items)
 
     def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class DecodedForm(Form):
         return orjson.dumps(self.wire(entry, orjson.Fragment))
 
     def list_body(self, entries: Sequence[Entry], metadata: Object) -> bytes:
-        return orjson.dumps(self.wire_list(entries, metadata, orjson.Fragment))
+        return orjson.dumps(self.wire_list(entries, metadata, orjson.Fragment), option=orjson.OPT_APPEND_NEWLINE)
 
 
 class ConvertedForm(DecodedForm):

@@ -6,17 +6,15 @@ ApiErrors become their Status, the store's errors the ApiError that they mean, a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from tiphys.api.meta import new_uid
-from tiphys.apiserver import warnings
+from tiphys.apiserver import negotiate, warnings
+from tiphys.apiserver.deadlines import Deadlines
 from tiphys.apiserver.types import RequestInfo
-from tiphys.base.errors import ApiError, Gone, InternalError, ServiceUnavailable, Timeout, TooLarge
+from tiphys.base.errors import ApiError, Gone, InternalError, NotAcceptable, ServiceUnavailable, Timeout, TooLarge
 from tiphys.base.http.types import Handler, Request, Response
 from tiphys.store.types import Compacted, FutureRevision, StoreError, StoreTooLarge
 
@@ -31,11 +29,12 @@ LONG_RUNNING_SUBRESOURCES = {"proxy", "log", "exec", "attach", "portforward"}
 
 def guard(timeout: float) -> Any:
     """The link; `timeout` is in seconds and spares watches, proxies and reads, which never wait for the store."""
+    deadlines = Deadlines(timeout)
 
     def middleware(handler: Handler) -> Handler:
         async def link(request: Request) -> Response:
             try:
-                response = await _answer(handler, request, timeout)
+                response = await _answer(handler, request, deadlines)
             except ApiError as error:
                 response = failure(request, error)
             except StoreError as error:
@@ -52,16 +51,12 @@ def guard(timeout: float) -> Any:
     return middleware
 
 
-async def _answer(handler: Handler, request: Request, timeout: float) -> Response:
+async def _answer(handler: Handler, request: Request, deadlines: Deadlines) -> Response:
     if request.method == "GET" or "watch" in request.query_string:
         return await handler(request)
-    try:
-        async with asyncio.timeout(timeout) as deadline:
-            request.attributes["deadline"] = deadline
-            return await handler(request)
-    except TimeoutError:
-        message = "request did not complete within the allotted timeout"
-        raise Timeout(f"Timeout: {message}", details={}) from None
+    with deadlines.of_request() as deadline:
+        request.attributes["deadline"] = deadline
+        return await handler(request)
 
 
 def long_running(info: RequestInfo) -> bool:
@@ -83,10 +78,24 @@ def of_store(error: StoreError) -> ApiError:
 def failure(request: Request, error: ApiError) -> Response:
     """The answer that an error stands for."""
     status = error.status()
-    headers = {"Content-Type": "application/json"}
+    media = _media(request)
+    headers = {"Content-Type": media.type}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return status_response(request, error.code, status, headers)
+    if media.plain:
+        return status_response(request, error.code, status, headers)
+    return Response(error.code, headers, negotiate.dump(status, media))
+
+
+def _media(request: Request) -> negotiate.Media:
+    """How a refusal is written: as the client accepts it, or else in JSON."""
+    if request.local:
+        return negotiate.PLAIN
+    try:
+        found = negotiate.accepted(request, "v1", "Status")
+    except NotAcceptable:
+        return negotiate.PRETTY
+    return negotiate.Media(found.type, pretty=found.pretty)
 
 
 def status_response(
@@ -95,7 +104,7 @@ def status_response(
     """A Status (or any small object) as an answer."""
     if request.local:
         return Response(code, headers or {}, obj=status)
-    return Response(code, headers or {"Content-Type": "application/json"}, orjson.dumps(status))
+    return Response(code, headers or {"Content-Type": "application/json"}, negotiate.dump(status, negotiate.PLAIN))
 
 
 def _common_headers(request: Request, response: Response) -> None:

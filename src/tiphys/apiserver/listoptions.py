@@ -10,6 +10,7 @@ import orjson
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, forbidden, invalid, not_supported
+from tiphys.apiserver.query import flag
 from tiphys.base.errors import BadRequest, Invalid
 from tiphys.base.http.types import Request
 
@@ -65,9 +66,9 @@ def parse(request: Request, *, watch: bool) -> ListOptions:
         labels=param("labelSelector"),
         fields=param("fieldSelector"),
         watch=watch,
-        bookmarks=param("allowWatchBookmarks") in ("true", "1"),
+        bookmarks=bool(flag(request, "allowWatchBookmarks")),
         timeout=_number(param("timeoutSeconds")),
-        initial_events=_flag(param("sendInitialEvents")),
+        initial_events=flag(request, "sendInitialEvents"),
     )
     problems = _check_watch(options) if watch else _check_list(options)
     if problems:
@@ -106,10 +107,6 @@ def _in_range(text: str, function: str) -> int:
     if len(text) > 19 or not -(2**63) <= int(text) < 2**63:
         raise BadRequest(f'strconv.{function}: parsing "{text[:64]}": value out of range')
     return int(text)
-
-
-def _flag(text: str) -> bool | None:
-    return None if not text else text in ("true", "1", "t", "T", "TRUE", "True")
 
 
 def _check_list(options: ListOptions) -> list[FieldError]:

@@ -8,7 +8,7 @@ except that a client that accepts several forms (protobuf, then JSON) gets the f
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -33,13 +33,17 @@ class Media:
     """"", Table, PartialObjectMetadata or PartialObjectMetadataList."""
     version: str = "v1"
     """Of meta.k8s.io, for Table and PartialObjectMetadata."""
+    pretty: bool = False
+    """JSON for people: indented, and without the newline that ends it otherwise."""
 
     @property
     def plain(self) -> bool:
-        return self.type == JSON and not self.shown_as
+        return self.type == JSON and not self.shown_as and not self.pretty
 
 
-PLAIN = Media()
+PLAIN, PRETTY = Media(), Media(pretty=True)
+PEOPLE = ("curl", "Wget", "Mozilla/5.0")
+"""How the User-Agent of programs begins whose answers people read, by upstream's list."""
 
 
 def accepted(request: Request, api_version: str = "", kind: str = "", *, tables: bool = True) -> Media:
@@ -51,7 +55,14 @@ def accepted(request: Request, api_version: str = "", kind: str = "", *, tables:
     if media is None:
         types = (JSON, YAML, PROTOBUF) if has_messages(api_version, kind) else (JSON, YAML)
         raise NotAcceptable(f"only the following media types are accepted: {', '.join(types)}")
-    return media
+    return replace(media, pretty=True) if media.type == JSON and for_people(request) else media
+
+
+def for_people(request: Request) -> bool:
+    """Whether JSON is to be indented: by the parameter `pretty`, else by who asks."""
+    if "pretty" in request.query_string and (asked := request.param("pretty")):
+        return asked in ("1", "t", "T", "true", "True", "TRUE")
+    return request.headers.get("user-agent", "").startswith(PEOPLE)
 
 
 def has_messages(api_version: str, kind: str) -> bool:
@@ -84,11 +95,12 @@ def _media(type: str, options: dict[str, str]) -> Media | None:
     if served is None or options.get("q") == "0":
         return None
     shown_as = options.get("as", "")
+    pretty = options.get("pretty") == "1" and served == JSON
     if not shown_as:
-        return Media(served)
+        return Media(served, pretty=pretty)
     if shown_as not in TRANSFORMS or options.get("g") != "meta.k8s.io" or options.get("v") not in ("v1", "v1beta1"):
         return None
-    return Media(served, shown_as, options["v"])
+    return Media(served, shown_as, options["v"], pretty)
 
 
 def _binary(options: dict[str, str], known: bool) -> Media | None:
@@ -133,7 +145,7 @@ def dump(value: Any, media: Media) -> bytes:
         from tiphys.api.protobuf.codec import builtin
 
         return builtin().encode(value)
-    return orjson.dumps(value)
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if media.pretty else orjson.OPT_APPEND_NEWLINE)
 
 
 def compress(request: Request, response: Response) -> Response:

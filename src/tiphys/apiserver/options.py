@@ -11,6 +11,7 @@ from tiphys.api.decode.request import Codec
 from tiphys.api.kinds.base import FieldError, forbidden, invalid, not_supported, required, too_long
 from tiphys.api.patch.request import APPLY
 from tiphys.apiserver import bodies
+from tiphys.apiserver.query import flag
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import BadRequest
 from tiphys.base.http.types import Request
@@ -33,7 +34,7 @@ def read_write_options(call: Call) -> None:
     problems: list[FieldError] = []
     if applies and not request.param("fieldManager"):
         problems.append(required("fieldManager", "is required for apply patch"))
-    elif kind == "PatchOptions" and not applies and request.param("force"):
+    elif kind == "PatchOptions" and not applies and flag(request, "force") is not None:
         problems.append(forbidden("force", "may not be specified for non-apply patch"))
     values = request.query.get("dryRun", [])
     call.dry_run = bool(values)
@@ -102,8 +103,8 @@ def _from_query(request: Request) -> dict[str, Any]:
             raise BadRequest(f'strconv.ParseInt: parsing "{grace}": invalid syntax') from None
     if policy := (request.param("propagationPolicy") if request.query_string else ""):
         options["propagationPolicy"] = policy
-    if orphan := (request.param("orphanDependents") if request.query_string else ""):
-        options["orphanDependents"] = orphan in ("true", "1")
+    if (orphan := flag(request, "orphanDependents")) is not None:
+        options["orphanDependents"] = orphan
     return options
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from tiphys.api.catalog import Catalog
-from tiphys.apiserver import negotiate
 from tiphys.apiserver.aggregation.discovery import Described
 from tiphys.apiserver.describe import Discovery, OpenApi
 from tiphys.apiserver.health import ENDPOINTS, Check, Health, Lifecycle
 from tiphys.apiserver.metrics import Metrics
-from tiphys.apiserver.negotiate import JSON, PLAIN
+from tiphys.apiserver.negotiate import JSON
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.routes import Plain
 from tiphys.apiserver.serving import Serving
@@ -55,7 +56,7 @@ def table(
     fixed = [*(path for path in found if not path.endswith("*")), "/apis/", "/openapi/v3/", *health.paths]
 
     async def root(request: Request) -> Response:
-        return raw(request, {"paths": sorted(fixed + api_paths(serving.catalog))})
+        return raw(request, {"paths": sorted(fixed + api_paths(serving.catalog))}, indent=True)
 
     found["/"] = root
     return found
@@ -100,7 +101,7 @@ def checks(store: Store, parts: Parts, lifecycle: Lifecycle) -> dict[str, dict[s
 
 async def version(request: Request) -> Response:
     """/version"""
-    return raw(request, version_info())
+    return raw(request, version_info(), indent=True)
 
 
 async def configuration(request: Request, issuer: TokenIssuer) -> Response:
@@ -116,8 +117,12 @@ async def keys(request: Request, issuer: TokenIssuer) -> Response:
     return raw(request, issuer.jwks(), headers)
 
 
-def raw(request: Request, document: Any, headers: Mapping[str, str] | None = None) -> Response:
+def raw(request: Request, document: Any, headers: Mapping[str, str] | None = None, *, indent: bool = False) -> Response:
     """JSON, whatever the client accepts: these documents have one form."""
     if request.local:
         return Response(200, obj=document)
-    return Response(200, {"Content-Type": JSON, **(headers or {})}, negotiate.dump(document, PLAIN))
+    return Response(
+        200,
+        {"Content-Type": JSON, **(headers or {})},
+        orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None),
+    )

@@ -11,12 +11,14 @@ from tiphys.api import errors
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.proxyable import proxyable
+from tiphys.apiserver.query import flag
 from tiphys.apiserver.resource import Call
 from tiphys.base.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from tiphys.base.http.types import Request, Response, is_websocket
 
 Object = Mapping[str, Any]
-LOG_OPTIONS = ("follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
+LOG_FLAGS = ("follow", "previous", "timestamps")
+LOG_OPTIONS = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 """Query parameters of exec and attach: the API's name and the kubelet's."""
 
@@ -33,7 +35,8 @@ class Proxies:
         container = self._container(call, pod)
         if not (pod.get("spec") or {}).get("nodeName"):
             return Response(200, {"Content-Type": "text/plain"})
-        query = {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
+        query = {name: "true" for name in LOG_FLAGS if flag(call.request, name)}
+        query |= {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
         upgraded = is_websocket(call.request)
         plain = _without_upgrade(call) if upgraded else call
         response = await self._to_kubelet(plain, pod, "containerLogs", container, query)
@@ -53,7 +56,7 @@ class Proxies:
         container = self._container(call, pod)
         self._check_host(pod)
         request = call.request
-        given = [(theirs, "1") for ours, theirs in STREAMS.items() if request.param(ours) in ("true", "1")]
+        given = [(theirs, "1") for ours, theirs in STREAMS.items() if flag(request, ours)]
         if not any(name != "tty" for name, _ in given):
             raise BadRequest("you must specify at least one of stdin, stdout, stderr")
         if call.info.subresource == "exec":

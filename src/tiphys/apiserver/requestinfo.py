@@ -8,6 +8,7 @@ the HTTP method.
 
 from __future__ import annotations
 
+from tiphys.apiserver.query import flag
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.http.types import Handler, Request, Response
 
@@ -57,8 +58,7 @@ def _selectors(info: RequestInfo, request: Request) -> None:
 
 def _collection_verb(info: RequestInfo, request: Request) -> None:
     if info.verb == "get":
-        wanted = request.param("watch") if request.query_string else ""
-        info.verb = "watch" if wanted in ("true", "1") else "list"
+        info.verb = "watch" if flag(request, "watch") else "list"
     elif info.verb == "delete":
         info.verb = "deletecollection"
     if info.verb in ("list", "watch", "deletecollection") and info.field_selector.startswith("metadata.name="):

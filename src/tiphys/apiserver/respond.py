@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from tiphys.apiserver import negotiate
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.forms import Form
@@ -20,7 +22,7 @@ def entry(call: Call, found: Entry, status: int = 200, *, form: Form | None = No
         return Response(status, obj=(form or call.resource.form).obj(found))
     media = _media(call)
     if media.plain:
-        body = (form or call.resource.form).body(found)
+        body = (form or call.resource.form).body(found) + b"\n"
         return Response(status, {"Content-Type": negotiate.JSON}, body)
     shown = form or form_for(call, media)
     return _encoded(call.request, shown.wire(found), media, status)
@@ -31,11 +33,13 @@ def listed(call: Call, entries: Sequence[Entry], metadata: Mapping[str, Any]) ->
     if call.request.local:
         return Response(200, obj=call.resource.form.list_obj(entries, metadata))
     media = _media(call)
-    if media.type == negotiate.JSON:
-        body = form_for(call, media).list_body(entries, metadata)
+    form = form_for(call, media)
+    if media.type == negotiate.PROTOBUF:
+        return _encoded(call.request, form.wire_list(entries, metadata), media, 200)
+    body = form.list_body(entries, metadata)
+    if media.type == negotiate.JSON and not media.pretty:
         return negotiate.compress(call.request, Response(200, {"Content-Type": negotiate.JSON}, body))
-    shown = form_for(call, media).wire_list(entries, metadata)
-    return _encoded(call.request, shown, media, 200)
+    return _encoded(call.request, orjson.loads(body), media, 200)
 
 
 def plain(request: Request, obj: Any, status: int = 200, *, tabulate: Tabulate | None = None) -> Response:

@@ -61,7 +61,7 @@ class CustomForm(DecodedForm):
             start + entry.item[1:] if isinstance(entry, CustomEntry) and entry.api_version == own else self.body(entry)
             for entry in entries
         ]
-        return b"".join((head, orjson.dumps(metadata), b',"items":[', b",".join(items), b"]}"))
+        return b"".join((head, orjson.dumps(metadata), b',"items":[', b",".join(items), b"]}\n"))
 
     def list_obj(self, entries: Sequence[Entry], metadata: Object) -> dict[str, Any]:
         items = [self.obj(entry) for entry in entries]
