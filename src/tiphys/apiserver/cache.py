@@ -8,7 +8,7 @@ whatever was acknowledged is read by everybody. `ResourceCache` is one resource'
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from tiphys.apiserver import codec
 from tiphys.apiserver.codec import Obj
 from tiphys.apiserver.entries import Change, Entry, Stored
+from tiphys.apiserver.keys import Keys
 from tiphys.apiserver.watcher import Watcher
 from tiphys.store.types import Event, Row
 
@@ -34,7 +35,7 @@ class ResourceCache:
         self.floor = floor
         """Changes after this revision are all in the history."""
         self._entries: dict[str, Entry] = {}
-        self._keys: list[str] = []
+        self._keys = Keys()
         self._index: dict[str, dict[str, Entry]] = {}
         self._history: deque[Change] = deque()
         self._history_bytes = 0
@@ -55,20 +56,21 @@ class ResourceCache:
 
     def range(self, namespace: str = "", after: str = "") -> list[Entry]:
         """Entries of a namespace ("": all) in key order, those after key `after` only."""
-        low, high = 0, len(self._keys)
+        keys = self._keys.sorted()
+        low, high = 0, len(keys)
         if namespace:
             prefix = f"{self.stored.prefix}{namespace}/"
-            low, high = bisect_left(self._keys, prefix), bisect_left(self._keys, prefix[:-1] + "0")
+            low, high = bisect_left(keys, prefix), bisect_left(keys, prefix[:-1] + "0")
         if after:
-            low = max(low, bisect_left(self._keys, after + "\0"))
+            low = max(low, bisect_left(keys, after + "\0"))
         entries = self._entries
-        if low == 0 and high == len(self._keys):
-            return [entries[key] for key in self._keys]
-        return [entries[key] for key in self._keys[low:high]]
+        if low == 0 and high == len(keys):
+            return [entries[key] for key in keys]
+        return [entries[key] for key in keys[low:high]]
 
     def sample(self, count: int) -> list[Entry]:
         """Some entries, to learn from what all are like."""
-        return [self._entries[key] for key in self._keys[:count]]
+        return [self._entries[key] for key in self._keys.sorted()[:count]]
 
     def triggered(self, value: str) -> list[Entry]:
         """Entries whose trigger has this value, in key order."""
@@ -99,15 +101,16 @@ class ResourceCache:
 
     def clear(self) -> None:
         """Forget everything: the store is about to be read again."""
-        for held in (self._entries, self._keys, self._index, self._history):
+        for held in (self._entries, self._index, self._history):
             held.clear()
+        self._keys.clear()
         self._history_bytes = 0
 
     def load(self, row: Row) -> None:
         """Take a current row at start; rows come in key order."""
         entry = self.entry_of(row)
         self._entries[entry.key] = entry
-        self._keys.append(entry.key)
+        self._keys.add(entry.key)
         self._link(entry)
         self.last_revision = max(self.last_revision, row.revision)
 
@@ -132,10 +135,10 @@ class ResourceCache:
             self._unlink(current)
         if change.type == "DELETED":
             if self._entries.pop(key, None) is not None:
-                del self._keys[bisect_left(self._keys, key)]
+                self._keys.remove(key)
         else:
             if current is None:
-                insort(self._keys, key)
+                self._keys.add(key)
             self._entries[key] = change.entry
             self._link(change.entry)
         self.last_revision = change.revision
