@@ -15,6 +15,7 @@ from tiphys.base.http.types import Handler, Request, Response
 VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 PREFIXES = {"api", "apis"}
 NAMESPACE_SUBRESOURCES = {"status", "finalize"}
+SELECTING = {"list", "watch", "deletecollection"}
 
 
 def parse(request: Request) -> RequestInfo:
@@ -25,16 +26,18 @@ def parse(request: Request) -> RequestInfo:
         return RequestInfo(request.method.lower(), path)
     group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
     verb = VERBS.get(request.method, "")
-    if rest[0] in ("watch", "proxy"):
+    by_prefix = rest[0] in ("watch", "proxy")
+    if by_prefix:
         if len(rest) < 2:
             return RequestInfo(request.method.lower(), path)
         verb, rest = rest[0], rest[1:]
     info = RequestInfo(verb, path, True, group, version)
     _resource(info, rest)
-    if request.query_string:
-        _selectors(info, request)
     if not info.name:
         _collection_verb(info, request)
+    # Of one object, and behind the old prefix, selectors do not narrow what is answered: nobody may rely on them.
+    if info.verb in SELECTING and request.query_string and not by_prefix:
+        info.field_selector, info.label_selector = request.param("fieldSelector"), request.param("labelSelector")
     return info
 
 
@@ -51,20 +54,25 @@ def _resource(info: RequestInfo, rest: list[str]) -> None:
             info.rest = "/".join(rest[3:])
 
 
-def _selectors(info: RequestInfo, request: Request) -> None:
-    info.field_selector = request.param("fieldSelector")
-    info.label_selector = request.param("labelSelector")
-
-
 def _collection_verb(info: RequestInfo, request: Request) -> None:
-    if info.verb == "get":
-        info.verb = "watch" if flag(request, "watch") else "list"
-    elif info.verb == "delete":
+    if info.verb == "delete":
         info.verb = "deletecollection"
-    if info.verb in ("list", "watch", "deletecollection") and info.field_selector.startswith("metadata.name="):
-        name = info.field_selector.removeprefix("metadata.name=").removeprefix("=")
-        if name and "," not in name and "\\" not in name:
-            info.name = name
+    elif info.verb == "get":
+        info.verb = "watch" if flag(request, "watch") else "list"
+        if request.query_string:
+            info.name = _only_name(request.param("fieldSelector"))
+
+
+def _only_name(selector: str) -> str:
+    """The name that a field selector demands, so that who may read one object may list and watch it."""
+    if "metadata.name=" not in selector or "\\" in selector:
+        return ""
+    for term in selector.split(","):
+        field, _, name = term.partition("=")
+        if field == "metadata.name":
+            name = name.removeprefix("=")
+            return "" if name in (".", "..") or "/" in name or "%" in name else name
+    return ""
 
 
 def request_info(handler: Handler) -> Handler:

@@ -75,6 +75,11 @@ def presented(sock: ssl.SSLSocket) -> tuple[bytes, ...]:
     own = sock.getpeercert(binary_form=True)
     if own is None:
         return ()
+    # A session that is resumed remembers this one, but not those that came with it.
+    return (own, *(each for each in _sent(sock) if each != own))
+
+
+def _sent(sock: ssl.SSLSocket) -> tuple[bytes, ...]:
     chain: Callable[[], list[Any]] | None = getattr(sock, "get_unverified_chain", None)  # from Python 3.13 on
     if chain is not None:
         return tuple(chain())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tiphys.base.clock import SystemClock, utc
-from tiphys.base.tls import Authority, KeyPair
+from tiphys.base.tls import Authority, KeyPair, client_context
 
 
 def signed_by(authority: Authority, key: Any, *, common_name: str = "jane") -> KeyPair:
@@ -93,5 +96,33 @@ def test_front_proxies_are_believed_by_their_own_authority_only(start: Any, tmp_
             assert (await server.user(token="plain", headers=says))["username"] == "bob"
             assert (await server.ask("/api", headers=says)).status == 403
             assert (await server.user(pair=proxy))["code"] == 401, "a proxy is no client"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_that_is_resumed_is_the_same_users(start: Any, version: ssl.TLSVersion) -> None:
+    def whoami(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession]:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as sock,
+        ):
+            assert sock.session_reused is (session is not None)
+            sock.sendall(
+                b"POST /apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            )
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+            assert sock.session is not None
+            return answer, sock.session
+
+    async def main() -> None:
+        async with start() as server:
+            context = client_context(server.authority.certificate, server.authority.issue("jane", client=True))
+            context.maximum_version = version
+            session = None
+            for _ in range(3):
+                answer, session = await asyncio.to_thread(whoami, server.port, context, session)
+                assert b'"username":"jane"' in answer
 
     asyncio.run(main())

@@ -24,6 +24,22 @@ from tiphys.base.http.types import Request
         ("DELETE", "/apis/apps/v1/namespaces/a/deployments/d", "delete", "deployments", "", "a", "d"),
         ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch", "deployments", "scale", "a", "d"),
         ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dp", "list", "pods", "", "", "p"),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn,metadata.name%3D%3Dp", "list", "pods", "", "", "p"),
+        ("GET", "/api/v1/pods?fieldSelector=metadata.name!%3Dp", "list", "pods", "", "", ""),
+        ("GET", "/api/v1/pods?fieldSelector=metadata.name%3D..", "list", "pods", "", "", ""),
+        (
+            "DELETE",
+            "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp",
+            "deletecollection",
+            "pods",
+            "",
+            "a",
+            "",
+        ),
+        ("GET", "/api/v1/pods?watch", "watch", "pods", "", "", ""),
+        ("GET", "/api/v1/pods?watch=", "watch", "pods", "", "", ""),
+        ("GET", "/api/v1/pods?watch=True", "watch", "pods", "", "", ""),
+        ("GET", "/api/v1/pods?watch=FALSE", "list", "pods", "", "", ""),
         ("POST", "/api/v1/nodes/n/proxy/run", "create", "nodes", "proxy", "", "n"),
     ],
 )
@@ -46,3 +62,17 @@ def test_other_paths_are_no_resource_requests(path: str) -> None:
 
 def test_what_follows_a_subresource_is_kept_for_proxies() -> None:
     assert parse(Request("GET", "/api/v1/namespaces/a/services/s:80/proxy/x/y")).rest == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("/api/v1/pods", True),
+        ("/api/v1/watch/pods", False),
+        ("/api/v1/namespaces/a/pods/p", False),
+        ("/api/v1/watch/namespaces/a/pods/p", False),
+    ],
+)
+def test_selectors_are_believed_only_where_they_narrow_the_answer(path: str, counts: bool) -> None:
+    info = parse(Request("GET", path, "fieldSelector=spec.nodeName%3Dn&labelSelector=a"))
+    assert (info.field_selector, info.label_selector) == (("spec.nodeName=n", "a") if counts else ("", ""))
