@@ -8,6 +8,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import orjson
@@ -100,8 +101,11 @@ class BatchSink:
         self._arrived.clear()
         self._full.clear()
         while self._waiting:
-            count = min(self._batching.size, len(self._waiting))
-            await self._send([self._waiting.popleft() for _ in range(count)])
+            batch = list(islice(self._waiting, self._batching.size))
+            await self._send(batch)
+            # Only now: who is cancelled while it sends must rather say something twice than not at all.
+            for _ in batch:
+                self._waiting.popleft()
 
 
 class Fanout:
