@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import uvloop
 from memory import config_map, memory, pod
 from servers import CLOCK, Target, tiphys, upstream
 from watches import Poster, fan_out
@@ -115,7 +116,7 @@ class Bench:
         return self.figures
 
     def _watches(self) -> None:
-        found = asyncio.run(fan_out(self._target, self._options.streams, self.cpu))
+        found = uvloop.run(fan_out(self._target, self._options.streams, self.cpu))
         streams = f"{self._options.streams:,} watches"
         self.figures.add(f"events to {streams}, one by one", found.one_by_one, f"{found.one_by_one:.1f}/s")
         text = f"{found.at_once:.1f}/s ({found.cpu_microseconds:.1f} us CPU a stream)"

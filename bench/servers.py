@@ -7,6 +7,7 @@ thrown away. Both get the same token, the same authorization mode and their defa
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import subprocess
@@ -53,6 +54,10 @@ def tiphys(arguments: list[str]) -> Iterator[Target]:
         port = _free_port()
         tokens = _tokens(folder)
         command = [sys.executable, "-m", "tiphys", "apiserver", "--secure-port", str(port), "--data-dir", folder]
+        # An installation has its modules compiled; the first import in a checkout compiles them.
+        subprocess.run(
+            [sys.executable, "-c", "import tiphys.cli.apiserver, tiphys.apiserver.serve"], env=_env(), check=True
+        )
         with _running([*command, "--token-auth-file", tokens, *arguments], folder, "tiphys") as pid:
             yield _ready("tiphys", port, (pid,))
 
@@ -91,12 +96,17 @@ def upstream(kube_apiserver: str, etcd: str, arguments: list[str]) -> Iterator[T
 @contextlib.contextmanager
 def _running(command: list[str], folder: str, name: str) -> Iterator[int]:
     with Path(folder, f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_env())
         try:
             yield process.pid
         finally:
             process.terminate()
             process.wait()
+
+
+def _env() -> dict[str, str]:
+    """The environment, but for what keeps Python from compiling modules once."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _ready(name: str, port: int, pids: tuple[int, ...]) -> Target:

@@ -117,7 +117,7 @@ async def fan_out(target: Target, streams: int, cpu: Any) -> FanOut:
     path = "/api/v1/namespaces/default/configmaps"
     for number in range(8):
         await poster.send("POST", path, _config_map(number, 0))
-    watched = f"{path}?watch=1&fieldSelector=metadata.namespace%3Ddefault&resourceVersion=0"
+    watched = f"{path}?watch=1&resourceVersion=0"
     transports = await _open(target, streams, watched, tally)
     try:
         return await _measure(target, poster, tally, streams, cpu)

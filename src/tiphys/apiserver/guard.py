@@ -6,13 +6,13 @@ ApiErrors become their Status, the store's errors the ApiError that they mean, a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.meta import new_uid
 from tiphys.apiserver import negotiate, warnings
+from tiphys.apiserver.deadlines import Deadlines
 from tiphys.apiserver.types import RequestInfo
 from tiphys.base.errors import ApiError, Gone, InternalError, NotAcceptable, ServiceUnavailable, Timeout, TooLarge
 from tiphys.base.http.types import Handler, Request, Response
@@ -29,11 +29,12 @@ LONG_RUNNING_SUBRESOURCES = {"proxy", "log", "exec", "attach", "portforward"}
 
 def guard(timeout: float) -> Any:
     """The link; `timeout` is in seconds and spares watches, proxies and reads, which never wait for the store."""
+    deadlines = Deadlines(timeout)
 
     def middleware(handler: Handler) -> Handler:
         async def link(request: Request) -> Response:
             try:
-                response = await _answer(handler, request, timeout)
+                response = await _answer(handler, request, deadlines)
             except ApiError as error:
                 response = failure(request, error)
             except StoreError as error:
@@ -50,16 +51,12 @@ def guard(timeout: float) -> Any:
     return middleware
 
 
-async def _answer(handler: Handler, request: Request, timeout: float) -> Response:
+async def _answer(handler: Handler, request: Request, deadlines: Deadlines) -> Response:
     if request.method == "GET" or "watch" in request.query_string:
         return await handler(request)
-    try:
-        async with asyncio.timeout(timeout) as deadline:
-            request.attributes["deadline"] = deadline
-            return await handler(request)
-    except TimeoutError:
-        message = "request did not complete within the allotted timeout"
-        raise Timeout(f"Timeout: {message}", details={}) from None
+    with deadlines.of_request() as deadline:
+        request.attributes["deadline"] = deadline
+        return await handler(request)
 
 
 def long_running(info: RequestInfo) -> bool:
