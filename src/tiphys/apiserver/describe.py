@@ -6,9 +6,10 @@ from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
 from tiphys.apiserver.aggregation.discovery import Described
-from tiphys.apiserver.routes import not_found
+from tiphys.apiserver.matching import check_read
+from tiphys.apiserver.routes import UNKNOWN, not_found
 from tiphys.apiserver.serving import Serving
-from tiphys.base.errors import NotAcceptable
+from tiphys.base.errors import NotAcceptable, NotFound
 from tiphys.base.http.types import Request, Response
 
 SWAGGER_BINARY = (
@@ -31,6 +32,7 @@ class Discovery:
 
     async def core(self, request: Request) -> Response:
         """/api"""
+        check_read(request)
         api = self._wants_aggregated(request)
         if api:
             return self._aggregate(request, api, core=True)
@@ -61,6 +63,10 @@ class Discovery:
 
     def _resources(self, request: Request, group: str, rest: list[str]) -> Response:
         found = discovery.resource_list(self._catalog, group, rest[0]) if len(rest) == 1 else None
+        if found is not None and rest[0] in self._serving.builtin.versions(group):
+            check_read(request)
+        if found is None and self._serving.builtin.versions(group):
+            raise NotFound(UNKNOWN, details={})
         return not_found(request) if found is None else respond.plain(request, found)
 
     @staticmethod

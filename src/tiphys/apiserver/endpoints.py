@@ -23,7 +23,7 @@ from tiphys.apiserver.patching import patch
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.selection import select
 from tiphys.apiserver.tables import form_for
-from tiphys.base.errors import ApiError, MethodNotAllowed, NotFound
+from tiphys.base.errors import ApiError, NotFound
 from tiphys.base.http.types import Response, is_websocket
 from tiphys.store.types import Store
 
@@ -132,8 +132,3 @@ class Endpoints:
                     group.create_task(one(entry))
         except* ApiError as problems:  # the first refusal is the answer
             raise problems.exceptions[0] from None
-
-
-def not_allowed() -> MethodNotAllowed:
-    """405 in upstream's words."""
-    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})

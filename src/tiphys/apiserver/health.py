@@ -119,7 +119,8 @@ class Health:
                 return Response(404, dict(TEXT), b"404 page not found\n")
             problem = await self._run(endpoint, one, checks[one])
             text = f"internal server error: {problem}\n" if problem else "ok"
-            return Response(500 if problem else 200, dict(TEXT), text.encode())
+            headers = dict(TEXT) if problem else {"Content-Type": TEXT["Content-Type"]}
+            return Response(500 if problem else 200, headers, text.encode())
         return await self._all(request, endpoint, checks)
 
     async def _all(self, request: Request, endpoint: str, checks: dict[str, Check]) -> Response:

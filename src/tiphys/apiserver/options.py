@@ -42,10 +42,12 @@ def read_write_options(call: Call) -> None:
         problems.append(not_supported("dryRun", values, ["All"]))
     validation = request.param("fieldValidation")
     if validation and validation not in VALIDATIONS:
-        problems.append(not_supported("fieldValidation", validation, VALIDATIONS))
+        problems.append(not_supported("fieldValidation", validation, ("", *VALIDATIONS)))
     manager = request.param("fieldManager")
     if len(manager) > LONGEST_MANAGER:
         problems.append(too_long("fieldManager", LONGEST_MANAGER))
+    if not manager.isprintable():
+        problems.append(_unprintable(manager))
     if problems:
         raise errors.invalid(META, kind, "", problems)
     call.validation = validation or "Warn"
@@ -119,6 +121,12 @@ def _check(options: dict[str, Any]) -> list[FieldError]:
     if any(value != "All" for value in options.get("dryRun") or ()):
         problems.append(not_supported("dryRun", options["dryRun"], ["All"]))
     return problems
+
+
+def _unprintable(manager: str) -> FieldError:
+    place, found = next((place, char) for place, char in enumerate(manager) if not char.isprintable())
+    at = len(manager[:place].encode())
+    return invalid("fieldManager", manager, f"invalid character U+{ord(found):04X} (at position {at})")
 
 
 def _agent(request: Request) -> str:

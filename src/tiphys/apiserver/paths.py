@@ -11,6 +11,7 @@ from tiphys.api.catalog import Catalog
 from tiphys.apiserver.aggregation.discovery import Described
 from tiphys.apiserver.describe import Discovery, OpenApi
 from tiphys.apiserver.health import ENDPOINTS, Check, Health, Lifecycle
+from tiphys.apiserver.matching import check_read
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.negotiate import JSON
 from tiphys.apiserver.parts import Parts
@@ -22,6 +23,7 @@ from tiphys.base.errors import ServiceUnavailable
 from tiphys.base.http.types import Request, Response
 from tiphys.store.types import Store
 
+JWKS = "application/jwk-set+json"
 FOR_AN_HOUR = "public, max-age=3600"
 
 
@@ -101,11 +103,13 @@ def checks(store: Store, parts: Parts, lifecycle: Lifecycle) -> dict[str, dict[s
 
 async def version(request: Request) -> Response:
     """/version"""
+    check_read(request, (JSON,))
     return raw(request, version_info(), indent=True)
 
 
 async def configuration(request: Request, issuer: TokenIssuer) -> Response:
     """OpenID provider metadata of service account tokens (OpenID Connect Discovery 1.0)."""
+    check_read(request, (JSON,))
     host = request.headers.get("host", "localhost")
     found = issuer.discovery(f"https://{host}/openid/v1/jwks")
     return raw(request, found, {"Cache-Control": FOR_AN_HOUR})
@@ -113,7 +117,8 @@ async def configuration(request: Request, issuer: TokenIssuer) -> Response:
 
 async def keys(request: Request, issuer: TokenIssuer) -> Response:
     """The public keys that service account tokens are verified by (RFC 7517)."""
-    headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": FOR_AN_HOUR}
+    check_read(request, (JWKS,))
+    headers = {"Content-Type": JWKS, "Cache-Control": FOR_AN_HOUR}
     return raw(request, issuer.jwks(), headers)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from tiphys.api import errors
 from tiphys.api.catalog import ResourceInfo, SubresourceInfo
-from tiphys.apiserver.endpoints import Endpoints, not_allowed
+from tiphys.apiserver.endpoints import Endpoints
+from tiphys.apiserver.matching import CONNECTING, check_types, not_allowed
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.types import RequestInfo
@@ -19,7 +20,7 @@ Endpoint = Callable[[Call], Awaitable[Response]]
 Plain = Callable[[Request], Awaitable[Response]]
 UNKNOWN = "the server could not find the requested resource"
 TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-COLLECTION_VERBS = {"list", "watch", "create", "deletecollection"}
+NAMED_VERBS = {"update", "patch"}
 ANY = "*"
 
 
@@ -72,6 +73,8 @@ class Router:
             if resource.custom:
                 return _refuse_custom(call, everywhere)
             raise not_allowed()
+        _check_method(call)
+        check_types(call)
         return await self._verbs[info.verb](call)
 
     async def _subresource(self, call: Call) -> Response:
@@ -80,10 +83,13 @@ class Router:
             if call.resource.custom:
                 raise errors.not_found(info.group, info.resource, info.name)
             raise NotFound(UNKNOWN, details={})
-        if info.verb not in subresource.verbs:
+        if info.rest and info.subresource != "proxy":
+            raise NotFound(UNKNOWN, details={})
+        if info.verb not in subresource.verbs or (call.request.method == "HEAD" and info.subresource not in CONNECTING):
             if call.resource.custom:
                 return _refuse_custom(call, everywhere=False)
             raise not_allowed()
+        check_types(call)
         endpoint = self._find(info, subresource)
         if endpoint is None:
             endpoint = self._verbs[info.verb]
@@ -106,6 +112,9 @@ class Router:
             raise NotFound(UNKNOWN, details={})
         if resource is None:
             return not_found(request) if info.version in catalog.versions(info.group) else await self._path(request)
+        named = bool(info.name) and "get" not in resource.verbs
+        if resource.namespaced != bool(info.namespace) or info.subresource or named:
+            raise NotFound(UNKNOWN, details={})
         endpoint = self._unstored.get((info.group, info.resource, info.verb))
         if endpoint is None or info.verb not in resource.verbs:
             raise not_allowed()
@@ -133,6 +142,18 @@ def _placed(call: Call) -> bool:
         )
         return bool(info.namespace) or not (named or info.subresource)
     return not info.namespace or (info.resource == "namespaces" and info.namespace == info.name)
+
+
+def _check_method(call: Call) -> None:
+    """A name where the verb wants none, none where it wants one, and HEAD: methods that the path does not have.
+
+    Custom resources leave this to their verbs."""
+    info, method = call.info, call.request.method
+    if call.resource.custom:
+        return
+    misplaced = (info.verb in NAMED_VERBS and not info.name) or (info.verb == "create" and bool(info.name))
+    if misplaced or method == "HEAD" or (info.verb == "watch" and method != "GET"):
+        raise not_allowed()
 
 
 def _refuse_custom(call: Call, everywhere: bool) -> Response:

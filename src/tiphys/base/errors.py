@@ -54,6 +54,7 @@ class ApiError(TiphysError):
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] = dict(details or {})
+        self._detailed = details is not None
         self.retry_after = retry_after
         self.metadata: dict[str, Any] = {}
         """ListMeta of the Status: a list that expired tells here how to go on (`continue`)."""
@@ -75,7 +76,7 @@ class ApiError(TiphysError):
         details = dict(self.details)
         if self.retry_after is not None:
             details["retryAfterSeconds"] = max(1, round(self.retry_after))
-        if details:
+        if details or self._detailed:
             out["details"] = details
         out["code"] = self.code
         return out
@@ -86,8 +87,9 @@ class ApiError(TiphysError):
         number = int(code or status.get("code") or 500)
         reason = str(status.get("reason") or "")
         cls = ApiError._classes.get((number, reason), ApiError)
-        details = dict(status.get("details") or {})
-        after = details.pop("retryAfterSeconds", None)
+        found = status.get("details")
+        details = dict(found) if isinstance(found, Mapping) else None
+        after = details.pop("retryAfterSeconds", None) if details is not None else None
         error = cls(str(status.get("message") or reason or number), details=details, retry_after=after)
         error.code, error.reason = number, reason
         return error

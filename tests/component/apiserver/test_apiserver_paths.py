@@ -162,10 +162,13 @@ def test_logs_of_a_pod_on_no_node_are_empty_and_exec_is_refused(play: Play) -> N
         ("/openid/v1/jwks", "application/jwk-set+json"),
     ],
 )
-def test_documents_of_one_form_are_sent_whatever_the_client_accepts(play: Play, path: str, media: str) -> None:
+def test_documents_of_one_form_are_sent_to_who_accepts_it_or_anything(play: Play, path: str, media: str) -> None:
     async def scenario(world: Any) -> None:
-        answer = await world.http("GET", path, accept="application/jwk-set+json")
-        assert (answer.status, answer.headers["Content-Type"]) == (200, media)
+        for accept in (media, "*/*", "text/html, */*;q=0.1"):
+            answer = await world.http("GET", path, accept=accept)
+            assert (answer.status, answer.headers["Content-Type"]) == (200, media)
+        refused = await world.json("GET", path, accept="text/html")
+        assert refused["message"] == f"406: Not Acceptable\n\nAvailable representations: {media}"
 
     play(scenario)
 

@@ -18,6 +18,10 @@ from tiphys.api.decode.strict import unknown_fields
 from tiphys.api.schema import Definitions, Type
 from tiphys.base.errors import BadRequest
 
+UNTYPED = "couldn't get version/kind; json parse error: "
+STRUCT = r'{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
+SUMMARY = 30
+"""So much of a body (bytes) is repeated in the refusal of what cannot be read."""
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
 
 
@@ -58,16 +62,16 @@ class Codec:
         try:
             parsed = bodies.parse(body, content_type)
         except ValueError as error:
-            raise BadRequest(_unreadable(expected.kind, str(error), body)) from error
+            raise BadRequest(_unreadable(expected.kind, f"{UNTYPED}{error}", body)) from error
         return self.accept(parsed, expected, validation)
 
     def accept(self, parsed: bodies.Parsed, expected: Expected, validation: str = WARN) -> Decoded:
         """As `decode`, for a body that was parsed already (patches, local callers). Raises BadRequest."""
-        value = parsed.value
+        value = {} if parsed.value is None and _named(expected) else parsed.value
         if not isinstance(value, dict):
-            message = f"json: cannot unmarshal {_json_name(value)} into Go value of type struct {{ ... }}"
-            raise BadRequest(_unreadable(expected.kind, f"couldn't get version/kind; json parse error: {message}", b""))
-        api_version, kind = self._check_kind(value, expected)
+            message = f"{UNTYPED}json: cannot unmarshal {_json_name(value)} into Go value of type struct {STRUCT}"
+            raise BadRequest(_unreadable(expected.kind, message, parsed.text))
+        api_version, kind = self._check_kind(value, expected, parsed.text)
         state = Pass()
         try:
             obj = self._canonical(value, expected.type, state)
@@ -101,14 +105,13 @@ class Codec:
         problems = [*parsed.problems, *(f'duplicate field "{path}"' for path in duplicate)]
         return [*problems, *(f'unknown field "{path}"' for path in unknown)]
 
-    def _check_kind(self, value: Mapping[str, Any], expected: Expected) -> tuple[str, str]:
+    def _check_kind(self, value: Mapping[str, Any], expected: Expected, text: bytes = b"") -> tuple[str, str]:
         """apiVersion and kind, defaulted from the endpoint."""
         api_version, kind = value.get("apiVersion") or "", value.get("kind") or ""
-        for name, text in (("apiVersion", api_version), ("kind", kind)):
-            if not isinstance(text, str):
-                problem = f"json: cannot unmarshal {_json_name(text)} into Go struct field .{name} of type string"
-                message = f"couldn't get version/kind; json parse error: {problem}"
-                raise BadRequest(_unreadable(expected.kind, message, b""))
+        for name, found in (("apiVersion", api_version), ("kind", kind)):
+            if not isinstance(found, str):
+                problem = f"json: cannot unmarshal {_json_name(found)} into Go struct field .{name} of type string"
+                raise BadRequest(_unreadable(expected.kind, f"{UNTYPED}{problem}", text))
         if expected.type is not None and expected.type.custom is not None:
             return self._custom_kind(value, expected)
         api_version, kind = api_version or expected.api_version, kind or expected.kind
@@ -160,10 +163,15 @@ def _unregistered(api_version: str, kind: str) -> str:
     return f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
 
 
+def _named(expected: Expected) -> bool:
+    """Whether the endpoint knows the kind of a body that names none: custom resources must say what they are."""
+    return expected.type is None or expected.type.custom is None
+
+
 def _unreadable(wanted: str, problem: str, body: bytes) -> str:
-    text = body[:30].decode("utf-8", "replace")
-    tail = " ..." if len(body) > 30 else ""
-    return f"the object provided is unrecognized (must be of type {wanted}): {problem} ({text}{tail})"
+    shown, tail = body[:SUMMARY], " ..." if len(body) > SUMMARY else ""
+    text = shown.decode("utf-8", "replace") if shown.startswith(b"{") else shown.hex()
+    return f"the object provided is unrecognized (must be of type {wanted}): {problem} ({text or '<empty>'}{tail})"
 
 
 def _json_name(value: Any) -> str:
