@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from tiphys.base.clock import Clock
@@ -87,70 +88,49 @@ class ManagerConfig:
     """Controllers' settings by upstream's flag names without dashes in front; "root-ca" is PEM text."""
 
 
-def registry() -> dict[str, type[Controller]]:
-    """Every controller by its name. The garbage collector is last: it then shares the informers of the others."""
-    from tiphys.controllers import (
-        bootstrap_tokens,
-        clusterrole_aggregation,
-        cronjob,
-        csr_approving,
-        csr_cleaner,
-        csr_signing,
-        daemonset,
-        deployment,
-        endpoints,
-        endpointslice,
-        garbage,
-        job,
-        legacy_token_cleaner,
-        namespace,
-        node_ipam,
-        node_lifecycle,
-        pod_garbage,
-        policy_status,
-        replicaset,
-        replicationcontroller,
-        resource_quota,
-        root_ca,
-        serviceaccount,
-        serviceaccount_token,
-        taint_eviction,
-        ttl_after_finished,
-        volume_protection,
-    )
+_CONTROLLERS = (
+    "namespace.NamespaceController",
+    "serviceaccount.ServiceAccountController",
+    "serviceaccount_token.ServiceAccountTokenController",
+    "legacy_token_cleaner.LegacyTokenCleaner",
+    "bootstrap_tokens.TokenCleanerController",
+    "bootstrap_tokens.BootstrapSignerController",
+    "root_ca.RootCaController",
+    "csr_approving.CsrApprovingController",
+    "csr_signing.CsrSigningController",
+    "csr_cleaner.CsrCleanerController",
+    "replicaset.ReplicaSetController",
+    "replicationcontroller.ReplicationControllerController",
+    "deployment.DeploymentController",
+    "daemonset.DaemonSetController",
+    "job.JobController",
+    "cronjob.CronJobController",
+    "ttl_after_finished.TtlAfterFinishedController",
+    "volume_protection.ClaimProtectionController",
+    "volume_protection.VolumeProtectionController",
+    "node_ipam.NodeIpamController",
+    "node_lifecycle.NodeLifecycleController",
+    "taint_eviction.TaintEvictionController",
+    "pod_garbage.PodGarbageController",
+    "endpoints.EndpointsController",
+    "endpointslice.EndpointSliceController",
+    "resource_quota.ResourceQuotaController",
+    "clusterrole_aggregation.ClusterRoleAggregationController",
+    "policy_status.PolicyStatusController",
+    "garbage.GarbageController",
+)
+"""Module and class of each, in the order in which they start. The garbage collector is last: it then shares the
+informers of the others."""
 
-    classes: tuple[type[Controller], ...] = (
-        namespace.NamespaceController,
-        serviceaccount.ServiceAccountController,
-        serviceaccount_token.ServiceAccountTokenController,
-        legacy_token_cleaner.LegacyTokenCleaner,
-        bootstrap_tokens.TokenCleanerController,
-        bootstrap_tokens.BootstrapSignerController,
-        root_ca.RootCaController,
-        csr_approving.CsrApprovingController,
-        csr_signing.CsrSigningController,
-        csr_cleaner.CsrCleanerController,
-        replicaset.ReplicaSetController,
-        replicationcontroller.ReplicationControllerController,
-        deployment.DeploymentController,
-        daemonset.DaemonSetController,
-        job.JobController,
-        cronjob.CronJobController,
-        ttl_after_finished.TtlAfterFinishedController,
-        volume_protection.ClaimProtectionController,
-        volume_protection.VolumeProtectionController,
-        node_ipam.NodeIpamController,
-        node_lifecycle.NodeLifecycleController,
-        taint_eviction.TaintEvictionController,
-        pod_garbage.PodGarbageController,
-        endpoints.EndpointsController,
-        endpointslice.EndpointSliceController,
-        resource_quota.ResourceQuotaController,
-        clusterrole_aggregation.ClusterRoleAggregationController,
-        policy_status.PolicyStatusController,
-        garbage.GarbageController,
-    )
-    return {each.name: each for each in classes}
+
+def registry() -> dict[str, type[Controller]]:
+    """Every controller by its name."""
+    found: dict[str, type[Controller]] = {}
+    for path in _CONTROLLERS:
+        module, _, name = path.rpartition(".")
+        made: type[Controller] = getattr(import_module(f"tiphys.controllers.{module}"), name)
+        found[made.name] = made
+    return found
 
 
 def choose(names: Sequence[str] | str, known: Sequence[str]) -> list[str]:

@@ -43,29 +43,8 @@ _KEYWORDS = frozenset(("in", "true", "false", "null"))
 
 
 RESERVED = frozenset(
-    (
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    )
+    "true false null in as break const continue else for function"
+    " if import let loop package namespace return var void while".split()
 )
 """Words that are no names of variables or functions; fields may have them."""
 

@@ -32,31 +32,6 @@ _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 _MAX_ANNOTATIONS, _MAX_EXPRESSION = 20, 5 * 1024
 _NOTHING = "validations or auditAnnotations must contain at least one item"
-_RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
 _is_identifier = re.compile("[_a-zA-Z][_a-zA-Z0-9]*").fullmatch
 _has_line_break = re.compile(r"[\n\r]").search
 _PARAM_KIND = Column(
@@ -230,9 +205,11 @@ def _group_version(errors: Errors, path: str, value: str) -> None:
 
 
 def _variable(errors: Errors, path: str, variable: Struct, compiler: Compiler, names: Names) -> None:
+    from tiphys.api.cel.lexer import RESERVED
+
     name, source = variable.get("name", ""), variable.get("expression", "")
     named = errors.non_empty(f"{path}.name", name.strip(), "name is not specified")
-    if named and (not _is_identifier(name) or name in _RESERVED):
+    if named and (not _is_identifier(name) or name in RESERVED):
         errors.invalid(f"{path}.name", name, "must be a valid CEL identifier")
     if errors.non_empty(f"{path}.expression", source.strip(), "expression is not specified"):
         found = compiler.define(name, source, names)
