@@ -42,10 +42,10 @@ _TOKEN = re.compile(
 _KEYWORDS = frozenset(("in", "true", "false", "null"))
 
 
-RESERVED = frozenset(
-    "true false null in as break const continue else for function"
-    " if import let loop package namespace return var void while".split()
-)
+_WORDS = """
+true false null in as break const continue else for function if import let loop package namespace return var void while
+"""
+RESERVED = frozenset(_WORDS.split())
 """Words that are no names of variables or functions; fields may have them."""
 
 
