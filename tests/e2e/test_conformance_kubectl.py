@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def names(cluster: Commands) -> list[str]:
         "get", "pods", "-l", "app=agnhost", "-o", "go-template={{range .items}}{{.metadata.name}} {{end}}"
     )
     return found.split()
+
+
+def has_endpoints(cluster: Commands, name: str) -> bool:
+    return bool(cluster.get("endpoints", name).get("subsets"))
 
 
 def test_the_core_api_is_listed_and_the_control_plane_told(cluster: Commands) -> None:
@@ -83,7 +88,7 @@ def test_expose_makes_services_of_controllers_and_of_services(cluster: Commands,
     for name, port in (("rm2", 1234), ("rm3", 2345)):
         [found] = cluster.get("service", name)["spec"]["ports"]
         assert (found["port"], found["targetPort"]) == (port, 80)
-        cluster.until(lambda name=name: cluster.get("endpoints", name).get("subsets"))
+        cluster.until(partial(has_endpoints, cluster, name))
     cluster.kubectl("delete", "service", "rm2", "rm3")
 
 

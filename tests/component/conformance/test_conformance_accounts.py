@@ -79,7 +79,7 @@ def test_a_token_is_made_and_found_good_by_a_review(play: Play) -> None:
 
 def test_pods_mount_the_token_unless_they_or_their_account_opt_out(play: Play) -> None:
     async def scenario(world: Any) -> None:
-        wishes = {"default-wish": {}, "yes": {"automountServiceAccountToken": True}}
+        wishes: dict[str, dict[str, Any]] = {"default-wish": {}, "yes": {"automountServiceAccountToken": True}}
         wishes["no"] = {"automountServiceAccountToken": False}
         for name, fields in wishes.items():
             await world.ok("POST", ACCOUNTS, account(name, **fields))
@@ -194,7 +194,11 @@ def test_reviews_of_access_agree_for_oneself_and_for_others(play: Play) -> None:
         assert before["status"]["allowed"] is False
         assert (await world.http("GET", "/api/v1/namespaces/default/configmaps", user=robot)).status == 403
 
-        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "see"}}
+        role: dict[str, Any] = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "see"},
+        }
         role["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
         role["subjects"] = [{"kind": "ServiceAccount", "name": "robot", "namespace": "default"}]
         await world.ok("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings", role)

@@ -106,7 +106,7 @@ def test_a_definition_is_in_the_aggregated_form_as_soon_as_it_is_served(play: Pl
 def test_tables_are_refused_where_there_is_no_metadata(play: Play) -> None:
     async def scenario(world: Any) -> None:
         accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        review: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
         review["spec"] = {"nonResourceAttributes": {"path": "/x", "verb": "get"}}
         answer = await world.http(
             "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, accept=accept

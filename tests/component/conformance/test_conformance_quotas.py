@@ -43,7 +43,7 @@ async def used(world: Any, wanted: dict[str, str], name: str = "test") -> None:
     await world.cluster.wait(RESOURCE_QUOTAS, "default", name, said, timeout=20)
 
 
-OBJECTS = {
+OBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "configmaps": (
         f"{NS}/configmaps",
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "b"}},

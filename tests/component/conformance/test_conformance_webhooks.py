@@ -39,7 +39,7 @@ def test_a_collection_of_configurations_is_listed_in_force_and_deleted(plural: s
         for number in range(5):
             made = await world.hook(f"/hook{number}", decide if mutating else refuse, mutating=mutating)
             labels = {"metadata": {"labels": {"purpose": "listing"}}}
-            merge = {"content_type": "application/merge-patch+json"}
+            merge: dict[str, Any] = {"content_type": "application/merge-patch+json"}
             await world.json("PATCH", f"{ADMISSION}/{plural}/{made['metadata']['name']}", labels, **merge)
         listed = await world.json("GET", f"{ADMISSION}/{plural}?labelSelector=purpose=listing")
         assert len(listed["items"]) == 5
