@@ -163,24 +163,33 @@ def without_finalizer(obj: Object, finalizer: str) -> dict[str, Any]:
     return evolve(obj, {"metadata.finalizers": left or REMOVE})
 
 
+LETTERS_AT_ONCE = 16
+"""Letters that are drawn of one random number, which has room for more."""
 UIDS_AT_ONCE = 64
 """A call of the kernel's generator costs more than the rest of a UUID."""
 _entropy: list[bytes] = []
 
 
-def new_uid() -> str:
-    """A random UUID (RFC 9562, version 4)."""
+def _random_bytes() -> bytes:
+    """16 of them."""
     if not _entropy:
         fresh = os.urandom(16 * UIDS_AT_ONCE)
         _entropy.extend(fresh[i : i + 16] for i in range(0, len(fresh), 16))
-    digits = _entropy.pop().hex()
+    return _entropy.pop()
+
+
+def new_uid() -> str:
+    """A random UUID (RFC 9562, version 4)."""
+    digits = _random_bytes().hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def random_suffix(length: int = SUFFIX) -> str:
-    number, letters = int.from_bytes(os.urandom(length + 8), "big"), ""
-    for _ in range(length):
+    number, letters = int.from_bytes(_random_bytes(), "big"), ""
+    for place in range(length):
+        if place and place % LETTERS_AT_ONCE == 0:
+            number = int.from_bytes(_random_bytes(), "big")
         number, letter = divmod(number, len(ALPHABET))
         letters += ALPHABET[letter]
     return letters

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds.base import Context
 from tiphys.api.kinds.core.pod import Pod
-from tiphys.api.kinds.core.pod_memory import KEPT, GoodSpecs
+from tiphys.api.kinds.core.pod_memory import KEPT, GoodSpecs, key_of
 
 CONTEXT = Context(0.0)
 
@@ -26,9 +26,8 @@ def texts(kind: Pod, obj: dict[str, Any]) -> list[str]:
 
 
 def test_another_token_volume_makes_no_other_spec() -> None:
-    good = GoodSpecs()
-    assert good.key(pod("kube-api-access-abcde")["spec"], {}) == good.key(pod("kube-api-access-zzzzz")["spec"], {})
-    assert good.key(pod("data")["spec"], {}) != good.key(pod("other")["spec"], {})
+    assert key_of(pod("kube-api-access-abcde")["spec"], {}) == key_of(pod("kube-api-access-zzzzz")["spec"], {})
+    assert key_of(pod("data")["spec"], {}) != key_of(pod("other")["spec"], {})
 
 
 def test_two_token_volumes_are_not_mixed_up() -> None:
@@ -56,7 +55,7 @@ def test_annotations_are_always_looked_at() -> None:
 def test_generic_ephemeral_volumes_depend_on_the_name() -> None:
     spec = copy.deepcopy(pod()["spec"])
     spec["volumes"].append({"name": "x", "ephemeral": {}})
-    assert GoodSpecs().key(spec, {}) is None
+    assert key_of(spec, {}) is None
 
 
 def test_the_oldest_is_forgotten() -> None:
@@ -72,3 +71,15 @@ def test_warnings_are_given_every_time() -> None:
     odd["spec"]["nodeSelector"] = {"beta.kubernetes.io/os": "linux"}
     assert kind.warnings(odd, None, CONTEXT) == kind.warnings(odd, None, CONTEXT) != []
     assert kind.warnings(pod(), None, CONTEXT) == kind.warnings(pod(), None, CONTEXT) == []
+
+
+def test_warnings_are_those_of_the_pod_that_is_asked_about() -> None:
+    kind, plain, odd = Pod(), pod(), pod()
+    odd["spec"]["volumes"].append({"name": "old", "gitRepo": {"repository": "https://example.com/a"}})
+    assert texts(kind, plain) == []
+    assert kind.warnings(odd, None, CONTEXT) != []
+    assert kind.warnings(plain, None, CONTEXT) == []
+    assert texts(kind, odd) == []
+    assert kind.warnings(plain, None, CONTEXT) == []
+    assert texts(kind, odd) == []
+    assert kind.warnings(odd, None, CONTEXT) != []

@@ -8,7 +8,7 @@ from typing import Any
 from tiphys.api.kinds.base import Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind, hostname_warning, keep, setdefaults
 from tiphys.api.kinds.core import pod_cells, pod_update
-from tiphys.api.kinds.core.pod_memory import GoodSpecs
+from tiphys.api.kinds.core.pod_memory import GoodSpecs, key_of
 from tiphys.api.kinds.core.pod_status import pod_status
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
 from tiphys.api.kinds.podspec import default_pod_spec, requests_from_limits
@@ -28,6 +28,8 @@ class Pod(StatusKind):
 
     def __init__(self) -> None:
         self._valid, self._silent = GoodSpecs(), GoodSpecs()
+        self._checked: tuple[Object, bytes | None] = ({}, None)
+        """The spec that was checked last and its key: mostly its warnings are asked for next."""
 
     def default(self, obj: MutableObject, version: str) -> None:
         spec: MutableObject = obj.setdefault("spec", {})
@@ -80,7 +82,8 @@ class Pod(StatusKind):
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         spec: Mapping[str, Any] = obj.get("spec") or {}
-        key = self._valid.key(spec, obj.get("metadata") or {})
+        key = key_of(spec, obj.get("metadata") or {})
+        self._checked = spec, key
         if key is None or key not in self._valid:
             before = len(errors)
             self._whole(errors, obj, spec)
@@ -120,7 +123,10 @@ class Pod(StatusKind):
         if old is not None:
             return []
         found, meta = hostname_warning(obj, "the Pod's hostname"), obj.get("metadata") or {}
-        key = self._silent.key(obj["spec"], meta)
+        checked, key = self._checked
+        self._checked = {}, None
+        if checked is not obj["spec"]:
+            key = key_of(obj["spec"], meta)
         if key is None or key not in self._silent:
             texts = pod_warnings(obj["spec"], meta)
             if key is not None and not texts:

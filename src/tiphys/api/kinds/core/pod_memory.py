@@ -19,21 +19,10 @@ _token_volume = re.compile(rb'"(kube-api-access-[a-z0-9]{5})"').search
 
 
 class GoodSpecs:
-    """`key` of a spec, to `add` when nothing was wrong with it, and to find by `in`."""
+    """Keys of specs (`key_of`), to `add` when nothing was wrong with one, and to find by `in`."""
 
     def __init__(self) -> None:
         self._keys: dict[bytes, None] = {}
-
-    def key(self, spec: Mapping[str, Any], meta: Mapping[str, Any]) -> bytes | None:
-        """None: what is right depends on more than the spec."""
-        if meta.get("annotations") or spec.get("resourceClaims"):
-            return None
-        if any("ephemeral" in volume for volume in spec.get("volumes") or ()):
-            return None
-        text = orjson.dumps(spec)
-        found = _token_volume(text)
-        # No JSON text has a NUL.
-        return text if found is None else text.replace(found[0], b"\0")
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -42,3 +31,15 @@ class GoodSpecs:
         if len(self._keys) >= KEPT:
             del self._keys[next(iter(self._keys))]
         self._keys[key] = None
+
+
+def key_of(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> bytes | None:
+    """None: what is right depends on more than the spec."""
+    if meta.get("annotations") or spec.get("resourceClaims"):
+        return None
+    if any("ephemeral" in volume for volume in spec.get("volumes") or ()):
+        return None
+    text = orjson.dumps(spec)
+    found = _token_volume(text)
+    # No JSON text has a NUL.
+    return text if found is None else text.replace(found[0], b"\0")
