@@ -27,6 +27,8 @@ _TEXT = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(.*)", re.DOTALL)
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)")
 _NANO = 10**9
 _LARGEST = 2**63 - 1
+_ABSURD = 10**100
+"""Nanos beyond which an amount is the largest, whatever its suffix."""
 _LONGEST = 1000
 """Characters of a quantity's text."""
 _EXTREME = 2000
@@ -43,13 +45,13 @@ class Quantity:
 
     @property
     def value(self) -> int:
-        """Whole units, rounded up (away from zero), as containers' limits are."""
-        return _divide_up(self.nanos, _NANO)
+        """Whole units, rounded up (away from zero), as containers' limits are; what 64 bits leave of them."""
+        return _int64(_divide_up(self.nanos, _NANO))
 
     @property
     def milli(self) -> int:
-        """Thousandths, rounded up: CPU in millicores."""
-        return _divide_up(self.nanos, _NANO // 1000)
+        """Thousandths, rounded up: CPU in millicores; what 64 bits leave of them."""
+        return _int64(_divide_up(self.nanos, _NANO // 1000))
 
     def __str__(self) -> str:
         return _text(self)
@@ -106,7 +108,8 @@ def parse(text: str) -> Quantity:
     power, format = _suffix(suffix)
     digits = Fraction(int((whole + fraction) or "0"), 10 ** len(fraction))
     amount = _ceil_away(digits * power * _NANO)
-    amount = min(amount, _LARGEST * _NANO)
+    if format == "binary" or amount > _ABSURD:
+        amount = min(amount, _LARGEST * _NANO)
     return Quantity(-amount if sign == "-" else amount, format)
 
 
@@ -172,6 +175,10 @@ def _binary_text(units: int) -> str:
 
 def _divide_up(amount: int, unit: int) -> int:
     return -((-amount) // unit) if amount >= 0 else -((amount * -1 + unit - 1) // unit)
+
+
+def _int64(amount: int) -> int:
+    return amount if -_LARGEST <= amount <= _LARGEST else (amount + 2**63) % 2**64 - 2**63
 
 
 def _ceil_away(amount: Fraction) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api import errors
 from tiphys.api.kinds.base import Context, FieldError
-from tiphys.api.validation.metadata import validate_metadata
+from tiphys.api.validation.metadata import validate_metadata, validate_new_names
 from tiphys.apiserver import bodies, codec, metadata
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
@@ -80,10 +80,11 @@ def check(parts: Parts, call: Call, obj: dict[str, Any], context: Context) -> No
     kind = call.resource.kind
 
     def problems(obj: Mapping[str, Any]) -> list[FieldError]:
-        return [
+        found = [
             *validate_metadata(obj, kind.name_check, call.resource.namespaced, finalizers=kind.qualified_finalizers),
             *kind.validate(obj, context),
         ]
+        return found or validate_new_names(obj)
 
     if found := problems(obj):
         raise refused(parts, call, obj, found, problems)

@@ -15,22 +15,22 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from tiphys.api import errors
-from tiphys.api.kinds.base import FieldError, invalid
+from tiphys.api.kinds.base import invalid
+from tiphys.api.kinds.core.service import address_problems
 from tiphys.apiserver.cache import ResourceCache
+from tiphys.apiserver.nodeports import NodePorts, refusal
 from tiphys.base.errors import InternalError
 
 Spec = dict[str, Any]
 Taken = set[str | int]
 EXTERNAL, NONE = "ExternalName", "None"
-WITH_PORTS = ("NodePort", "LoadBalancer")
 
 
 class ServiceAddresses:
     """Addresses of one range (IPv4) and ports of another. `reserved` addresses are never given out."""
 
     def __init__(self, cache: ResourceCache, cidr: str, ports: range, reserved: set[str]) -> None:
-        self._cache, self._network, self._ports = cache, ipaddress.ip_network(cidr), ports
+        self._cache, self._network, self.ports = cache, ipaddress.ip_network(cidr), ports
         self.reserved = reserved
         """Never given out; the Service `kubernetes` asks for its own, and its name is taken once."""
         self._by_service: dict[str, Taken] = {}
@@ -49,11 +49,14 @@ class ServiceAddresses:
         self._follow()
         spec: Spec = dict(new.get("spec") or {})
         new["spec"] = spec
-        before = _held(old.get("spec") or {}) if old is not None else set()
         held: Taken = set()
+        pool = _Write(self, held)
         try:
-            self._cluster_ip(new, spec, before, held)
-            self._node_ports(new, spec, before, held)
+            if problems := address_problems(new, old):
+                raise refusal(new, problems)
+            self._cluster_ip(new, spec, (old or {}).get("spec") or {}, pool)
+            ports = NodePorts(pool, new, spec, dry_run=dry_run)
+            ports.create() if old is None else ports.update(old.get("spec") or {})
             yield held
         finally:
             # The cache shows the write by now, or there was none.
@@ -81,29 +84,28 @@ class ServiceAddresses:
         if held:
             self._by_service[key] = held
 
-    def _free(self, what: str | int) -> bool:
+    def free(self, what: str | int) -> bool:
         return what not in self._taken and what not in self._pending and what not in self.foreign
 
     def taken(self) -> Set[str | int]:
         """What the Services have that can be seen."""
         return self._taken.keys()
 
-    def _hold(self, what: str | int, held: Taken) -> None:
-        held.add(what)
+    def hold(self, what: str | int) -> None:
+        """Keep it from others until the write ends."""
         self._pending[what] += 1
 
-    def _cluster_ip(self, service: Mapping[str, Any], spec: Spec, before: Taken, held: Taken) -> None:
+    def _cluster_ip(self, service: Mapping[str, Any], spec: Spec, was: Mapping[str, Any], pool: _Write) -> None:
         if spec.get("type") == EXTERNAL or spec.get("clusterIP") == NONE:
             return
         wanted = spec.get("clusterIP")
-        if not wanted and spec.get("clusterIPs"):
-            return  # validation says so, in its own words
+        if wanted and was and was.get("type") != EXTERNAL:
+            return  # it has an address; validation says that it stays
         if not wanted:
             wanted = self._next_address(service)
-        elif wanted not in before:
+        else:
             self._check_address(service, spec, wanted)
-        if wanted not in before:
-            self._hold(wanted, held)
+        pool.hold(wanted)
         spec["clusterIP"] = wanted
         spec["clusterIPs"] = spec.get("clusterIPs") or [wanted]
 
@@ -115,12 +117,12 @@ class ServiceAddresses:
             return  # as above
         if address not in self._network:
             problem = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
-        elif not _is_apiserver(service) if wanted in self.reserved else not self._free(wanted):
+        elif not _is_apiserver(service) if wanted in self.reserved else not self.free(wanted):
             problem = "provided IP is already allocated"
         if problem:
             shown = list(spec.get("clusterIPs") or [wanted])
             text = f"failed to allocate IP {wanted}: {problem}"
-            raise _refusal(service, invalid("spec.clusterIPs", shown, text))
+            raise refusal(service, [invalid("spec.clusterIPs", shown, text)])
 
     def _next_address(self, service: Mapping[str, Any]) -> str:
         size = self._network.num_addresses - 2
@@ -128,57 +130,19 @@ class ServiceAddresses:
         for low, high in ((offset, size), (0, offset)):
             for number in self._spread(low, high):
                 address = str(self._network.network_address + 1 + number)
-                if address not in self.reserved and self._free(address):
+                if address not in self.reserved and self.free(address):
                     return address
         name = service["metadata"].get("name", "")
         raise InternalError(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
-    def _node_ports(self, service: Mapping[str, Any], spec: Spec, before: Taken, held: Taken) -> None:
-        if spec.get("type") not in WITH_PORTS:
-            return
-        spec["ports"] = [dict(port) for port in spec.get("ports") or ()]
-        wanted = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
-        given = {port["port"]: port["nodePort"] for port in spec["ports"] if port.get("nodePort")}
-        for index, port in enumerate(spec["ports"]):
-            if not port.get("nodePort"):
-                if not wanted:
-                    continue
-                # One number serves a port's protocols.
-                port["nodePort"] = given.get(port["port"]) or self._next_port()
-                given[port["port"]] = port["nodePort"]
-            number = port["nodePort"]
-            if number not in before and number not in held:
-                self._check_port(service, f"spec.ports[{index}].nodePort", number)
-                self._hold(number, held)
-        self._health_port(spec, before, held)
-
-    def _health_port(self, spec: Spec, before: Taken, held: Taken) -> None:
-        if spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
-            return
-        number = spec.get("healthCheckNodePort")
-        if not number:
-            number = spec["healthCheckNodePort"] = self._next_port()
-        elif number not in before and not self._free(number):
-            problem = "provided port is already allocated"
-            raise InternalError(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
-        if number not in before:
-            self._hold(number, held)
-
-    def _check_port(self, service: Mapping[str, Any], field: str, number: int) -> None:
-        if number not in self._ports:
-            valid = f"{self._ports.start}-{self._ports.stop - 1}"
-            text = f"provided port is not in the valid range. The range of valid ports is {valid}"
-            raise _refusal(service, invalid(field, number, text))
-        if not self._free(number):
-            raise _refusal(service, invalid(field, number, "provided port is already allocated"))
-
-    def _next_port(self) -> int:
-        size = len(self._ports)
+    def any_port(self) -> int:
+        """A node port that nobody has. Raises InternalError."""
+        size = len(self.ports)
         offset = min(max(16, size // 32), 128) if size > 16 else 0
         for low, high in ((offset, size), (0, offset)):
             for number in self._spread(low, high):
-                if self._free(self._ports[number]):
-                    return self._ports[number]
+                if self.free(self.ports[number]):
+                    return self.ports[number]
         raise InternalError("failed to allocate a nodePort: range is full")
 
     def _spread(self, low: int, high: int) -> Iterator[int]:
@@ -187,6 +151,18 @@ class ServiceAddresses:
         start = self._random.randrange(size) if size > 0 else 0
         for step in range(size):
             yield low + (start + step) % size
+
+
+class _Write:
+    """What one write takes: held for it, and told."""
+
+    def __init__(self, addresses: ServiceAddresses, held: Taken) -> None:
+        self._addresses, self._held = addresses, held
+        self.ports, self.free, self.any_port = addresses.ports, addresses.free, addresses.any_port
+
+    def hold(self, what: str | int) -> None:
+        self._held.add(what)
+        self._addresses.hold(what)
 
 
 class OwnAddresses:
@@ -216,7 +192,3 @@ def _held(spec: Mapping[str, Any]) -> Taken:
 def _is_apiserver(service: Mapping[str, Any]) -> bool:
     metadata = service["metadata"]
     return (metadata.get("namespace"), metadata.get("name")) == ("default", "kubernetes")
-
-
-def _refusal(service: Mapping[str, Any], problem: FieldError) -> Exception:
-    return errors.invalid("", "Service", service["metadata"].get("name", ""), [problem])

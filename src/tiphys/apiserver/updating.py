@@ -136,7 +136,9 @@ def check(parts: Parts, call: Call, new: dict[str, Any], current: Object, subres
         new["metadata"]["generation"] = (current["metadata"].get("generation") or 0) + 1
 
     def problems(new: Object) -> list[FieldError]:
-        metadata_problems = validate_metadata_update(new, current, finalizers=kind.qualified_finalizers)
+        metadata_problems = validate_metadata_update(
+            new, current, namespaced=call.resource.namespaced, finalizers=kind.qualified_finalizers
+        )
         return [*metadata_problems, *validate(new, current, context)]
 
     if found := problems(new):

@@ -34,7 +34,8 @@ def test_values() -> None:
     assert parse("1500m").milli == 1500
     assert parse("128Mi").value == 128 * 2**20
     assert parse("1n").milli == 1
-    assert parse("99999999999999999999").value == 2**63 - 1
+    assert parse("99999999999Gi").value == 2**63 - 1
+    assert parse("12345678901234567890").value == 12345678901234567890 - 2**64
 
 
 def test_arithmetic_and_order() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.api.kinds.base import invalid, not_supported, quote, required, too_many
 from tiphys.api.validation.errors import invalid_error
-from tiphys.api.validation.metadata import validate_metadata, validate_metadata_update
+from tiphys.api.validation.metadata import validate_metadata, validate_metadata_update, validate_new_names
 
 
 def _fields(errors: Any) -> list[str]:
@@ -42,7 +42,26 @@ def test_finalizers_have_a_domain_unless_the_kind_does_not_care() -> None:
 def test_what_the_server_gave_an_object_cannot_be_changed() -> None:
     old = _object(uid="1", resourceVersion="7", creationTimestamp="2024-01-01T00:00:00Z")
     new = _object(uid="2", resourceVersion="7", creationTimestamp="2024-01-01T00:00:00Z")
-    assert _fields(validate_metadata_update(new, old)) == ["metadata.uid: FieldValueInvalid"]
+    found = validate_metadata_update(new, old, namespaced=True)
+    assert _fields(found) == ["metadata.uid: FieldValueInvalid"] * 2
+
+
+def test_a_change_is_judged_by_the_rules_for_all_objects_then_twice_by_those_for_changes() -> None:
+    old = _object(uid="1", resourceVersion="7")
+    new = _object(uid="1", resourceVersion="7", labels={"a": "no way!"}, finalizers=["", "x"])
+    fields = [error.field for error in validate_metadata_update(new, old, namespaced=True)]
+    labels, finalizers = ["metadata.labels"], ["metadata.finalizers"]
+    qualified = ["metadata.finalizers[0]", "metadata.finalizers[1]"]
+    assert fields == labels + finalizers * 2 + labels * 2 + qualified
+
+
+def test_names_become_segments_of_paths_whatever_the_kind_says() -> None:
+    (error,) = validate_new_names(_object(generateName="a/b"))
+    assert str(error) == "metadata.generateName: Invalid value: \"a/b\": may not contain '/'"
+    (error,) = validate_metadata_update(
+        _object(generateName="a/b", resourceVersion="7"), _object(resourceVersion="7"), namespaced=True
+    )
+    assert error.field == "metadata.generateName"
 
 
 def test_several_errors_are_listed_and_each_is_a_cause() -> None:

@@ -18,6 +18,8 @@ SERVICES = Stored("", "services", "Service", "v1", True)
 
 def service(name: str, **spec: Any) -> dict[str, Any]:
     ports = [{"port": 80, "protocol": "TCP"}]
+    if address := spec.get("clusterIP"):
+        spec.setdefault("clusterIPs", [address])
     return {"metadata": {"name": name, "namespace": "a"}, "spec": {"type": "ClusterIP", "ports": ports, **spec}}
 
 

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from tiphys.api.kinds.amounts import round_requirements, round_up
 from tiphys.api.kinds.base import MutableObject
 from tiphys.api.kinds.common import child, fill_empty, setdefaults
 
@@ -13,6 +14,7 @@ _VOLUME_MODE = 420
 _KEYED = ("secret", "configMap", "downwardAPI", "projected")
 _AZURE = {"cachingMode": "ReadWrite", "fsType": "ext4", "readOnly": False, "kind": "Shared"}
 _DISABLED = ("schedulingGroup",)
+_DISABLED_SOURCES = ("clusterTrustBundle", "podCertificate")
 """Fields of features that are off: dropped, as upstream does."""
 
 
@@ -55,6 +57,8 @@ def default_pod_spec(spec: MutableObject) -> None:
     if spec.get("hostNetwork"):
         host_ports(spec)
     _service_account(spec)
+    round_up(spec, "overhead")
+    round_requirements(spec)
     for name in _DISABLED:
         spec.pop(name, None)
 
@@ -84,6 +88,7 @@ def _container(container: MutableObject) -> None:
         container["terminationMessagePolicy"] = "File"
     if container.get("resources") is None:
         container["resources"] = {}
+    round_requirements(container)
     for port in container.get("ports") or ():
         fill_empty(port, protocol="TCP")
     for variable in container.get("env") or ():
@@ -93,7 +98,8 @@ def _container(container: MutableObject) -> None:
         if (probe := container.get(name)) is not None:
             _probe(probe)
     if hooks := container.get("lifecycle"):
-        hooks.pop("stopSignal", None)
+        if hooks.pop("stopSignal", None) is not None and not any(hooks.values()):
+            del container["lifecycle"]
         for name in ("postStart", "preStop"):
             if action := (hooks.get(name) or {}).get("httpGet"):
                 fill_empty(action, path="/", scheme="HTTP")
@@ -131,6 +137,8 @@ def _volume(volume: MutableObject) -> None:
     if source := volume.get("downwardAPI"):
         _downward_items(source)
     for part in (volume.get("projected") or {}).get("sources") or ():
+        for name in _DISABLED_SOURCES:
+            part.pop(name, None)
         if source := part.get("downwardAPI"):
             _downward_items(source)
         if (source := part.get("serviceAccountToken")) is not None:
@@ -150,7 +158,7 @@ def _claim_template(source: MutableObject) -> None:
 
 def default_claim_spec(spec: MutableObject) -> None:
     setdefaults(spec, volumeMode="Filesystem")
-    child(spec, "resources")
+    round_up(child(spec, "resources"), "limits", "requests")
 
 
 def default_volume_source(holder: MutableObject) -> None:

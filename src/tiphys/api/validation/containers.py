@@ -19,17 +19,18 @@ Struct = Mapping[str, Any]
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
+_RULES_NEED_POLICY = "must specify restartPolicy when restart rules are used"
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _NOT_IN_EPHEMERAL = (
     "ports",
     "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
     "livenessProbe",
     "readinessProbe",
     "startupProbe",
     "lifecycle",
-    "resizePolicy",
-    "restartPolicyRules",
-    "restartPolicy",
 )
 _ONLY_SIDECARS = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
 
@@ -107,7 +108,7 @@ def _restart_rules(errors: Errors, path: str, container: Struct) -> None:
     if policy is not None:
         errors.one_of(f"{path}.restartPolicy", policy, _RESTART_POLICIES)
     elif rules:
-        errors.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+        errors.required(f"{path}.restartPolicy", _RULES_NEED_POLICY)
     if len(rules) > 20:
         errors.too_many(f"{path}.restartPolicyRules", len(rules), 20)
     for i, rule in enumerate(rules):
@@ -164,8 +165,10 @@ def init_containers(
     for i, container in enumerate(listed):
         where = f"{path}[{i}]"
         _common(errors, where, container, scope)
-        if "restartPolicy" in container or "restartPolicyRules" in container:
+        if container.get("restartPolicy") is not None:
             _restart_rules(errors, where, container)
+        elif container.get("restartPolicyRules"):
+            errors.required(f"{where}.restartPolicy", _RULES_NEED_POLICY)
         name = container.get("name", "")
         if name in names:
             errors.duplicate(f"{where}.name", name)

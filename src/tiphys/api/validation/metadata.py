@@ -27,6 +27,20 @@ def validate_metadata(obj: Struct, name_check: str, namespaced: bool, *, finaliz
     """
     errors = Errors()
     meta: Struct = obj.get("metadata") or {}
+    _whole(errors, meta, name_check, namespaced)
+    if finalizers:
+        _qualified_finalizers(errors, meta.get("finalizers") or ())
+    return errors
+
+
+def validate_new_names(obj: Struct) -> Errors:
+    """What is wrong with the names of a new object that its kind found well: they become segments of paths."""
+    errors = Errors()
+    _names(errors, obj.get("metadata") or {}, "path_segment")
+    return errors
+
+
+def _whole(errors: Errors, meta: Struct, name_check: str, namespaced: bool) -> None:
     _names(errors, meta, name_check)
     namespace = meta.get("namespace", "")
     if namespaced:
@@ -38,9 +52,6 @@ def validate_metadata(obj: Struct, name_check: str, namespaced: bool, *, finaliz
     _common(errors, meta)
     _finalizers(errors, meta.get("finalizers") or ())
     _managed_fields(errors, meta.get("managedFields") or ())
-    if finalizers:
-        _qualified_finalizers(errors, meta.get("finalizers") or ())
-    return errors
 
 
 def _names(errors: Errors, meta: Struct, name_check: str) -> None:
@@ -53,11 +64,25 @@ def _names(errors: Errors, meta: Struct, name_check: str) -> None:
         errors.each("metadata.name", name, check(name))
 
 
-def validate_metadata_update(new: Struct, old: Struct, *, finalizers: bool = True) -> Errors:
-    """What is wrong with a change of metadata. `new` already has the fields that the server owns."""
+def validate_metadata_update(new: Struct, old: Struct, *, namespaced: bool, finalizers: bool = True) -> Errors:
+    """What is wrong with a change of metadata. `new` already has the fields that the server owns.
+
+    First come the rules for every object, whose name may be any segment of a path; then those for a change, which
+    are asked by the server and once more by the kind, so that answers show twice what is wrong."""
     errors = Errors()
     meta: Struct = new.get("metadata") or {}
     was: Struct = old.get("metadata") or {}
+    _whole(errors, meta, "path_segment", namespaced)
+    change = Errors()
+    _change(change, meta, was)
+    errors.extend(change)
+    errors.extend(change)
+    if finalizers:
+        _qualified_finalizers(errors, meta.get("finalizers") or ())
+    return errors
+
+
+def _change(errors: Errors, meta: Struct, was: Struct) -> None:
     if was.get("deletionTimestamp"):
         _no_new_finalizers(errors, meta.get("finalizers") or (), was.get("finalizers") or ())
     if not meta.get("resourceVersion"):
@@ -70,9 +95,6 @@ def validate_metadata_update(new: Struct, old: Struct, *, finalizers: bool = Tru
         errors.immutable(f"metadata.{name}", value, was.get(name))
     _common(errors, meta)
     _managed_fields(errors, meta.get("managedFields") or ())
-    if finalizers:
-        _qualified_finalizers(errors, meta.get("finalizers") or ())
-    return errors
 
 
 def _common(errors: Errors, meta: Struct) -> None:

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.quantity import parse
 from tiphys.api.validation import volume_sources as sources
 from tiphys.api.validation.claims import VOLUME_MODES, access_modes, class_name
 from tiphys.api.validation.errors import Errors
@@ -95,10 +96,10 @@ def inline_volume_spec(errors: Errors, path: str, spec: Struct) -> None:
 def _capacity(errors: Errors, path: str, capacity: Mapping[str, str] | None) -> None:
     errors.non_empty(path, capacity)
     if set(capacity or ()) != {"storage"}:
-        errors.unsupported(path, capacity, ("storage",))
+        errors.unsupported(path, dict(sorted(capacity.items())) if capacity else capacity, ("storage",))
     for name, value in sorted((capacity or {}).items()):
-        if amount(value) < 0:
-            errors.invalid(f"{path}[{name}]", value, "must be a valid resource quantity")
+        if (units := parse(str(value)).value) < 0:
+            errors.invalid(f"{path}[{name}]", units, "must be a valid resource quantity")
         if amount(value) <= 0:
             errors.invalid(f"{path}[{name}]", value, "must be greater than zero")
 

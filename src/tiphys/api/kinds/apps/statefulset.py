@@ -65,7 +65,7 @@ class StatefulSet(Workload):
         spec = child(obj, "spec")
         default_template(spec)
         for claim in spec.get("volumeClaimTemplates") or ():
-            fill_empty(claim, kind="PersistentVolumeClaim", apiVersion="v1")
+            claim.update(kind="PersistentVolumeClaim", apiVersion="v1")
             default_claim_spec(child(claim, "spec"))
             fill_empty(child(claim, "status"), phase="Pending")
         fill_empty(spec, podManagementPolicy="OrderedReady")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.kinds.amounts import round_up
 from tiphys.api.kinds.base import Context, MutableObject, Object
 from tiphys.api.kinds.common import CreatedAtKind, child, fill_empty
 from tiphys.api.validation.errors import Errors
@@ -23,6 +24,7 @@ class LimitRange(CreatedAtKind):
 
     def default(self, obj: MutableObject, version: str) -> None:
         for item in child(obj, "spec").get("limits") or ():
+            round_up(item, "max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
             if item.get("type") == "Container":
                 default, request = child(item, "default"), child(item, "defaultRequest")
                 for target, source in ((default, "max"), (request, "default"), (request, "min")):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.kinds import printing
+from tiphys.api.kinds.amounts import round_up
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind, child, first_of, keep
 from tiphys.api.validation.addresses import legacy_cidr, parse_cidr
@@ -41,6 +42,7 @@ class Node(StatusKind):
 
     def default(self, obj: MutableObject, version: str) -> None:
         status = child(obj, "status")
+        round_up(status, "capacity", "allocatable")
         if status.get("allocatable") is None and status.get("capacity") is not None:
             status["allocatable"] = dict(status["capacity"])
         first_of(child(obj, "spec"), "podCIDR", "podCIDRs")

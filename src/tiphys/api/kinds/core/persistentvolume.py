@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from tiphys.api.kinds import printing
+from tiphys.api.kinds.amounts import round_up
 from tiphys.api.kinds.base import Column, Context, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
 from tiphys.api.kinds.deprecations import requirement_warnings
@@ -83,6 +84,7 @@ class PersistentVolume(StatusKind):
         fill_empty(spec, persistentVolumeReclaimPolicy="Retain")
         setdefaults(spec, volumeMode="Filesystem")
         default_volume_source(spec)
+        round_up(spec, "capacity")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": rfc3339(context.now)}

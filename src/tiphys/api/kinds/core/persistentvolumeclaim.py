@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api.kinds import printing
+from tiphys.api.kinds.amounts import round_up
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind, child, fill_empty
 from tiphys.api.kinds.core.persistentvolume import BETA_CLASS, attributes_class_of, class_of, modes_text
 from tiphys.api.kinds.podspec import default_claim_spec
-from tiphys.api.quantity import canonical
+from tiphys.api.quantity import canonical, parse
 from tiphys.api.validation.claims import claim_spec
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.goform import difference
@@ -50,6 +51,7 @@ class PersistentVolumeClaim(StatusKind):
     def default(self, obj: MutableObject, version: str) -> None:
         fill_empty(child(obj, "status"), phase="Pending")
         default_claim_spec(child(obj, "spec"))
+        round_up(obj["status"], "capacity", "allocatedResources")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
@@ -100,7 +102,7 @@ class PersistentVolumeClaim(StatusKind):
             found.append(f"metadata.annotations[{BETA_CLASS}]: {text}")
         for kind in ("requests", "limits"):
             value = (resources.get(kind) or {}).get("storage")
-            if value is not None and amount(value) % 10**9:
+            if value is not None and parse(str(value)).milli % 1000:
                 path = f"spec.resources.{kind}[storage]"
                 found.append(f'{path}: fractional byte value "{canonical(str(value))}" is invalid, must be an integer')
         return found

@@ -143,7 +143,8 @@ def spec_update(errors: Errors, new: Struct, old: Struct) -> None:
         return
     munged = dict(new)
     for name in ("containers", "initContainers"):
-        munged[name] = _with_images(new.get(name) or (), old.get(name) or ())
+        if listed := new.get(name):
+            munged[name] = _with_images(listed, old.get(name) or ())
     for name in ("activeDeadlineSeconds", "schedulingGates", "tolerations"):
         munged[name] = old.get(name)
     grace = "terminationGracePeriodSeconds"

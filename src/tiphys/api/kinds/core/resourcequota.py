@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.kinds import printing
-from tiphys.api.kinds.base import Column, Context, FieldError, Object
+from tiphys.api.kinds.amounts import round_up
+from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import StatusKind
 from tiphys.api.validation.errors import IMMUTABLE, Errors
 from tiphys.api.validation.quantities import amount, is_quota_resource, quantity_value, quota_resource_name
@@ -49,6 +50,10 @@ class ResourceQuota(StatusKind):
         ),
         printing.AGE,
     )
+
+    def default(self, obj: MutableObject, version: str) -> None:
+        round_up(obj.get("spec"), "hard")
+        round_up(obj.get("status"), "hard", "used")
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         spec = obj.get("spec") or {}

@@ -56,9 +56,10 @@ class Secret(PlainKind):
 
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         data = obj.get("data") or {}
-        if obj.get("type") != "kubernetes.io/tls" or not data.get("tls.crt") or not data.get("tls.key"):
+        if obj.get("type") != "kubernetes.io/tls":
             return []
-        problem = _key_pair_problem(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+        certificate, key = (base64.b64decode(data.get(name) or "") for name in ("tls.crt", "tls.key"))
+        problem = _key_pair_problem(certificate, key)
         return [problem] if problem else []
 
     def cells(self, obj: Object, now: float) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object, quote
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
-from tiphys.api.kinds.core.service_families import family_errors, fill_families
+from tiphys.api.kinds.core.service_families import family_errors, fill_families, fill_policy
 from tiphys.api.kinds.core.service_rules import cluster_ips, load_balancer_status, service, service_update
 from tiphys.api.validation.addresses import cidr_warnings, ip_warnings
 from tiphys.api.validation.errors import Errors
@@ -68,7 +68,7 @@ class Service(StatusKind):
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
         normalize_cluster_ips(obj["spec"], None)
-        fill_families(obj["spec"], {})
+        _families(obj["spec"], {})
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         super().prepare_update(new, old, context)
@@ -76,18 +76,16 @@ class Service(StatusKind):
         _carry_over(spec, was)
         normalize_cluster_ips(spec, was)
         _drop_by_type(spec, was)
-        fill_families(spec, was)
+        _families(spec, was)
         if spec.get("type") != "LoadBalancer":
             new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
-        if not _first(errors, obj, {}):
-            service(errors, obj, None)
+        service(errors, obj, None)
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
-        if not _first(errors, new, old.get("spec") or {}):
-            service_update(errors, new, old)
-            service(errors, new, old)
+        service_update(errors, new, old)
+        service(errors, new, old)
 
     def validate_status_update(self, new: Object, old: Object, context: Context) -> list[FieldError]:
         errors = Errors()
@@ -187,13 +185,24 @@ def _drop_same(spec: MutableObject, was: Mapping[str, Any], *names: str) -> None
             spec.pop(name, None)
 
 
-def _first(errors: Errors, obj: Object, was: Mapping[str, Any]) -> bool:
-    """Whether addresses cannot be handed out as they were asked for: then that is all that is said."""
-    spec = obj.get("spec") or {}
+def _families(spec: MutableObject, was: Mapping[str, Any]) -> None:
+    """Fill in policy and families, unless what is there makes no sense."""
+    if spec.get("type") == "ExternalName":
+        return
+    fill_policy(spec, was)
+    errors = Errors()
+    cluster_ips(errors, spec, was.get("clusterIPs") or ())
+    if not errors:
+        fill_families(spec, was)
+
+
+def address_problems(obj: Object, old: Object | None) -> list[FieldError]:
+    """Why addresses cannot be handed out as they are asked for: then that is all that is said of a Service."""
+    errors, spec, was = Errors(), obj.get("spec") or {}, (old or {}).get("spec") or {}
     cluster_ips(errors, spec, was.get("clusterIPs") or ())
     if not errors:
         family_errors(errors, spec, was)
-    return bool(errors)
+    return errors
 
 
 def _external(obj: Object) -> str:

@@ -25,13 +25,15 @@ def _selectorless(spec: Struct) -> bool:
     return spec.get("clusterIP") == "None" and not spec.get("selector")
 
 
-def fill_families(spec: MutableObject, was: Struct) -> None:
-    """Policy and families that were left out; `was` is the stored spec, {} for a new Service."""
-    if spec.get("type") == "ExternalName":
-        return
-    if not spec.get("ipFamilyPolicy"):
+def fill_policy(spec: MutableObject, was: Struct) -> None:
+    """The policy that was left out; `was` is the stored spec, {} for a new Service."""
+    if spec.get("ipFamilyPolicy") is None:
         default = "RequireDualStack" if _selectorless(spec) else "SingleStack"
         spec["ipFamilyPolicy"] = was.get("ipFamilyPolicy") or default
+
+
+def fill_families(spec: MutableObject, was: Struct) -> None:
+    """The families that were left out, and what a policy of one family makes of those that are there."""
     single = spec["ipFamilyPolicy"] == "SingleStack"
     if was and single:
         for name in ("clusterIPs", "ipFamilies"):
