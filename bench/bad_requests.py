@@ -186,7 +186,9 @@ class Requests:
             if "json-patch" in content and "merge" not in content
             else self._object(prefix, kind)
         )
-        return self._request("PATCH", url + "?fieldManager=f&force=true", self._encoded(value), content)
+        return self._request(
+            "PATCH", url + "?fieldManager=f" + "&force=true" * ("apply" in content), self._encoded(value), content
+        )
 
     def path(self) -> bytes:
         pieces = [

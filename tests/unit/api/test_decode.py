@@ -191,6 +191,26 @@ def test_yaml_scalars_are_those_of_manifests() -> None:
     assert parse_yaml(b"a: 1\na: 2\n").problems == ['line 2: key "a" already set in map']
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"a: !!set {b, c}", {"a": {"b": None, "c": None}}),
+        (b"a: !!omap [b: c]", {"a": [{"b": "c"}]}),
+        (b"a: !!pairs [b: c]", {"a": [{"b": "c"}]}),
+    ],
+)
+def test_yamls_other_collections_are_maps_and_lists(text: bytes, value: Any) -> None:
+    assert parse_yaml(text).value == value
+
+
+@pytest.mark.parametrize(
+    "text", [b"a: !!set [b]", b"a: !!map [b]", b"a: !!omap {b: c}", b"a: !!bool maybe", b"a: !!int -"]
+)
+def test_yaml_whose_tags_do_not_fit_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"YAML|invalid"):
+        parse_yaml(text)
+
+
 def test_yaml_bombs_are_refused() -> None:
     text = "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
     text += "".join(

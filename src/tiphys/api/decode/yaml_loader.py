@@ -83,12 +83,26 @@ def expanded_size(value: Any, sizes: dict[int, int] | None = None) -> int:
     return known
 
 
-def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
+def _mapping(loader: Loader, node: yaml.Node) -> dict[str, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, "expected a mapping node", node.start_mark)
     return loader.mapping(node)
+
+
+def _sequence(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
 
 
 def _text(loader: Loader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
+
+
+def _bool(loader: Loader, node: yaml.ScalarNode) -> bool:
+    text = _text(loader, node)
+    found = Base.bool_values.get(text.lower())
+    if found is None:
+        raise yaml.constructor.ConstructorError(None, None, f"cannot decode {text!r} as a !!bool", node.start_mark)
+    return found
 
 
 def _int(loader: Loader, node: yaml.ScalarNode) -> int:
@@ -110,8 +124,13 @@ Loader.yaml_implicit_resolvers = {
     for first, entries in Base.yaml_implicit_resolvers.items()
 }
 Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+# YAML's other collections are maps and lists here, as in Go: JSON has nothing else.
+Loader.add_constructor("tag:yaml.org,2002:set", _mapping)
+Loader.add_constructor("tag:yaml.org,2002:omap", _sequence)
+Loader.add_constructor("tag:yaml.org,2002:pairs", _sequence)
 Loader.add_constructor("tag:yaml.org,2002:binary", _text)
 Loader.add_constructor(_TIME_TAG, _text)
+Loader.add_constructor("tag:yaml.org,2002:bool", _bool)
 Loader.add_constructor(_INT_TAG, _int)
 Loader.add_constructor(_FLOAT_TAG, _float)
 Loader.add_implicit_resolver(_INT_TAG, _INT, list("-+0123456789"))

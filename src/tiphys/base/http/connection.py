@@ -341,10 +341,11 @@ class ServerConnection:
         self._long = True
         try:
             await response.upgrade(self._duplex)
-        except OSError as error:
-            _log.debug("upgraded connection ended: %s", error)
-        except Exception:  # noqa: BLE001 - the boundary
-            _log.exception("upgraded connection failed")
+        except Exception as error:  # noqa: BLE001 - the boundary
+            if _is_network(error):
+                _log.debug("upgraded connection ended: %s", error)
+            else:
+                _log.exception("upgraded connection failed")
         finally:
             self._long = False
             self._wire.close(linger=True)
@@ -388,6 +389,11 @@ class ServerConnection:
             self._wire.close()
         if self._wire.closing and not self._wire.buffered:
             self._wire.abort()
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether nothing but the connection failed, perhaps for several tasks that use it."""
+    return isinstance(error, OSError) or (isinstance(error, ExceptionGroup) and error.split(OSError)[1] is None)
 
 
 async def _close_stream(stream: AsyncIterator[bytes] | None) -> None:
