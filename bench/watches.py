@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from servers import CLOCK, Target, unverified
@@ -85,8 +85,7 @@ class Stream(asyncio.Protocol):
         self._opened = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(self._request)
+        cast(asyncio.WriteTransport, transport).write(self._request)  # uvloop's is one, though it does not say so
 
     def data_received(self, data: bytes) -> None:
         if not self._opened:
