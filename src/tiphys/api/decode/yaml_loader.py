@@ -19,6 +19,8 @@ except ImportError:  # PyYAML built without libyaml
 MAX_NODES = 1_000_000
 MAX_MERGED = 10_000
 """Keys that merge keys bring into one mapping: merging what was merged multiplies them."""
+MAX_ALL_MERGED = 50_000
+"""The same for all mappings of a document: each of many may merge one large mapping."""
 MAX_DEPTH = 500
 """Levels of nesting. libyaml's composer recurses in C without looking: what is deeper would end the process."""
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z")
@@ -32,6 +34,7 @@ class Loader(Base):
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
         self.problems: list[str] = []
+        self._merged = 0
 
     def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
         self.flatten_mapping(node)
@@ -48,7 +51,8 @@ class Loader(Base):
         """Write out the merge keys (<<) of a mapping; those of what they merge, too."""
         own = len(node.value)
         super().flatten_mapping(node)
-        if len(node.value) > own + MAX_MERGED:
+        self._merged += max(0, len(node.value) - own)
+        if len(node.value) > own + MAX_MERGED or self._merged > MAX_ALL_MERGED:
             raise yaml.constructor.ConstructorError(None, None, "document contains excessive aliasing", node.start_mark)
 
     def _key(self, node: yaml.Node) -> str:
