@@ -29,7 +29,7 @@ async def create(parts: Parts, call: Call) -> Entry:
             return await insert(parts, call, _fresh(obj) if generated else obj)
         except Mismatch:
             if not generated or attempt == ATTEMPTS:
-                raise _exists(call, obj, generated=generated) from None
+                raise _exists(call, obj) from None
     raise AssertionError("unreachable: the last attempt raises")
 
 
@@ -123,9 +123,10 @@ def _fresh(obj: dict[str, Any]) -> dict[str, Any]:
     return dict(copy)
 
 
-def _exists(call: Call, obj: dict[str, Any], *, generated: bool) -> ApiError:
+def _exists(call: Call, obj: dict[str, Any]) -> ApiError:
     resource = call.resource
     error = errors.already_exists(resource.group, resource.plural, obj["metadata"].get("name", ""))
-    if generated:
+    if obj["metadata"].get("generateName"):
         error.message += ", the server was not able to generate a unique name for the object"
+        error.retry_after = 1
     return error

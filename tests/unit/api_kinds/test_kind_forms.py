@@ -47,7 +47,7 @@ def test_every_struct_that_a_form_names_has_a_form() -> None:
     forms = {name for name, *_ in lines}
     for _, *fields in lines:
         for field in fields:
-            sort = field[1:].partition("=")[0] if field[0] == "+" else field.rpartition(":")[2].strip("*[]{}")
+            sort = field[1:].partition("=")[0] if field[0] == "+" else field.rpartition(":")[2].strip("*[]{}?")
             assert sort in forms or re.fullmatch("[sbiqpdo]", sort), field
 
 

@@ -17,6 +17,7 @@ from tiphys.api import quantity
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
+_MICRO_LAYOUT, _MICRO_DIGITS = "2006-01-02T15:04:05.000000Z07:00", 6
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 
 
@@ -94,7 +95,7 @@ def _time(text: str, micro: bool) -> str:
         head, fraction, zone = match.groups()
         moment = datetime.fromisoformat(head + ("+00:00" if zone == "Z" else zone)).astimezone(UTC)
     except ValueError:
-        layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+        layout = _MICRO_LAYOUT if micro else "2006-01-02T15:04:05Z07:00"
         raise ValueError(f'parsing time "{text}" as "{layout}": {_time_problem(text)}') from None
     tail = f".{(fraction or '')[:6]:0<6}" if micro else ""
     return f"{moment:%Y-%m-%dT%H:%M:%S}{tail}Z".rjust(20 + len(tail), "0")
@@ -111,7 +112,19 @@ def micro_time(value: Any) -> str:
     """metav1.MicroTime: UTC, six digits of fraction."""
     if value.__class__ is not str:
         raise Mismatch(json_type(value), "string")
+    match = _TIME.fullmatch(value)
+    if match is not None and len(match[2] or "") != _MICRO_DIGITS:
+        raise ValueError(f'parsing time "{value}" as "{_MICRO_LAYOUT}": {_fraction_problem(match)}')
     return _time(value, True)
+
+
+def _fraction_problem(match: re.Match[str]) -> str:
+    """Go's parser wants exactly six digits."""
+    fraction = match[2] or ""
+    rest = f".{fraction}{match[3]}" if fraction else match[3]
+    if len(fraction) > _MICRO_DIGITS:
+        return f'cannot parse "{rest[_MICRO_DIGITS + 1 :]}" as "Z07:00"'
+    return f'cannot parse "{rest}" as ".000000"'
 
 
 def _time_problem(text: str) -> str:

@@ -2,9 +2,10 @@
 
 `data/goforms.txt` lists the fields of each struct. Each is a name and a sort: `s` text, `b` truth, `i` number and
 `q` quantity, which have a zero; `p` anything that may be absent; `d` a map; `o` what is left out when empty; `Form`,
-`*Form`, `[Form]` and `{Form}` a struct, one that may be absent, a list and a map of them. `name=json` is for fields
-whose JSON name, or dotted path, is not the Go one with a small first letter; `name=` for fields that JSON has
-inlined. `+Form` stands for the fields of a struct that Go embeds, `+Form=json` if JSON has it as a field.
+`*Form`, `[Form]` and `{Form}` a struct, one that may be absent, a list and a map of them, with `?` after it if what
+is empty is left out. `name=json` is for fields whose JSON name, or dotted path, is not the Go one with a small first
+letter; `name=` for fields that JSON has inlined. `+Form` stands for the fields of a struct that Go embeds,
+`+Form=json` if JSON has it as a field.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def shown(form: str, value: Struct | None) -> dict[str, Any]:
         found: Any = value or {}
         for step in path:
             found = (found or {}).get(step)
-        if sort != "o" or found:
-            out[name] = _value(sort, found)
+        if found or (sort != "o" and sort[-1] != "?"):
+            out[name] = _value(sort.removesuffix("?"), found)
     return out
 
 

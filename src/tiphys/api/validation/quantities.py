@@ -113,7 +113,7 @@ def quantity_value(errors: Errors, path: str, name: str, value: str) -> None:
     number = amount(value)
     if number < 0:
         errors.invalid(path, value, NEGATIVE)
-    if (name in _INTEGER or is_extended(name)) and -(-number // _MILLI) % 1000:
+    if (name in _INTEGER or is_extended(name)) and parse(str(value)).milli % 1000:
         errors.invalid(path, value, "must be an integer")
 
 

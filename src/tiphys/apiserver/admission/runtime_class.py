@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import quantity
+from tiphys.api.validation.names import path_segment
 from tiphys.apiserver.admission.decision import creates_pod, refuse
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
+from tiphys.base.errors import ApiError
 
 
 class RuntimeClass(Plugin):
@@ -49,8 +51,19 @@ class RuntimeClass(Plugin):
             return None
         runtime = self._reader.get("node.k8s.io", "runtimeclasses", "", name)
         if runtime is None:
+            _usable(name)
             raise refuse(attributes, f'pod rejected: RuntimeClass "{name}" not found')
         return runtime
+
+
+def _usable(name: str) -> None:
+    """Upstream's client would not ask for such a name, and its problem is the answer."""
+    found = path_segment(name)
+    if not name or found:
+        text = f'invalid resource name "{name}": [{", ".join(found)}]' if name else "resource name may not be empty"
+        error = ApiError(text)
+        error.reason = ""
+        raise error
 
 
 def _set_scheduling(attributes: Attributes, spec: dict[str, Any], scheduling: Object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api.meta import random_suffix
+from tiphys.api.validation.names import path_segment
 from tiphys.apiserver.admission.decision import concerns, creates_pod, refuse
 from tiphys.apiserver.authz import references
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
@@ -64,7 +65,9 @@ class ServiceAccount(Plugin):
             account = await self._reader.wait_exists("", "serviceaccounts", namespace, name, PATIENCE)
         if account is not None:
             return account
-        detail = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+        problem = f'invalid resource name "{name}": [{", ".join(found)}]' if (found := path_segment(name)) else ""
+        detail = f"error looking up service account {namespace}/{name}: "
+        detail += problem or f'serviceaccount "{name}" not found'
         raise refuse(attributes, detail)
 
 

@@ -12,6 +12,7 @@ from tiphys.api.validation.errors import Errors
 
 class ControllerRevision(PlainKind):
     group, plural, kind = "apps", "controllerrevisions", "ControllerRevision"
+    revalidates_metadata = True
     columns = (
         printing.NAME,
         Column("Controller", description="Controller of the object"),

@@ -69,6 +69,8 @@ class DaemonSet(Workload):
         fill_empty(strategy, type="RollingUpdate")
         if strategy["type"] == "RollingUpdate":
             setdefaults(child(strategy, "rollingUpdate"), maxUnavailable=1, maxSurge=0)
+        elif strategy.get("rollingUpdate") is not None:
+            setdefaults(strategy["rollingUpdate"], maxUnavailable=0, maxSurge=0)
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)

@@ -7,6 +7,7 @@ from typing import Any
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
 from tiphys.api.kinds.common import child, fill_empty, setdefaults
+from tiphys.api.kinds.core.persistentvolumeclaim import fraction_warnings
 from tiphys.api.kinds.core.pod_update import same
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
 from tiphys.api.kinds.intorpercent import at_most_all, number
@@ -132,6 +133,9 @@ class StatefulSet(Workload):
         if old is None or not same(spec_of(obj), spec_of(old)):
             template = template_of(obj)
             found = pod_warnings(template.get("spec") or {}, template.get("metadata") or {}, "spec.template")
+        for i, claim in enumerate(spec_of(obj).get("volumeClaimTemplates") or ()):
+            path = f"spec.volumeClaimTemplates[{i}]" + ("" if old is None else ".Spec")
+            found += fraction_warnings(path, claim.get("spec") or {})
         if (spec_of(obj).get("revisionHistoryLimit") or 0) < 0:
             text = "a negative value retains all historical revisions; a value >= 0 is recommended"
             found.append(f"spec.revisionHistoryLimit: {text}")

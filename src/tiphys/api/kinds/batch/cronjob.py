@@ -11,7 +11,7 @@ from tiphys.api.kinds.batch.job import default_job_spec
 from tiphys.api.kinds.batch.job_rules import job_spec, job_warnings
 from tiphys.api.kinds.batch.schedule import problem
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, has_changed, hostname_warning, setdefaults
-from tiphys.api.kinds.workload import non_negative, spec_of
+from tiphys.api.kinds.workload import non_negative, shown_selector, spec_of
 from tiphys.api.validation.errors import Errors
 
 _is_zone_part = re.compile(r"[A-Za-z._0-9+-]{1,14}").fullmatch
@@ -67,7 +67,8 @@ class CronJob(StatusKind):
         template = (spec.get("jobTemplate") or {}).get("spec") or {}
         job_spec(errors, "spec.jobTemplate.spec", template)
         if (selector := template.get("selector")) is not None:
-            errors.invalid("spec.jobTemplate.spec.selector", selector, "`selector` will be auto-generated")
+            shown = shown_selector(selector)
+            errors.invalid("spec.jobTemplate.spec.selector", shown, "`selector` will be auto-generated")
         if template.get("manualSelector"):
             errors.unsupported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false"))
         non_negative(errors, "spec", spec, "successfulJobsHistoryLimit", "failedJobsHistoryLimit")

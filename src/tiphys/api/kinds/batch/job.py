@@ -12,10 +12,18 @@ from tiphys.api.kinds.batch.job_status import job_status
 from tiphys.api.kinds.batch.job_update import job_update
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, has_changed, hostname_warning, setdefaults
 from tiphys.api.kinds.podspec import default_template
-from tiphys.api.kinds.workload import MISMATCH, shown_labels, spec_of, template_labels, template_of, usable
+from tiphys.api.kinds.workload import (
+    MISMATCH,
+    shown_labels,
+    shown_selector,
+    spec_of,
+    template_labels,
+    template_of,
+    usable,
+)
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_selector, matches
-from tiphys.api.validation.names import dns_label, label_value
+from tiphys.api.validation.names import dns_label
 from tiphys.base.clock import parse_rfc3339
 
 _NAMES = ("job-name", "batch.kubernetes.io/job-name")
@@ -106,7 +114,7 @@ class Job(StatusKind):
             elif labels[key] != value:
                 errors.invalid(path, dict(sorted(labels.items())), f"must be '{value}'")
         if usable(selector) and not matches(selector, wanted):
-            errors.invalid("spec.selector", selector, "`selector` not auto-generated")
+            errors.invalid("spec.selector", shown_selector(selector), "`selector` not auto-generated")
 
     def check_update(self, errors: Errors, new: Object, old: Object, context: Context) -> None:
         self.check(errors, new, context)
@@ -161,10 +169,9 @@ def _state(obj: Object) -> str:
 
 
 def _default_labels(obj: MutableObject) -> None:
-    labels = template_labels(template_of(obj))
-    # Upstream does it when the stored object is read, so bad values are complained of in the template alone.
-    if labels and not any(label_value(value) for value in labels.values()):
-        fill_empty(child(obj, "metadata"), labels=dict(labels))
+    # They are one map, as in upstream: what is added to the template's labels is added to the job's.
+    if labels := template_labels(template_of(obj)):
+        fill_empty(child(obj, "metadata"), labels=labels)
 
 
 def _generate_selector(obj: MutableObject) -> None:

@@ -20,6 +20,7 @@ _UNIT = 10**9
 
 class LimitRange(CreatedAtKind):
     plural, kind = "limitranges", "LimitRange"
+    revalidates_metadata = True
     allow_create_on_update = True
 
     def default(self, obj: MutableObject, version: str) -> None:

@@ -19,6 +19,7 @@ class Namespace(StatusKind):
     """Its spec.finalizers are written at /finalize only; subresource 'finalize' of an update says so."""
 
     plural, kind = "namespaces", "Namespace"
+    revalidates_metadata = True
     name_check = "dns_label"
     counts_generation = False
     empty_status = {"phase": "Active"}  # noqa: RUF012 - read only

@@ -69,6 +69,11 @@ class Node(StatusKind):
         cidrs = spec.get("podCIDRs") or []
         for i, cidr in enumerate(cidrs):
             legacy_cidr(errors, f"spec.podCIDRs[{i}]", cidr)
+        unread = next((i for i, cidr in enumerate(cidrs) if parse_cidr(cidr) is None), None)
+        if len(cidrs) > 1 and unread is not None:
+            problem = f"invalid CIDR[{unread}]: <nil> (invalid CIDR address: {cidrs[unread]})"
+            detail = f"invalid PodCIDRs. failed to check with dual stack with error:{problem}"
+            errors.internal("spec.podCIDRs", detail)
         families = [parsed[0].version for cidr in cidrs if (parsed := parse_cidr(cidr))]
         if len(cidrs) > 2 or (len(cidrs) == 2 and len(set(families)) < 2):
             errors.invalid("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family")

@@ -188,8 +188,9 @@ def _renamed(old: Struct, new: Struct | None) -> Any:
     renamed = deepcopy(old)
     for mine, theirs in zip(_expressions(renamed), _expressions(new or {}), strict=False):
         for one, other in zip(mine, theirs, strict=False):
-            if other.get("key") == _RENAMED.get(one.get("key", "")):
-                one["key"] = other["key"]
+            # A key without a later name may become empty: so upstream's table answers.
+            if other.get("key", "") == _RENAMED.get(one.get("key", ""), ""):
+                one["key"] = other.get("key", "")
     return renamed
 
 

@@ -31,6 +31,17 @@ _RESIZES = (
 )
 
 
+def fraction_warnings(path: str, spec: Mapping[str, Any]) -> list[str]:
+    """Warnings of a claim's spec at `path`: storage comes in whole bytes."""
+    found, resources = [], spec.get("resources") or {}
+    for kind in ("requests", "limits"):
+        value = (resources.get(kind) or {}).get("storage")
+        if value is not None and parse(str(value)).milli % 1000:
+            where, shown = f"{path}.resources.{kind}[storage]", canonical(str(value))
+            found.append(f'{where}: fractional byte value "{shown}" is invalid, must be an integer')
+    return found
+
+
 class PersistentVolumeClaim(StatusKind):
     plural, kind = "persistentvolumeclaims", "PersistentVolumeClaim"
     counts_generation = False
@@ -96,16 +107,11 @@ class PersistentVolumeClaim(StatusKind):
         return errors
 
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
-        found, resources = [], (obj.get("spec") or {}).get("resources") or {}
+        found = []
         if BETA_CLASS in ((obj.get("metadata") or {}).get("annotations") or {}):
             text = 'deprecated since v1.8; use "storageClassName" attribute instead'
             found.append(f"metadata.annotations[{BETA_CLASS}]: {text}")
-        for kind in ("requests", "limits"):
-            value = (resources.get(kind) or {}).get("storage")
-            if value is not None and parse(str(value)).milli % 1000:
-                path = f"spec.resources.{kind}[storage]"
-                found.append(f'{path}: fractional byte value "{canonical(str(value))}" is invalid, must be an integer')
-        return found
+        return found + fraction_warnings("spec", obj.get("spec") or {})
 
     def fields(self, obj: Object) -> Mapping[str, str]:
         return {"name": printing.name(obj)}

@@ -36,6 +36,8 @@ class Pod(StatusKind):
         requests_from_limits(spec)
         default_pod_spec(spec)
         setdefaults(spec, enableServiceLinks=True)
+        if spec["terminationGracePeriodSeconds"] < 0:
+            spec["terminationGracePeriodSeconds"] = 1
         if spec.get("resources"):
             _pod_level_requests(spec)
         _addresses(obj.get("status") or {})

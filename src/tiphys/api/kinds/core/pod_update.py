@@ -121,9 +121,9 @@ def _added_tolerations(errors: Errors, new: Sequence[Struct], old: Sequence[Stru
 
 def _gates(errors: Errors, new: Sequence[Struct], old: Sequence[Struct]) -> None:
     known = {gate.get("name") for gate in old}
-    for i, gate in enumerate(new):
-        if gate.get("name") not in known:
-            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name', '')}'"
+    for name, i in {gate.get("name", ""): i for i, gate in enumerate(new)}.items():
+        if name not in known:
+            detail = f"only deletion is allowed, but found new scheduling gate '{name}'"
             errors.forbidden(f"spec.schedulingGates[{i}].name", detail)
 
 

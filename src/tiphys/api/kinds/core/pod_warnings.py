@@ -206,6 +206,8 @@ def _ports(spec: Struct, path: str) -> Iterator[str]:
     for container, where in containers_with_path(spec, path):
         for i, port in enumerate(container.get("ports") or ()):
             here, name = f"{where}.ports[{i}]", port.get("name")
+            if port.get("hostIP") and not port.get("hostPort"):
+                yield f"{here}: hostIP set without hostPort: {_go_port(port)}"
             others = listed.setdefault((port.get("containerPort"), port.get("protocol")), [])
             for other, there in others:
                 if text := _port_clash(port, there):
@@ -218,6 +220,12 @@ def _ports(spec: Struct, path: str) -> Iterator[str]:
             elif name:
                 names[name] = here
     yield from clashes
+
+
+def _go_port(port: Struct) -> str:
+    """A port as Go prints a struct."""
+    zeros = {"name": "", "hostPort": 0, "containerPort": 0, "protocol": "", "hostIP": ""}
+    return "{" + " ".join(f"{name[0].upper()}{name[1:]}:{port.get(name, zero)}" for name, zero in zeros.items()) + "}"
 
 
 def _port_clash(one: Struct, other: Struct) -> str:

@@ -167,8 +167,8 @@ def _drop_by_type(spec: MutableObject, was: Mapping[str, Any]) -> None:
             spec.pop("clusterIPs", None)
         _drop_same(spec, was, "ipFamilies", "ipFamilyPolicy")
     if before in _EXTERNAL and kind not in _EXTERNAL:
-        ports = [p.get("nodePort") for p in was.get("ports") or ()]
-        if [p.get("nodePort") for p in spec.get("ports") or ()] == ports:
+        known = {port.get("nodePort") for port in was.get("ports") or ()} | {None}
+        if known.issuperset(port.get("nodePort") or None for port in spec.get("ports") or ()):
             for port in spec.get("ports") or ():
                 port.pop("nodePort", None)
     if needs_health_check(was) and not needs_health_check(spec):

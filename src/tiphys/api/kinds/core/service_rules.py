@@ -68,7 +68,7 @@ def _type(errors: Errors, spec: Struct) -> None:
     if kind != "ExternalName":
         return
     for name in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-        if spec.get(name):
+        if spec.get(name) or (name == "ipFamilyPolicy" and name in spec):
             errors.forbidden(f"spec.{name}", "may not be set for ExternalName services")
     name = spec.get("externalName", "").removesuffix(".")
     if errors.non_empty("spec.externalName", name):
