@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 
+from tiphys.base.http import server
+from tiphys.base.http.client import HttpClient
 from tiphys.base.http.parse import MAX_HEAD, RequestReader
+from tiphys.base.http.types import Request, Response
 
 HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\n"
 NEXT = b"GET /evil HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -97,3 +103,28 @@ def test_what_follows_an_offer_without_a_body_is_the_new_protocols() -> None:
     reader = read(HEAD + b"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\nhello")
     assert [one.upgrade for one in reader.ready] == [True]
     assert reader.next_protocol() == b"hello"
+
+
+def test_clients_that_ask_for_much_and_read_nothing_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 16 << 20
+    monkeypatch.setattr(server, "MAX_UNSENT", 3 * size)
+
+    async def handler(request: Request) -> Response:
+        return Response(200, body=b"x" * size)
+
+    async def main() -> None:
+        async with server.serve(handler, "127.0.0.1", 0) as listening, contextlib.AsyncExitStack() as stack:
+            greedy = []
+            for _ in range(12):
+                reader, writer = await asyncio.open_connection("127.0.0.1", listening.port, limit=1024)
+                stack.callback(writer.close)
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await writer.drain()
+                greedy.append(reader)
+            async with HttpClient(f"http://127.0.0.1:{listening.port}") as client, asyncio.timeout(10):
+                assert len((await client.request("GET", "/")).body) == size
+            assert listening.connections <= 6
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await greedy[0].readexactly(size)
+
+    asyncio.run(main())

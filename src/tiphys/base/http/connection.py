@@ -15,7 +15,7 @@ import logging
 import types
 from asyncio.tasks import _enter_task, _leave_task  # "Extending asyncio": the public way to name the current task
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -82,6 +82,13 @@ class ServerConnection:
         self._phase = Phase.HANDSHAKE
         self._waited = self._stuck = 0.0
         self._sent = 0
+        self.backed_up: Callable[[ServerConnection], None] | None = None
+        """Called when much of an answer has to wait for the client."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client."""
+        return self._wire.buffered
 
     def bind(self, wire: Wire, group: asyncio.TaskGroup) -> asyncio.Task[None]:
         """Take over `wire` (not started yet) and start the task."""
@@ -224,6 +231,8 @@ class ServerConnection:
         else:
             self._wire.write(head)
             put(body)
+            if self._wire.buffered > HIGH_WATER and self.backed_up is not None:
+                self.backed_up(self)
         return keep_alive
 
     # Serving with waiting

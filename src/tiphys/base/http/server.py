@@ -32,6 +32,9 @@ MAX_BODY = 3 * 1024 * 1024
 """Bytes; upstream's limit on a request."""
 TICK = 5.0
 """Seconds between looks at the clients' deadlines. None are taken while there is no connection."""
+MAX_UNSENT = 256 << 20
+"""Bytes of answers that wait for clients, of all connections together. Beyond it whoever has owed for the longest
+time is cut: a client that asks for long lists and reads none of them must not fill the memory."""
 BACKLOG = 1024
 ACCEPTS = 64
 """Connections accepted in one turn of the loop."""
@@ -62,6 +65,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[asyncio.Task[None], ServerConnection] = {}
         self._occupied = asyncio.Event()
+        self._owing: dict[ServerConnection, None] = {}
+        """Those of whose answers much had to wait, the latest last."""
         self._closing = False
         name = listener.getsockname()
         self.port: int = name[1] if isinstance(name, tuple) else 0
@@ -106,6 +111,7 @@ class Server:
             sock.close()
             return
         connection = ServerConnection(self._handler, self._max_body, self._loop)
+        connection.backed_up = self._backed_up
         wire = Wire(sock, connection, self._loop)
         task = connection.bind(wire, self._group)
         self._connections[task] = connection
@@ -116,9 +122,26 @@ class Server:
     def _forget(self, task: asyncio.Task[None]) -> None:
         connection = self._connections.pop(task, None)
         if connection is not None:
+            self._owing.pop(connection, None)
             connection.forget()
         if not self._connections:
             self._occupied.clear()
+
+    def _backed_up(self, connection: ServerConnection) -> None:
+        self._owing.pop(connection, None)
+        self._owing[connection] = None
+        self._loop.call_soon(self._relieve)  # when what can leave at once has left
+
+    def _relieve(self) -> None:
+        """Cut those that have owed for the longest time until what waits for clients is bearable."""
+        self._owing = {connection: None for connection in self._owing if connection.unsent}
+        unsent = sum(connection.unsent for connection in self._owing)
+        for connection in tuple(self._owing)[:-1]:  # one answer may be as large as it is
+            if unsent <= MAX_UNSENT:
+                return
+            _log.warning("a client is cut that does not read the %d bytes it asked for", connection.unsent)
+            unsent -= connection.unsent
+            connection.abort()
 
     async def _sweep(self) -> None:
         while True:
