@@ -100,6 +100,27 @@ def test_node_ports_go_with_the_type_when_none_is_new() -> None:
     assert all("nodePort" not in port for port in new["spec"]["ports"])
 
 
+def test_node_ports_that_are_no_longer_wanted_are_not_carried_over() -> None:
+    old = {"metadata": {}, "spec": {"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30001}]}}
+    for allocate, kept in ((True, 30001), (False, None)):
+        spec = {"type": "LoadBalancer", "ports": [{"port": 80}], "allocateLoadBalancerNodePorts": allocate}
+        new: dict[str, Any] = {"metadata": {}, "spec": spec}
+        Service().prepare_update(new, old, CONTEXT)
+        assert new["spec"]["ports"][0].get("nodePort") == kept
+
+
+def test_only_pods_have_their_ports_on_the_host_by_default() -> None:
+    def spec() -> dict[str, Any]:
+        return {"hostNetwork": True, "containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}
+
+    pod: dict[str, Any] = {"spec": spec()}
+    Pod().default(pod, "v1")
+    assert pod["spec"]["containers"][0]["ports"][0]["hostPort"] == 80
+    daemons: dict[str, Any] = {"spec": {"template": {"spec": spec()}}}
+    DaemonSet().default(daemons, "v1")
+    assert "hostPort" not in daemons["spec"]["template"]["spec"]["containers"][0]["ports"][0]
+
+
 def test_what_makes_no_sense_is_said_before_families_are_filled_in() -> None:
     service: dict[str, Any] = {"metadata": {}, "spec": {"type": "ClusterIP", "clusterIPs": ["v", "v"]}}
     Service().prepare_create(service, CONTEXT)

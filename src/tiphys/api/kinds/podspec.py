@@ -54,8 +54,6 @@ def default_pod_spec(spec: MutableObject) -> None:
             _container(container)
     fill_empty(spec, restartPolicy="Always", dnsPolicy="ClusterFirst", schedulerName="default-scheduler")
     setdefaults(spec, terminationGracePeriodSeconds=30, securityContext={})
-    if spec.get("hostNetwork"):
-        host_ports(spec)
     _service_account(spec)
     round_up(spec, "overhead")
     round_requirements(spec)
@@ -98,7 +96,7 @@ def _container(container: MutableObject) -> None:
         if (probe := container.get(name)) is not None:
             _probe(probe)
     if hooks := container.get("lifecycle"):
-        if hooks.pop("stopSignal", None) is not None and not any(hooks.values()):
+        if hooks.pop("stopSignal", None) is not None and all(hook is None for hook in hooks.values()):
             del container["lifecycle"]
         for name in ("postStart", "preStop"):
             if action := (hooks.get(name) or {}).get("httpGet"):

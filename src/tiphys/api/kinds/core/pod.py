@@ -11,7 +11,7 @@ from tiphys.api.kinds.core import pod_cells, pod_update
 from tiphys.api.kinds.core.pod_memory import GoodSpecs, key_of
 from tiphys.api.kinds.core.pod_status import pod_status
 from tiphys.api.kinds.core.pod_warnings import pod_warnings
-from tiphys.api.kinds.podspec import default_pod_spec, requests_from_limits
+from tiphys.api.kinds.podspec import default_pod_spec, host_ports, requests_from_limits
 from tiphys.api.quantity import parse
 from tiphys.api.validation.containers import image_spaces
 from tiphys.api.validation.errors import Errors
@@ -36,6 +36,8 @@ class Pod(StatusKind):
         requests_from_limits(spec)
         default_pod_spec(spec)
         setdefaults(spec, enableServiceLinks=True)
+        if spec.get("hostNetwork"):
+            host_ports(spec)
         if spec["terminationGracePeriodSeconds"] < 0:
             spec["terminationGracePeriodSeconds"] = 1
         if spec.get("resources"):

@@ -145,7 +145,7 @@ def _carry_over(spec: MutableObject, was: Mapping[str, Any]) -> None:
             fill_empty(spec, **{name: was[name]})
     if needs_health_check(spec) and needs_health_check(was) and was.get("healthCheckNodePort"):
         fill_empty(spec, healthCheckNodePort=was["healthCheckNodePort"])
-    if spec.get("type") in _EXTERNAL and was.get("type") in _EXTERNAL:
+    if _needs_node_ports(spec) and _needs_node_ports(was):
         _carry_node_ports(spec, was)
 
 
@@ -156,6 +156,12 @@ def _carry_node_ports(spec: MutableObject, was: Mapping[str, Any]) -> None:
         number = handed_out.get(port.get("name", ""))
         if number and not port.get("nodePort") and number not in taken:
             port["nodePort"] = number
+
+
+def _needs_node_ports(spec: Mapping[str, Any]) -> bool:
+    if spec.get("type") == "LoadBalancer":
+        return spec.get("allocateLoadBalancerNodePorts") is not False
+    return spec.get("type") == "NodePort"
 
 
 def _drop_by_type(spec: MutableObject, was: Mapping[str, Any]) -> None:
