@@ -165,6 +165,23 @@ def test_requests_reach_the_other_server_with_the_name_of_who_asks() -> None:
     play(scenario)
 
 
+def test_names_and_paths_of_any_letters_get_there() -> None:
+    async def scenario(world: World, sample: Sample) -> None:
+        await register(world)
+        sample.asked.clear()
+        user = User("jörg 田中\nX-Remote-Group: evil", groups=("system:masters", "größe"))
+        path = f"{FLUNDERS}/é?fieldManager=ü".encode().decode("latin-1")  # as it comes from a socket
+        answer = await world.http("GET", path, user=user)
+        assert answer.status == 200
+        await body(answer)
+        request = sample.asked[0]
+        assert request.headers["x-remote-user"].encode("latin-1").decode() == "jörg 田中 X-Remote-Group: evil"
+        assert request.values("x-remote-group")[1].encode("latin-1").decode() == "größe"
+        assert (request.path, request.param("fieldManager")) == (f"{FLUNDERS}/é", "ü")
+
+    play(scenario)
+
+
 def test_who_may_not_is_refused_before_anybody_else_is_asked() -> None:
     async def scenario(world: World, sample: Sample) -> None:
         await register(world)

@@ -7,6 +7,7 @@ because of our certificate. What a client sends by those names, and its credenti
 from __future__ import annotations
 
 import ssl
+import string
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -63,14 +64,19 @@ def _unavailable(text: str) -> Response:
 
 def identity(user: User) -> dict[str, str | tuple[str, ...]]:
     """The headers that say who asks."""
-    headers: dict[str, str | tuple[str, ...]] = {"X-Remote-User": user.name}
+    headers: dict[str, str | tuple[str, ...]] = {"X-Remote-User": _field(user.name)}
     if user.uid:
-        headers["X-Remote-Uid"] = user.uid
+        headers["X-Remote-Uid"] = _field(user.uid)
     if user.groups:
-        headers["X-Remote-Group"] = user.groups
+        headers["X-Remote-Group"] = tuple(map(_field, user.groups))
     for key, values in user.extra.items():
-        headers[f"X-Remote-Extra-{quote(key, safe='')}"] = tuple(values)
+        headers[f"X-Remote-Extra-{quote(key, safe='')}"] = tuple(map(_field, values))
     return headers
+
+
+def _field(text: str) -> str:
+    """A text as a header's value: UTF-8, and on one line, as Go sends it."""
+    return text.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace").decode("latin-1")
 
 
 def _headers(request: Request) -> Fields:
@@ -80,7 +86,8 @@ def _headers(request: Request) -> Fields:
 
 def _url(request: Request) -> str:
     path = (request.raw_path or quote(request.path)).partition("?")[0]
-    return f"{path}?{request.query_string}" if request.query_string else path
+    url = f"{path}?{request.query_string}" if request.query_string else path
+    return url if url.isascii() else quote(url, safe=string.punctuation, encoding="latin-1")
 
 
 async def _exchange(client: HttpClient, request: Request) -> Response:
