@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tiphys.base.certificates import UNKNOWN, USAGE, ClientVerifier, Unverified
+from tiphys.apiserver.authn.certificate import VerifiedPeers
+from tiphys.base.certificates import UNKNOWN, USAGE, ClientVerifier, Unverified, Verified
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START.timestamp() + 3600
@@ -122,3 +123,19 @@ def test_a_peer_cannot_keep_the_server_busy() -> None:
     with pytest.raises(Unverified, match="malformed"):
         VERIFIER.verify([b"\x30\x03\x02\x01\x01"])
     assert problem([Made("jane", ROOT, CLIENT)], ClientVerifier(b"")) == UNKNOWN
+
+
+def test_a_certificate_that_is_not_good_is_verified_once() -> None:
+    asked = []
+
+    class Counting(ClientVerifier):
+        def verify(self, chain: Sequence[bytes]) -> Verified:
+            asked.append(chain)
+            raise Unverified("no")
+
+    peers = VerifiedPeers(Counting(b""))
+    for n in (1, 1, 2, 1, *range(200)):
+        with pytest.raises(Unverified, match="no"):
+            peers.verify((b"%d" % n, b"issuer"))
+    assert len(asked) == 200
+    assert len(peers._bad) <= 64

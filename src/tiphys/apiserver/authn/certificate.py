@@ -22,6 +22,8 @@ CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 UID = "1.3.6.1.4.1.57683.2"
 """Kubernetes' own attribute type for the user's UID."""
 CACHE = 1024
+MAX_BAD = 64
+"""Certificates that are not good are remembered: so few, for a stranger chooses how long they are."""
 
 
 class VerifiedPeers:
@@ -30,17 +32,30 @@ class VerifiedPeers:
     def __init__(self, verifier: ClientVerifier, clock: Clock | None = None) -> None:
         self._verifier, self._clock = verifier, clock or SystemClock()
         self._known: dict[bytes, Verified] = {}
+        self._bad: dict[tuple[bytes, ...], str] = {}
+        """Why others are not good: whoever shows them with each request must not make us verify each time."""
 
     def verify(self, chain: tuple[bytes, ...]) -> x509.Certificate:
         """The peer's certificate. Raises Unverified."""
         found = self._known.get(chain[0])
         if found is None:
-            found = self._verifier.verify(chain)
+            found = self._first(chain)
             if len(self._known) >= CACHE:
                 self._known.clear()
             self._known[chain[0]] = found
         found.check(self._clock.time())
         return found.certificate
+
+    def _first(self, chain: tuple[bytes, ...]) -> Verified:
+        if chain in self._bad:
+            raise Unverified(self._bad[chain])
+        try:
+            return self._verifier.verify(chain)
+        except Unverified as error:
+            if len(self._bad) >= MAX_BAD:
+                self._bad.clear()
+            self._bad[chain] = str(error)
+            raise
 
 
 class Certificates:
