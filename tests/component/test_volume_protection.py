@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
 
@@ -59,5 +59,32 @@ def test_a_claim_that_a_pod_uses_goes_after_the_pod() -> None:
             assert held["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
             await cluster.client.delete(PODS, "user", "default", grace_seconds=0)
             await cluster.wait_gone(PERSISTENT_VOLUME_CLAIMS, "default", "data")
+
+    clock.run(scenario())
+
+
+def test_a_class_of_attributes_goes_after_the_volume_that_has_it() -> None:
+    clock = VirtualClock()
+    fast = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "VolumeAttributesClass",
+        "metadata": {"name": "fast"},
+        "driverName": "d.example.com",
+        "parameters": {"iops": "1"},
+    }
+    csi = {"driver": "d.example.com", "volumeHandle": "h"}
+    spec = {name: value for name, value in VOLUME["spec"].items() if name != "hostPath"}
+    volume = {**VOLUME, "spec": {**spec, "csi": csi, "volumeAttributesClassName": "fast"}}
+
+    async def scenario() -> None:
+        async with Cluster(clock) as cluster:
+            await cluster.client.create(VOLUME_ATTRIBUTES_CLASSES, fast)
+            await cluster.client.create(PERSISTENT_VOLUMES, volume)
+            await cluster.client.delete(VOLUME_ATTRIBUTES_CLASSES, "fast")
+            await clock.sleep(60)
+            held = await cluster.client.get(VOLUME_ATTRIBUTES_CLASSES, "fast")
+            assert held["metadata"]["finalizers"] == ["kubernetes.io/vac-protection"]
+            await cluster.client.delete(PERSISTENT_VOLUMES, "disk")
+            await cluster.wait_gone(VOLUME_ATTRIBUTES_CLASSES, "", "fast")
 
     clock.run(scenario())

@@ -26,7 +26,7 @@ LONGEST_MANAGER = 128
 def read_write_options(call: Call) -> None:
     """Fill in what the query of a POST, PUT or PATCH says. Raises Invalid."""
     request = call.request
-    call.manager = _agent(request)
+    call.manager = agent(request)
     applies = call.info.verb == "patch" and media_type(request.headers.get("content-type", "")) == APPLY
     if not request.query_string and not applies:
         return
@@ -62,7 +62,8 @@ def read_write_options(call: Call) -> None:
 
 
 def delete_options(call: Call, codec: Codec) -> dict[str, Any]:
-    """DeleteOptions of the body or, without one, of the query. Raises BadRequest, Invalid."""
+    """DeleteOptions of the body or, without one, of the query: with a body, the query says nothing, not even dryRun.
+    Raises BadRequest, Invalid."""
     request = call.request
     if request.obj is not None:
         options = dict(request.obj)
@@ -70,8 +71,6 @@ def delete_options(call: Call, codec: Codec) -> dict[str, Any]:
         options = _from_body(request, codec)
     else:
         options = _from_query(request)
-    if request.query.get("dryRun") and not options.get("dryRun"):
-        options["dryRun"] = request.query["dryRun"]
     problems = _check(options)
     if problems:
         raise errors.invalid(META, "DeleteOptions", "", problems)
@@ -129,6 +128,6 @@ def _unprintable(manager: str) -> FieldError:
     return invalid("fieldManager", manager, f"invalid character U+{ord(found):04X} (at position {at})")
 
 
-def _agent(request: Request) -> str:
+def agent(request: Request) -> str:
     """The field manager of those who name none: their program, as upstream takes it from User-Agent."""
     return request.headers.get("user-agent", "").partition("/")[0][:LONGEST_MANAGER] or "unknown"

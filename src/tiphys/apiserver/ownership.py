@@ -17,7 +17,7 @@ from tiphys.api.apply.manager import Applied, FieldManager, Writer
 from tiphys.api.apply.nodes import Node, Nodes
 from tiphys.api.apply.reset import resets
 from tiphys.api.apply.scale import VERSION, to_object, to_scale
-from tiphys.api.decode.request import Codec
+from tiphys.api.decode.request import Codec, Expected
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.resource import Call, Key, Resource
 from tiphys.apiserver.serving import Serving
@@ -59,6 +59,7 @@ class Ownership:
         self._managers: dict[Key, tuple[Resource, FieldManager]] = {}
         self._resets: dict[tuple[str, str, str], Fields] = {}
         self._scale: FieldManager | None = None
+        self._asked: dict[str, dict[str, FieldManager]] = {}
 
     def created(self, call: Call, obj: Object, supplied: Sequence[Any] | None) -> bytes:
         """managedFields of a new object (of the stored version)."""
@@ -75,6 +76,19 @@ class Ownership:
         return self._of(call.resource).update(
             show(current), show(new), stored, self.writer(call, subresource), supplied
         )
+
+    def asked(self, expected: Expected, obj: Object, writer: Writer) -> list[Any]:
+        """managedFields of what is only answered: a review, or a request for a token."""
+        manager = self._asked.get(expected.api_version, {}).get(expected.kind)
+        if manager is None:
+            zero = {} if expected.type is None else self._codec.decoder.empty(expected.type)
+            zero.setdefault("metadata", {})
+            node = self._nodes.of(expected.type)
+            manager = FieldManager(expected.api_version, expected.kind, node, zero, _OneVersion(node))
+            self._asked.setdefault(expected.api_version, {})[expected.kind] = manager
+        made = manager.create(obj, writer)
+        found: list[Any] = orjson.loads(made) if made else []
+        return found
 
     def applied(self, call: Call, live: Object | None, config: Object, stored: bytes, *, force: bool) -> Applied:
         """What an apply makes of `live` (of the call's version). Raises BadRequest, Conflict."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from tiphys.api.apply.manager import Writer
 from tiphys.api.catalog import ResourceInfo
-from tiphys.apiserver import bodies, respond
+from tiphys.apiserver import bodies, options, respond
 from tiphys.apiserver.authz import reviews
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import expected
 from tiphys.apiserver.types import RequestInfo
+from tiphys.base.clock import rfc3339
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import ANONYMOUS, User
 
@@ -18,6 +20,15 @@ Obj = dict[str, Any]
 Answer = Callable[[Obj, User, str], Awaitable[Obj]]
 """(object, who asks, namespace of the request) -> the completed object."""
 Unstored = Callable[[Request, RequestInfo, ResourceInfo], Awaitable[Response]]
+
+
+ECHOED = {
+    ("authorization.k8s.io", "subjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+}
+"""Reviews that are answered with the question, filled in; the others with an object of their own."""
 
 
 class Reviews:
@@ -40,8 +51,18 @@ class Reviews:
         await self._parts.admission.consult_review(request, info, resource, question)
         done = await answer(question, request.user or ANONYMOUS, info.namespace)
         done = kind.convert(dict(done), kind.stored_version, resource.version)
+        if (info.group, info.resource) in ECHOED and not request.local:
+            self._own(request, resource, question, done)
         head = {"kind": resource.kind, "apiVersion": resource.api_version}
         return respond.plain(request, {**head, **done}, 201)
+
+    def _own(self, request: Request, resource: ResourceInfo, question: Obj, done: Obj) -> None:
+        """The question is tracked like any object that is created."""
+        manager = (request.param("fieldManager") if request.query_string else "") or options.agent(request)
+        writer = Writer(manager, rfc3339(self._parts.clock.time()), {})
+        found = self._parts.ownership.asked(expected(resource), question, writer)
+        if found:
+            done["metadata"] = {**(done.get("metadata") or {}), "managedFields": found}
 
 
 def access_reviews(

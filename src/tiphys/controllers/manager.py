@@ -65,7 +65,6 @@ ELSEWHERE = frozenset(
         "service-cidr-controller",
         "storage-version-migrator-controller",
         "ttl-controller",
-        "volumeattributesclass-protection-controller",
     }
 )
 """Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
@@ -109,6 +108,7 @@ _CONTROLLERS = (
     "ttl_after_finished.TtlAfterFinishedController",
     "volume_protection.ClaimProtectionController",
     "volume_protection.VolumeProtectionController",
+    "volume_protection.AttributesClassProtectionController",
     "node_ipam.NodeIpamController",
     "node_lifecycle.NodeLifecycleController",
     "taint_eviction.TaintEvictionController",

@@ -1,6 +1,7 @@
 """Volumes and claims in use are not deleted: each carries a finalizer until nobody uses it.
 
-A PersistentVolumeClaim may go when no pod that still runs names it, a PersistentVolume when no claim is bound to it.
+A PersistentVolumeClaim may go when no pod that still runs names it, a PersistentVolume when no claim is bound to it, a
+VolumeAttributesClass when no claim and no volume has or wants it.
 Admission adds the finalizers (StorageObjectInUseProtection); these controllers add missing ones and take them away.
 """
 
@@ -11,13 +12,14 @@ from typing import ClassVar
 
 from tiphys.client.informer import Informer
 from tiphys.client.reconcile import Result
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
+from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTRIBUTES_CLASSES
 from tiphys.client.types import Object, Resource
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.objects import deleting, finalizers, name, namespace, spec, status
 
 PVC_FINALIZER = "kubernetes.io/pvc-protection"
 PV_FINALIZER = "kubernetes.io/pv-protection"
+VAC_FINALIZER = "kubernetes.io/vac-protection"
 
 
 def claims_of(pod: Object) -> Iterable[str]:
@@ -29,6 +31,13 @@ def claims_of(pod: Object) -> Iterable[str]:
             yield f"{namespace(pod)}/{volume['persistentVolumeClaim']['claimName']}"
         elif volume.get("ephemeral"):
             yield f"{namespace(pod)}/{name(pod)}-{volume['name']}"
+
+
+def classes_of(held: Object) -> set[str]:
+    """Names of the VolumeAttributesClasses that a claim or volume has or is to have."""
+    target = (status(held).get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+    named = (spec(held).get("volumeAttributesClassName"), status(held).get("currentVolumeAttributesClassName"), target)
+    return {name for name in named if name}
 
 
 def wanted(held: Object, finalizer: str, used: bool) -> list[str] | None:
@@ -92,3 +101,25 @@ class VolumeProtectionController(_Protection):
 
     def used(self, key: str, held: Object) -> bool:
         return status(held).get("phase") == "Bound"
+
+
+class AttributesClassProtectionController(_Protection):
+    name = "volumeattributesclass-protection-controller"
+    account = "volumeattributesclass-protection-controller"
+    resource = VOLUME_ATTRIBUTES_CLASSES
+    finalizer = VAC_FINALIZER
+
+    def __init__(self, context: ControllerContext) -> None:
+        super().__init__(context)
+        self._users = (self.watch(PERSISTENT_VOLUME_CLAIMS), self.watch(PERSISTENT_VOLUMES))
+        for users in self._users:
+            users.add_index("classes", classes_of)
+            users.subscribe(self._user_changed)
+
+    def used(self, key: str, held: Object) -> bool:
+        return any(users.by_index("classes", key) for users in self._users)
+
+    def _user_changed(self, old: Object | None, new: Object | None) -> None:
+        for user in (old, new):
+            for key in classes_of(user) if user is not None else ():
+                self.queue.add(key)

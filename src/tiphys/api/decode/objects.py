@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiphys.api.decode import values
+from tiphys.api.decode import unions, values
 from tiphys.api.decode.values import Mismatch
 from tiphys.api.schema import Definitions, Field, Shape, Type
 
@@ -101,7 +101,8 @@ class Decoder:
             return _array(self, _item(shape))
         if kind == "map":
             return _map(self, _item(shape))
-        return _SCALARS[kind]
+        union = unions.converter(self, shape.type, Pass, count_keys) if kind == "any" else None
+        return union or _SCALARS[kind]
 
     def zero(self, shape: Shape) -> Any:
         """What null stands for inside lists and maps, and in fields that are always written."""
@@ -132,8 +133,8 @@ def _kept(field: Field) -> bool:
     """Whether an empty value of the field is written. An empty list never is: it is stored as none (protobuf has
     no such difference), and shows as null where the field is always written."""
     kind = field.shape.kind
-    if field.name == "managedFields":
-        return True  # an empty list asks for them to be forgotten
+    if field.name in ("managedFields", "policies"):
+        return True  # empty, the one asks for them to be forgotten, the other (of a HorizontalPodAutoscaler) is wrong
     return field.pointer or kind in (*_STRUCTS, *_OPEN) or (field.always and kind not in ("array", "map"))
 
 

@@ -11,6 +11,7 @@ BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 PROTECTED = {
     "persistentvolumeclaims": "kubernetes.io/pvc-protection",
     "persistentvolumes": "kubernetes.io/pv-protection",
+    "volumeattributesclasses": "kubernetes.io/vac-protection",
 }
 
 
@@ -39,15 +40,17 @@ class DefaultStorageClass(Plugin):
 
 
 class StorageObjectInUseProtection(Plugin):
-    """Claims and volumes get the finalizer that keeps them while they are in use."""
+    """Claims, volumes and classes of attributes get the finalizer that keeps them while they are in use."""
 
     name = "StorageObjectInUseProtection"
-    resources = frozenset({("", "persistentvolumeclaims"), ("", "persistentvolumes")})
+    resources = frozenset(
+        {("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "volumeattributesclasses")}
+    )
 
     async def admit(self, attributes: Attributes) -> None:
         info, obj = attributes.info, attributes.obj
         finalizer = PROTECTED.get(info.resource)
-        if attributes.operation != "CREATE" or obj is None or info.group or info.subresource or finalizer is None:
+        if attributes.operation != "CREATE" or obj is None or info.subresource or finalizer is None:
             return
         finalizers = obj["metadata"].get("finalizers") or []
         if finalizer not in finalizers:

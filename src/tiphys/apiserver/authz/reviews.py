@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiphys.api import errors
+from tiphys.api import errors, selectors
 from tiphys.api.kinds.base import FieldError, forbidden, invalid, required
 from tiphys.apiserver.authn.chain import Refused, TokenAuthenticator, aggregate, authenticate_token
 from tiphys.apiserver.authz.chain import Reason
@@ -140,7 +140,7 @@ async def _answer(
 
 
 def _subject(spec: Mapping[str, Any]) -> User:
-    extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
+    extra = {key: tuple(values or ()) for key, values in (spec.get("extra") or {}).items()}
     return User(spec.get("user", ""), spec.get("uid", ""), tuple(spec.get("groups") or ()), extra)
 
 
@@ -188,12 +188,24 @@ def _ignored_selectors(asked: Mapping[str, Any]) -> str:
     """What of the selectors could not be understood, as evaluationError says it."""
     texts = []
     for name in ("fieldSelector", "labelSelector"):
-        requirements = (asked.get(name) or {}).get("requirements") or ()
+        selector = asked.get(name) or {}
+        requirements = selector.get("requirements") or ()
+        if not requirements and not _readable(name, selector.get("rawSelector", "")):
+            texts.append(f"spec.resourceAttributes.{name} ignored due to parse error")
         bad = [r for r in requirements if not _understood(name, r)]
         if bad:
             part = "ignored" if len(bad) == len(requirements) else "partially ignored"
             texts.append(f"spec.resourceAttributes.{name} {part} due to parse error")
     return "; ".join(texts)
+
+
+def _readable(name: str, raw: str) -> bool:
+    """Whether a selector given as text is one."""
+    try:
+        (selectors.parse_fields if name == "fieldSelector" else selectors.parse_labels)(raw)
+    except (ValueError, BadRequest):
+        return False
+    return True
 
 
 def _understood(name: str, requirement: Mapping[str, Any]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.apply.manager import Writer
+from tiphys.api.decode.request import Expected
 from tiphys.api.kinds.base import FieldError, invalid
 from tiphys.apiserver import jwt, options, respond
 from tiphys.apiserver.parts import Parts
@@ -38,11 +40,14 @@ class TokenRequests:
             raise errors.not_found("", "serviceaccounts", call.info.name)
         metadata = self._metadata(call, request, account)
         spec = dict(request.get("spec") or {})
+        if spec.get("expirationSeconds") is None:
+            spec["expirationSeconds"] = USUAL
+        seconds = spec["expirationSeconds"]
+        managed = self._managed(call, {**request, "spec": spec})
         attributes = self._parts.admission.attributes(call, "CREATE", {**request, "spec": spec}, None, KIND)
         # before the default audience is filled in: nodes are judged by what they asked for
         await self._parts.admission.admit(call, attributes)
         spec["audiences"] = spec.get("audiences") or list(self._issuer.audiences)
-        seconds = spec["expirationSeconds"] = spec.get("expirationSeconds") or USUAL
         _check(seconds)
         await self._parts.admission.validate(call, attributes)
         binding = self._binding(call, spec.get("boundObjectRef"))
@@ -54,11 +59,18 @@ class TokenRequests:
         answer = {
             "kind": KIND,
             "apiVersion": f"{GROUP}/{VERSION}",
-            "metadata": metadata,
+            "metadata": {**metadata, **({"managedFields": managed} if managed else {})},
             "spec": spec,
             "status": {"token": token, "expirationTimestamp": rfc3339(call.now + seconds)},
         }
         return respond.plain(call.request, answer, 201)
+
+    def _managed(self, call: Call, request: Object) -> list[Any]:
+        if call.request.local:
+            return []
+        definitions = self._parts.codec.definitions
+        expected = Expected(GROUP, VERSION, KIND, definitions.of(GROUP, VERSION, KIND))
+        return self._parts.ownership.asked(expected, request, Writer(call.manager, rfc3339(call.now), {}, "token"))
 
     def _shortened(self, call: Call, seconds: int) -> int:
         """As long as asked, or as this server issues at most."""
@@ -87,12 +99,12 @@ class TokenRequests:
 
     def _binding(self, call: Call, reference: Object | None) -> Binding | None:
         """The object that the token lives as long as. Raises NotFound, BadRequest, Conflict."""
-        if not reference:
+        if reference is None:
             return None
-        api_version, kind, name = reference.get("apiVersion"), reference.get("kind"), reference.get("name", "")
+        api_version, kind, name = reference.get("apiVersion"), reference.get("kind") or "", reference.get("name", "")
         plural = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}.get(str(kind))
-        if plural is None or api_version not in ("v1", None, ""):
-            group, _, version = str(api_version or "").rpartition("/")
+        group, _, version = str(api_version or "").rpartition("/")
+        if plural is None or group:
             raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         caches = self._parts.caches
         bound = caches.get("", plural, "" if kind == "Node" else call.namespace, name)

@@ -70,7 +70,7 @@ def unstructured(schema: Schema) -> str:
     for name, shown in _UNSUPPORTED.items():
         if (name == "additionalItems" and schema.get(name) is not None) or schema.get(name):
             return f"OpenAPIV3Schema '{shown}' is not supported"
-    if isinstance(schema.get("items"), list):
+    if schema.get("items") and isinstance(schema["items"], list):
         return "OpenAPIV3Schema 'items' must be a schema, but is an array"
     if schema.get("x-kubernetes-preserve-unknown-fields") is False:
         return "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined"
@@ -92,6 +92,7 @@ def _properties(schema: Schema) -> Mapping[str, Schema]:
 
 def _invariants(errors: Errors, path: str, schema: Schema, level: _Level) -> None:
     kind, items, extra = schema.get("type", ""), schema.get("items"), schema.get("additionalProperties")
+    items = None if items == [] else items  # given, but none: neither a schema nor a list of them
     if kind == "array" and items is None:
         errors.required(f"{path}.items", "must be specified")
     if items is not None:

@@ -83,7 +83,8 @@ class CertificateSigningRequest(StatusKind):
         status, was = child(new, "status"), old.get("status") or {}
         if context.subresource == "approval":
             conditions = status.get("conditions")
-            new["status"] = status = {**was, "conditions": conditions}
+            kept = {name: value for name, value in was.items() if name != "conditions"}
+            new["status"] = status = kept if conditions is None else {**kept, "conditions": conditions}
         else:
             _preserve(status, was)
         _stamp(status, was, rfc3339(context.now))

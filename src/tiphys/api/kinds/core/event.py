@@ -134,14 +134,20 @@ class NewEvent(Event):
             "firstTimestamp",
             "lastTimestamp",
             "count",
+            "reason",  # once more, as upstream looks at it
             "type",
             "eventTime",
             "action",
-            "related",
         ):
-            errors.immutable(name, new.get(name), old.get(name))
+            errors.immutable(name, new.get(name, "" if name in _TEXTS else None), old.get(name))
+        if (new.get("related") or None) != (old.get("related") or None):
+            related = new.get("related")
+            errors.invalid("related", None if related is None else _reference(related), IMMUTABLE)
         errors.immutable("reportingController", new.get("reportingComponent", ""), old.get("reportingComponent"))
         errors.immutable("reportingInstance", new.get("reportingInstance", ""), old.get("reportingInstance"))
+
+
+_TEXTS = frozenset(("reason", "message", "type", "action"))
 
 
 def _reference(value: Mapping[str, Any]) -> dict[str, str]:

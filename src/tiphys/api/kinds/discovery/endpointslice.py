@@ -17,7 +17,7 @@ from tiphys.api.validation.names import dns_label, dns_subdomain, label_value, q
 Struct = Mapping[str, Any]
 
 _MAX_ENDPOINTS, _MAX_ADDRESSES, _MAX_PORTS, _MAX_TOPOLOGY, _MAX_HINTS = 1000, 100, 20000, 16, 8
-_ZONE = "topology.kubernetes.io/zone"
+_HOST = "kubernetes.io/hostname"
 
 
 class EndpointSlice(PlainKind):
@@ -37,13 +37,12 @@ class EndpointSlice(PlainKind):
             setdefaults(port, name="", protocol="TCP")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
-        for endpoint in obj.get("endpoints") or ():
-            topology = endpoint.get("deprecatedTopology") or {}
-            if _ZONE in topology:
-                setdefaults(endpoint, zone=topology.pop(_ZONE))
+        _drop_topology(obj, frozenset())
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
-        self.prepare_create(new, context)
+        before = old.get("endpoints") or ()
+        if (new.get("endpoints") or ()) != before:
+            _drop_topology(new, frozenset((one.get("deprecatedTopology") or {}).get(_HOST, "") for one in before))
         count_labels(new, old, "labels")
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
@@ -62,8 +61,8 @@ class EndpointSlice(PlainKind):
 
     def warnings(self, obj: Object, old: Object | None, context: Context) -> list[str]:
         found = []
-        if obj.get("addressType") == "FQDN":
-            found.append("addressType: FQDN endpoints are deprecated")
+        if old is None and obj.get("addressType") == "FQDN":
+            found.append("spec.addressType: FQDN endpoints are deprecated")
         for i, endpoint in enumerate(obj.get("endpoints") or ()):
             for j, address in enumerate(endpoint.get("addresses") or ()):
                 found += ip_warnings(f"endpoints[{i}].addresses[{j}]", address)
@@ -79,6 +78,15 @@ class EndpointSlice(PlainKind):
             printing.cut_list(addresses),
             printing.age(obj, now),
         ]
+
+
+def _drop_topology(obj: MutableObject, known: frozenset[str]) -> None:
+    """What only the former version writes. It named the node there: a node that was `known` before stays named."""
+    for endpoint in obj.get("endpoints") or ():
+        topology = endpoint.pop("deprecatedTopology", None) or {}
+        node = topology.get(_HOST, "")
+        if node and endpoint.get("nodeName") is None and node in known and not dns_subdomain(node):
+            endpoint["nodeName"] = node
 
 
 def _port_text(port: Struct) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds.base import MutableObject, quote
 from tiphys.api.kinds.common import fill_empty
+from tiphys.api.kinds.resource import expressions
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_name
 from tiphys.api.validation.names import c_identifier, dns_label, dns_subdomain, label_value
@@ -17,7 +18,7 @@ ItemCheck = Callable[[Errors, str, Any], None]
 RequestNames = Mapping[str, frozenset[str]]
 
 MAX_REQUESTS, MAX_CONSTRAINTS, MAX_CONFIG, MAX_SELECTORS = 32, 32, 32, 32
-_MAX_ALTERNATIVES, _MAX_EXPRESSION, _MAX_PARAMETERS, _MAX_ID = 8, 10 * 1024, 10 * 1024, 32
+_MAX_ALTERNATIVES, _MAX_PARAMETERS, _MAX_ID = 8, 10 * 1024, 32
 TAINT_EFFECTS = ("NoExecute", "NoSchedule", "None")
 _NO_REQUEST = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
@@ -151,11 +152,10 @@ def selectors(errors: Errors, path: str, listed: Sequence[Struct]) -> None:
 
 
 def _selector(errors: Errors, path: str, selector: Struct) -> None:
-    """The expression is not compiled here: that is the scheduler's."""
     if (cel := selector.get("cel")) is None:
         errors.required(f"{path}.cel")
-    elif len(cel.get("expression", "").encode()) > _MAX_EXPRESSION:
-        errors.too_long(f"{path}.cel.expression", _MAX_EXPRESSION)
+    else:
+        expressions.check(errors, f"{path}.cel.expression", cel.get("expression", ""))
 
 
 def _toleration(errors: Errors, path: str, toleration: Struct) -> None:
