@@ -29,6 +29,7 @@ ALIASES = {
     "csrsigning": "certificatesigningrequest-signing-controller",
     "daemonset": "daemonset-controller",
     "deployment": "deployment-controller",
+    "disruption": "disruption-controller",
     "endpoint": "endpoints-controller",
     "endpointslice": "endpointslice-controller",
     "garbagecollector": "garbage-collector-controller",
@@ -54,7 +55,6 @@ ALIASES = {
 
 ELSEWHERE = frozenset(
     {
-        "disruption-controller",
         "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
         "horizontal-pod-autoscaler-controller",
@@ -105,6 +105,7 @@ _CONTROLLERS = (
     "statefulset.StatefulSetController",
     "job.JobController",
     "cronjob.CronJobController",
+    "disruption.DisruptionController",
     "ttl_after_finished.TtlAfterFinishedController",
     "volume_protection.ClaimProtectionController",
     "volume_protection.VolumeProtectionController",
