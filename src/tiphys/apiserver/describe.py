@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiphys.api import discovery
 from tiphys.api.catalog import Catalog
 from tiphys.apiserver import negotiate, respond
@@ -112,7 +114,7 @@ class OpenApi:
         if not path:
             index = self._published.index()
             theirs = self._described.openapi()
-            return respond.plain(request, {**index, "paths": {**index["paths"], **theirs}} if theirs else index)
+            return _index(request, {**index, "paths": {**index["paths"], **theirs}} if theirs else index)
         body = await self._published.v3(path)
         if body is None:
             return not_found(request)
@@ -122,6 +124,13 @@ class OpenApi:
             response.headers["Cache-Control"] = "public, immutable"
             response.headers["Expires"] = "Fri, 31 Dec 9999 23:59:59 GMT"
         return response
+
+
+def _index(request: Request, document: dict[str, Any]) -> Response:
+    """In JSON whatever is accepted, under the type that the reference server gives it."""
+    if request.local:
+        return Response(200, obj=document)
+    return Response(200, {"Content-Type": "text/plain; charset=utf-8"}, negotiate.dump(document, negotiate.PLAIN))
 
 
 def _swagger_type(request: Request) -> str:

@@ -13,7 +13,7 @@ Check = Callable[[], Awaitable[str]]
 """What is wrong, "" when all is well."""
 
 ENDPOINTS = ("healthz", "livez", "readyz")
-METRICS = "text/plain; version=0.0.4; charset=utf-8"
+METRICS = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 

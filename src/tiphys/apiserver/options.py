@@ -18,7 +18,7 @@ from tiphys.base.http.types import Request
 
 META = "meta.k8s.io"
 VALIDATIONS = ("Ignore", "Strict", "Warn")
-POLICIES = ("Background", "Foreground", "Orphan")
+POLICIES = ("Foreground", "Background", "Orphan")
 KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 LONGEST_MANAGER = 128
 
@@ -106,6 +106,8 @@ def _from_query(request: Request) -> dict[str, Any]:
         options["propagationPolicy"] = policy
     if (orphan := flag(request, "orphanDependents")) is not None:
         options["orphanDependents"] = orphan
+    if values := (request.query.get("dryRun") if request.query_string else None):
+        options["dryRun"] = values
     return options
 
 

@@ -20,6 +20,11 @@ from tiphys.base.errors import BadRequest
 
 UNTYPED = "couldn't get version/kind; json parse error: "
 STRUCT = r'{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
+SCHEMES = {
+    "apiextensions.k8s.io": "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+    "apiregistration.k8s.io": "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+}
+"""What upstream calls its registries of kinds; the others are in one."""
 SUMMARY = 30
 """So much of a body (bytes) is repeated in the refusal of what cannot be read."""
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
@@ -114,6 +119,8 @@ class Codec:
                 raise BadRequest(_unreadable(expected.kind, f"{UNTYPED}{problem}", text))
         if expected.type is not None and expected.type.custom is not None:
             return self._custom_kind(value, expected)
+        if api_version.count("/") > 1:
+            raise BadRequest(_unreadable(expected.kind, f"unexpected GroupVersion string: {api_version}", text))
         api_version, kind = api_version or expected.api_version, kind or expected.kind
         if api_version == expected.api_version and kind == expected.kind:
             return api_version, kind
@@ -122,7 +129,7 @@ class Codec:
         group, version = split_api_version(api_version)
         foreign = (group, version) not in ((expected.group, expected.version), *expected.others)
         if foreign and not self.definitions.knows(group, version, kind):
-            raise _refused(kind, api_version, expected.kind, _unregistered(api_version, kind))
+            raise _refused(kind, api_version, expected.kind, _unregistered(api_version, kind, expected))
         return api_version, kind
 
     def _custom_kind(self, value: Mapping[str, Any], expected: Expected) -> tuple[str, str]:
@@ -136,7 +143,7 @@ class Codec:
     def _wrong_kind(self, api_version: str, kind: str, expected: Expected) -> str:
         group, version = split_api_version(api_version)
         if not self.definitions.knows(group, version, kind):
-            return _unregistered(api_version, kind)
+            return _unregistered(api_version, kind, expected)
         package = expected.group.partition(".")[0] or "core"
         return f"converting (v1.{kind}) to ({package}.{expected.kind}): unknown conversion"
 
@@ -159,8 +166,9 @@ def _refused(kind: str, api_version: str, wanted: str, problem: str) -> BadReque
     return BadRequest(f'{kind} in version "{version}" cannot be handled as a {wanted}: {problem}')
 
 
-def _unregistered(api_version: str, kind: str) -> str:
-    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+def _unregistered(api_version: str, kind: str, expected: Expected) -> str:
+    scheme = SCHEMES.get(expected.group, "pkg/api/legacyscheme/scheme.go:30")
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{scheme}"'
 
 
 def _named(expected: Expected) -> bool:

@@ -24,8 +24,11 @@ PATCHES = (
     "application/strategic-merge-patch+json",
 )
 CUSTOM_PATCHES = tuple(media for media in PATCHES if "strategic" not in media)
-MEDIA = ("application/json", "application/yaml")
-WATCHED = (*MEDIA, "application/json;stream=watch")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+CUSTOM_MEDIA = ("application/json", "application/yaml")
+MEDIA = (*CUSTOM_MEDIA, PROTOBUF)
+STREAM = "application/json;stream=watch"
+WATCHED = ("application/json", STREAM, PROTOBUF, f"{PROTOBUF};stream=watch", "application/yaml")
 _CONNECTS = ("attach", "exec", "portforward", "proxy")
 _CONNECT_METHODS = {
     "create": ("post",),
@@ -55,6 +58,8 @@ class PathWriter:
         self.group, self.version = group, version
         self.base = f"/apis/{group}/{version}" if group else f"/api/{version}"
         self.names: set[str] = set()
+        self.custom = False
+        """Whether the resource that is being written is a custom one: those have no protobuf."""
         short = group.removesuffix(".k8s.io") or "core"
         words = short.split(".")
         self._tag = words[0] + "".join(map(_capital, words[1:])) + "_" + version
@@ -69,6 +74,7 @@ class PathWriter:
     def resource(self, info: ResourceInfo) -> Paths:
         """All paths of one resource and its subresources."""
         paths: Paths = {}
+        self.custom = is_custom(info)
         scope = "/namespaces/{namespace}" if info.namespaced else ""
         collection = f"{self.base}{scope}/{info.plural}"
         item = f"{collection}/{{name}}"
@@ -236,6 +242,8 @@ class PathWriter:
 
     def _answers(self, name: str, media: tuple[str, ...], *codes: str) -> dict[str, Any]:
         texts = {"200": "OK", "201": "Created", "202": "Accepted"}
+        if self.custom:
+            media = tuple(one for one in media if PROTOBUF not in one)
         content = {one: self._reference(name) for one in media}
         answers: dict[str, Any] = {code: {"content": content, "description": texts[code]} for code in codes}
         return answers | {"401": {"description": "Unauthorized"}}

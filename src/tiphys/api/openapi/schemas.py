@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tiphys.api.schema import KINDS, Definitions, Description, Field, Shape, Type
 
 Schema = dict[str, Any]
 
+ENUMS = Path(__file__).parent.parent / "data" / "enums.txt"
 V3_ROOT, V2_ROOT = "#/components/schemas/", "#/definitions/"
 
 _PLAIN: Mapping[str, Schema] = {
@@ -78,7 +81,8 @@ class SchemaWriter:
         out: Schema = {"description": text.text} if text.text else {}
         if type.fields:
             out["properties"] = {
-                name: self._field(field, text.fields.get(name, "")) for name, field in sorted(type.fields.items())
+                name: self._field(field, text.fields.get(name, ""), enums().get((type.name, name)))
+                for name, field in sorted(type.fields.items())
             }
         if type.required:
             out["required"] = list(type.required)
@@ -93,8 +97,10 @@ class SchemaWriter:
             out["x-kubernetes-unions"] = list(type.unions)
         return out
 
-    def _field(self, field: Field, text: str) -> Schema:
+    def _field(self, field: Field, text: str, values: list[str] | None) -> Schema:
         out = self._shape(field.shape)
+        if values:
+            _innermost_schema(out)["enum"] = values
         if self._v3:
             self._default(field, out)
         if text:
@@ -129,6 +135,24 @@ class SchemaWriter:
         text = self._texts.get(name, Description("", {})).text
         found = special if special is not None else _VALUES["time" if "time" in shape.kind else shape.kind]
         return ({"description": text} if text else {}) | found
+
+
+def _innermost_schema(schema: Schema) -> Schema:
+    """The schema of the items of lists and maps: values are theirs."""
+    for inside in ("items", "additionalProperties"):
+        if inside in schema:
+            return _innermost_schema(schema[inside])
+    return schema
+
+
+@cache
+def enums() -> Mapping[tuple[str, str], list[str]]:
+    """The values of each (type, field) that has a few: `data/enums.txt` has a line a field, separated by tabs."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in ENUMS.read_text().splitlines():
+        name, field, *values = line.split("\t")
+        found[f"io.k8s.{name}", field] = values
+    return found
 
 
 def _innermost(field: Field) -> Shape:
