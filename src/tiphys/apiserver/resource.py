@@ -128,7 +128,9 @@ class Call:
     def context(self, subresource: str = "") -> Context:
         """What the kind may know about the call."""
         subresource = subresource or self.info.subresource
-        return Context(self.now, self.user.name, self.namespace, subresource, self.options, self.user)
+        return Context(
+            self.now, self.user.name, self.namespace, subresource, self.options, self.user, self.resource.version
+        )
 
     def warn(self, *texts: str) -> None:
         """Add to the answer's Warning headers."""

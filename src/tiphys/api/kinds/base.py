@@ -150,6 +150,8 @@ class Context:
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: User | None = None
     """Who asks, with groups; kinds that record it fall back to `user`."""
+    version: str = ""
+    """The version of the API that is spoken; "" when no request does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tiphys.api.validation.names import dns_label, dns_subdomain, label_value, q
 Struct = Mapping[str, Any]
 
 _MAX_ENDPOINTS, _MAX_ADDRESSES, _MAX_PORTS, _MAX_TOPOLOGY, _MAX_HINTS = 1000, 100, 20000, 16, 8
-_HOST = "kubernetes.io/hostname"
+_HOST, _FORMER = "kubernetes.io/hostname", "v1beta1"
 
 
 class EndpointSlice(PlainKind):
@@ -37,11 +37,12 @@ class EndpointSlice(PlainKind):
             setdefaults(port, name="", protocol="TCP")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
-        _drop_topology(obj, frozenset())
+        if context.version != _FORMER:
+            _drop_topology(obj, frozenset())
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         before = old.get("endpoints") or ()
-        if (new.get("endpoints") or ()) != before:
+        if context.version != _FORMER and (new.get("endpoints") or ()) != before:
             _drop_topology(new, frozenset((one.get("deprecatedTopology") or {}).get(_HOST, "") for one in before))
         count_labels(new, old, "labels")
 
