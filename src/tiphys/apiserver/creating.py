@@ -95,7 +95,7 @@ def body(parts: Parts, call: Call) -> dict[str, Any]:
     """The request's object: decoded, defaulted, in the stored version. Raises BadRequest."""
     request, resource = call.request, call.resource
     decoded = bodies.decode(resource.codec or parts.codec, request, resource.expected, call.validation)
-    call.warn(*decoded.warnings)
+    call.warn(*decoded.warnings, *metadata.distinct_owners(decoded.obj.get("metadata") or {}))
     obj = to_stored(resource, decoded.obj)
     if "audit" in request.attributes:
         request.attributes["audit"].request_object(obj)

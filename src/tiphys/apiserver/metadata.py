@@ -10,6 +10,16 @@ from tiphys.base.errors import BadRequest
 
 OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion")
 
+_TWICE = (
+    ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject"
+    " such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+)
+_TWICE_ADMITTED = (
+    ".metadata.ownerReferences contains duplicate entries after mutating admission happens; API server dedups owner"
+    " references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s)"
+    " observed: "
+)
+
 
 def wipe(obj: dict[str, Any]) -> dict[str, Any]:
     """Take from a new object's metadata what only the server says; returns it."""
@@ -27,6 +37,25 @@ def initialize(metadata: dict[str, Any], now: float) -> None:
         metadata["name"] = generate_name(metadata["generateName"])
     metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = rfc3339(now)
+
+
+def distinct_owners(metadata: dict[str, Any], *, admitted: bool = False) -> list[str]:
+    """Leave each owner reference once; the warnings for those who sent one twice. `admitted`: it came by a patch,
+    whose result upstream looks at after admission."""
+    owners = metadata.get("ownerReferences")
+    if not owners or len(owners) < 2:
+        return []
+    kept: list[Any] = []
+    twice = []
+    for owner in owners:
+        if owner in kept:
+            twice.append(owner.get("uid", ""))
+        else:
+            kept.append(owner)
+    if not twice:
+        return []
+    metadata["ownerReferences"] = kept
+    return [(_TWICE_ADMITTED if admitted else _TWICE) + ", ".join(twice)]
 
 
 def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from tiphys.api.decode.request import Decoded, Expected
 from tiphys.api.patch import request as patches
 from tiphys.api.patch.gotext import go_text
 from tiphys.api.schema import Type
-from tiphys.apiserver import creating
+from tiphys.apiserver import creating, metadata
 from tiphys.apiserver.applying import apply
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
@@ -22,6 +22,7 @@ from tiphys.apiserver.updating import RETRIES, Change, update
 from tiphys.base.errors import BadRequest, UnsupportedMediaType
 
 Object = Mapping[str, Any]
+_NAMELESS = "name must be provided"
 ACCEPTED = (patches.JSON, patches.MERGE, patches.STRATEGIC, patches.APPLY)
 CUSTOM_ACCEPTED = (patches.JSON, patches.MERGE, patches.APPLY)
 """Custom resources have no merge keys."""
@@ -39,7 +40,8 @@ async def patch(parts: Parts, call: Call, name: str) -> tuple[Entry, bool]:
         decoded = _decode(parts, call, shown, media, resource.expected)
         new = creating.to_stored(resource, decoded.obj)
         _check_identity(new, current)
-        call.request.attributes["warnings"] = [*kept, *decoded.warnings]
+        twice = metadata.distinct_owners(new["metadata"], admitted=True)
+        call.request.attributes["warnings"] = [*kept, *decoded.warnings, *twice]
         return new
 
     kept = list(call.request.attributes.get("warnings", ()))
@@ -88,13 +90,13 @@ def _mentions_managers(call: Call) -> bool:
 
 def _check_identity(new: dict[str, Any], current: Object) -> None:
     """A patch may not turn an object into another one. Raises BadRequest."""
-    metadata, found = new.setdefault("metadata", {}), current["metadata"]
-    if not metadata.get("name"):
-        metadata["name"] = found["name"]
-    if metadata["name"] != found["name"]:
-        text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({found['name']})"
+    meta, found = new.setdefault("metadata", {}), current["metadata"]
+    if not meta.get("name"):
+        raise BadRequest(f"the name of the object ({found['name']} based on URL) was undeterminable: {_NAMELESS}")
+    if meta["name"] != found["name"]:
+        text = f"the name of the object ({meta['name']}) does not match the name on the URL ({found['name']})"
         raise BadRequest(text)
-    if metadata.get("namespace", "") != found.get("namespace", ""):
-        if metadata.get("namespace"):
+    if meta.get("namespace", "") != found.get("namespace", ""):
+        if meta.get("namespace"):
             raise BadRequest("the namespace of the object does not match the namespace on the request")
-        metadata["namespace"] = found["namespace"]
+        meta["namespace"] = found["namespace"]

@@ -152,7 +152,8 @@ def check_version(call: Call, new: dict[str, Any], current: Object) -> None:
     resource = call.resource
     meta, found = new["metadata"], current["metadata"]
     name = found["name"]
-    if meta.get("uid") and meta["uid"] != found["uid"]:
+    # A patch that changes it is refused by the rules of metadata.
+    if meta.get("uid") and meta["uid"] != found["uid"] and call.info.verb != "patch":
         raise errors.conflict(
             resource.group,
             resource.plural,

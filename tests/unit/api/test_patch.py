@@ -32,6 +32,7 @@ POD = Expected("", "v1", "Pod", DEFINITIONS.of("", "v1", "Pod"))
         ({"a": 1}, [{"op": "test", "path": "/a", "value": 1}], {"a": 1}),
         ({"a": 1}, [{"op": "test", "path": "/b", "value": None}], {"a": 1}),
         ({"a": 1}, [{"op": "replace", "path": "", "value": {"z": 1}}], {"z": 1}),
+        ({"a": 1}, [{"op": "copy", "from": "/nope", "path": "/b"}], {"a": 1, "b": None}),
     ],
 )
 def test_json_patch(document: Any, operations: Any, result: Any) -> None:
@@ -138,7 +139,7 @@ def test_null_removes_and_is_not_kept_in_new_objects() -> None:
 
 
 def test_a_list_item_without_its_key_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"map: map\[image:x\] does not contain declared merge key: name"):
+    with pytest.raises(ApiError, match=r"map: map\[image:x\] does not contain declared merge key: name"):
         merged(spec(A), spec({"image": "x"}))
 
 

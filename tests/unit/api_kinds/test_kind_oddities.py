@@ -8,6 +8,7 @@ import pytest
 
 from tiphys.api.decode.values import micro_time
 from tiphys.api.kinds.apps.daemonset import DaemonSet
+from tiphys.api.kinds.apps.deployment import Deployment
 from tiphys.api.kinds.apps.statefulset import StatefulSet
 from tiphys.api.kinds.base import Context
 from tiphys.api.kinds.batch.job import Job
@@ -135,3 +136,14 @@ def test_selectors_show_as_json_has_them() -> None:
     text = difference("PersistentVolumeClaimSpec", old, new)
     assert '+    "key": "k",\n+    "operator": "In"\n' in text
     assert '"matchLabels": {}' not in text
+
+
+def test_a_status_leaves_the_labels_of_a_deployment_and_the_count_of_a_daemon_set_alone() -> None:
+    old: dict[str, Any] = {"metadata": {"labels": {"a": "b"}}, "spec": {}}
+    new: dict[str, Any] = {"metadata": {"labels": {"c": "d"}}, "spec": {}}
+    Deployment().prepare_status_update(new, old, CONTEXT)
+    assert new["metadata"]["labels"] == {"a": "b"}
+    counted = {"metadata": {"annotations": {"deprecated.daemonset.template.generation": "3"}}}
+    daemons: dict[str, Any] = {"metadata": {}}
+    DaemonSet().prepare_status_update(daemons, counted, CONTEXT)
+    assert daemons["metadata"] == counted["metadata"]

@@ -46,18 +46,20 @@ def apply(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
     try:
         for operation in operations:
             if operation.get("op") == "copy":
-                copied += len(orjson.dumps(_get(document, _steps(operation, "from"))))
+                copied += len(orjson.dumps(_origin(document, _steps(operation, "from"))))
                 if copied > MAX_COPIED:
                     raise PatchFailed(f"copies of {copied} bytes are more than {MAX_COPIED}")
             document = _apply(document, operation)
     except PatchFailed as error:
-        raise Invalid(REFUSED) from error
+        raise Invalid(REFUSED, details={}) from error
     return document
 
 
 def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
     name = operation.get("op")
     steps = _steps(operation, "path")
+    if not steps and name in ("add", "remove"):
+        raise PatchFailed("the whole document can only be replaced")
     if name == "add":
         return _edit(document, steps, _adder(operation.get("value")))
     if name == "replace":
@@ -69,7 +71,7 @@ def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
     if name not in ("move", "copy"):
         raise PatchFailed(f"Unexpected kind: {name}")
     origin = _steps(operation, "from")
-    value = _get(document, origin)
+    value = _get(document, origin) if name == "move" else _origin(document, origin)
     if name == "move":
         if steps[: len(origin)] == origin and steps != origin:
             raise PatchFailed("cannot move a value into itself")
@@ -109,6 +111,12 @@ def _get(node: Any, steps: list[str]) -> Any:
         else:
             raise PatchFailed(f"missing path: {step}")
     return node
+
+
+def _origin(document: Any, steps: list[str]) -> Any:
+    """What a copy takes: a field that is not there is null, as in upstream."""
+    parent = _get(document, steps[:-1])
+    return parent.get(steps[-1]) if steps and isinstance(parent, dict) else _get(document, steps)
 
 
 def _index(items: list[Any], step: str, extra: int = 0) -> int:

@@ -26,6 +26,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 Object = Mapping[str, Any]
+_GO_NAMES = {list: "array", str: "string", bool: "bool"}
 
 
 def parse(body: bytes, media: str, validation: str = WARN) -> tuple[Any, list[str]]:
@@ -38,8 +39,11 @@ def parse(body: bytes, media: str, validation: str = WARN) -> tuple[Any, list[st
     value = parsed.value
     if media == JSON:
         return value, [] if validation == IGNORE else json_patch.check(value)
+    if value is None and media == STRATEGIC:
+        value = {}
     if not isinstance(value, dict):
-        raise BadRequest(f"{prefix}json: cannot unmarshal array into Go value of type map[string]interface {{}}")
+        found = _GO_NAMES.get(type(value), "number")
+        raise BadRequest(f"{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
     problems: list[str] = []
     if validation != IGNORE and bodies.key_count(body) != count_keys(value):
         problems = [f'duplicate field "{path}"' for path in bodies.duplicate_fields(body)]
@@ -55,9 +59,11 @@ def apply(current: Object, patch: Any, media: str, expected: Expected, codec: Co
         patched = merge_patch.apply(current, patch)
     else:
         patched = strategic.apply(current, patch, expected.type, codec.definitions)
+        # It is a struct of the kind that is patched, whatever the patch says.
+        patched |= {name: current[name] for name in ("apiVersion", "kind") if name in current}
     if not isinstance(patched, dict):
-        raise Invalid(json_patch.REFUSED)
-    return patched
+        raise Invalid(json_patch.REFUSED, details={})
+    return dict(patched)
 
 
 def patch(

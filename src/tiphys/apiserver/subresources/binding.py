@@ -10,12 +10,13 @@ from tiphys.api import errors
 from tiphys.api.kinds.base import FieldError, not_supported, required
 from tiphys.apiserver import options, respond
 from tiphys.apiserver.entries import Entry
+from tiphys.apiserver.metadata import match_namespace
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.subresources.bodies import created, decode
 from tiphys.apiserver.updating import Change, update
 from tiphys.base.clock import rfc3339
-from tiphys.base.errors import BadRequest, Conflict
+from tiphys.base.errors import ApiError, BadRequest, Conflict
 from tiphys.base.http.types import Response
 
 Object = Mapping[str, Any]
@@ -27,11 +28,12 @@ async def bind(parts: Parts, call: Call) -> Response:
     binding = decode(parts, call, "", "v1", "Binding")
     metadata = binding.get("metadata") or {}
     name = call.info.name or metadata.get("name", "")
-    if call.info.name and metadata.get("name") and metadata["name"] != name:
+    if call.info.name and metadata.get("name", "") != name:
         raise BadRequest("name in URL does not match name in Binding object")
+    match_namespace(metadata, call.namespace)
     attributes = parts.admission.attributes(call, "CREATE", binding, None, "Binding")
     await parts.admission.admit(call, attributes)
-    _check(binding, name)
+    _check(binding)
     await parts.admission.validate(call, attributes)
     metadata, node = binding.get("metadata") or {}, binding["target"]["name"]
 
@@ -44,7 +46,7 @@ async def bind(parts: Parts, call: Call) -> Response:
     return respond.plain(call.request, created(), 201)
 
 
-def _check(binding: Object, name: str) -> None:
+def _check(binding: Object) -> None:
     target = binding.get("target") or {}
     problems: list[FieldError] = []
     if target.get("kind") not in (None, "", "Node"):
@@ -52,7 +54,10 @@ def _check(binding: Object, name: str) -> None:
     if not target.get("name"):
         problems.append(required("target.name"))
     if problems:
-        raise errors.invalid("", "Binding", name, problems)
+        # Upstream hands on the bare list of problems, which is no answer of the API.
+        error = ApiError(", ".join(map(str, problems)) if len(problems) == 1 else f"[{', '.join(map(str, problems))}]")
+        error.reason = ""
+        raise error
 
 
 def _check_pod(pod: Object, wanted: Object, name: str) -> None:

@@ -11,10 +11,11 @@ from tiphys.api.kinds.autoscaling.scale import TYPE, Scale
 from tiphys.api.kinds.base import ScalePaths, invalid
 from tiphys.api.patch.request import APPLY
 from tiphys.api.selectors import from_labels, from_object
+from tiphys.api.validation.metadata import validate_metadata
 from tiphys.apiserver import options, patching, reading, respond, tables
 from tiphys.apiserver.applying import configuration, forced
 from tiphys.apiserver.entries import Entry
-from tiphys.apiserver.metadata import match_name
+from tiphys.apiserver.metadata import match_name, match_namespace
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 from tiphys.apiserver.subresources.bodies import decode
@@ -37,6 +38,7 @@ async def put(parts: Parts, call: Call) -> Response:
     options.read_write_options(call)
     wanted = decode(parts, call, GROUP, VERSION, KIND)
     match_name(wanted.setdefault("metadata", {}), call.info.name)
+    match_namespace(wanted["metadata"], call.namespace)
 
     async def scale(*_: object) -> tuple[Object, None]:
         return wanted, None
@@ -71,9 +73,11 @@ async def _write(parts: Parts, call: Call, scale: Any, *, conditional: bool) -> 
         wanted = {**wanted, "metadata": dict(wanted["metadata"])}
         await parts.admission.consult(call, "UPDATE", wanted, shown)
         replicas = (wanted.get("spec") or {}).get("replicas") or 0
+        problems = validate_metadata(wanted, "dns_subdomain", call.resource.namespaced)
         if replicas < 0:
-            problem = invalid("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise errors.invalid(GROUP, KIND, call.info.name, [problem])
+            problems.append(invalid("spec.replicas", replicas, "must be greater than or equal to 0"))
+        if problems:
+            raise errors.invalid(GROUP, KIND, call.info.name, problems)
         if managed is None:
             managed = parts.ownership.scaled(call, old, shown, wanted, paths.replicas)
         metadata = dict(current["metadata"])
@@ -105,11 +109,12 @@ def scale_of(obj: Object, paths: ScalePaths) -> dict[str, Any]:
     selector = _selector(get_at(obj, paths.selector.split(".")))
     if selector:
         status["selector"] = selector
+    replicas = get_at(obj, paths.replicas.split(".")) or 0
     return {
         "kind": KIND,
         "apiVersion": f"{GROUP}/{VERSION}",
         "metadata": {field: metadata[field] for field in shown if field in metadata},
-        "spec": {"replicas": get_at(obj, paths.replicas.split(".")) or 0},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": status,
     }
 

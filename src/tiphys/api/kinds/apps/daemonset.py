@@ -76,6 +76,9 @@ class DaemonSet(Workload):
         super().prepare_create(obj, context)
         _set_generation(obj, max(_generation(obj), 1))
 
+    def prepare_status_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        _set_generation(new, _generation(old))
+
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         super().prepare_update(new, old, context)
         changed = not same(spec_of(new).get("template"), spec_of(old).get("template"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
-from tiphys.api.kinds.common import child, count_labels, fill_empty, setdefaults
+from tiphys.api.kinds.common import child, count_labels, fill_empty, keep, setdefaults
 from tiphys.api.kinds.intorpercent import at_most_all, number
 from tiphys.api.kinds.intorpercent import non_negative as non_negative_share
 from tiphys.api.kinds.podspec import default_template
@@ -42,6 +42,10 @@ class Deployment(Workload):
         printing.IMAGES,
         Column("Selector", description="@DeploymentSpec.selector", priority=1),
     )
+
+    def prepare_status_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        """Labels do not change by a word on the status."""
+        keep(new["metadata"], old["metadata"], "labels")
 
     def default(self, obj: MutableObject, version: str) -> None:
         spec = child(obj, "spec")

@@ -80,6 +80,9 @@ class Job(StatusKind):
         )
         _default_labels(obj)
 
+    def prepare_status_update(self, new: MutableObject, old: Object, context: Context) -> None:
+        _default_labels(new)
+
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
         if not obj["spec"].get("manualSelector"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object
-from tiphys.api.kinds.common import StatusKind, child, keep
+from tiphys.api.kinds.common import StatusKind, child, fill_empty, keep
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.metadata import qualified_finalizer
 from tiphys.api.validation.names import qualified_name
@@ -29,6 +29,7 @@ class Namespace(StatusKind):
         meta = child(obj, "metadata")
         if name := meta.get("name"):
             child(meta, "labels")[_NAME_LABEL] = name
+        fill_empty(child(obj, "status"), phase="Active")
 
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
