@@ -178,7 +178,8 @@ def test_whoever_gives_up_in_the_moment_of_its_turn_takes_no_seat_along() -> Non
 
 def test_the_next_has_its_turn_when_whoever_was_before_it_gives_up() -> None:
     async def scenario(clock: VirtualClock) -> None:
-        made = pool(clock, 2, level("a", 2, {"type": "Queue", "queuing": {"queues": 1, "handSize": 1, "queueLengthLimit": 3}}))
+        one_queue = {"type": "Queue", "queuing": {"queues": 1, "handSize": 1, "queueLengthLimit": 3}}
+        made = pool(clock, 2, level("a", 2, one_queue))
         a = made.levels["a"]
         take(made, a, 1)
         async with asyncio.TaskGroup() as group:
