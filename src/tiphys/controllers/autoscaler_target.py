@@ -74,8 +74,10 @@ class Scales:
             return ["v1"]
         try:
             found: Mapping[str, Any] = await self._client.call("GET", f"/apis/{group}")
-        except NotFound:
-            return []
+        except ApiError as error:
+            if error.code == NotFound.code:  # a path that nobody serves is refused in plain text, without a reason
+                return []
+            raise
         preferred = (found.get("preferredVersion") or {}).get("version")
         versions = [each["version"] for each in found.get("versions") or ()]
         return sorted(versions, key=lambda each: each != preferred)
@@ -83,8 +85,10 @@ class Scales:
     async def _listed(self, group: str, version: str, kind: str) -> list[Resource]:
         try:
             listing = await self._client.call("GET", _group_path(group, version))
-        except NotFound:
-            return []
+        except ApiError as error:
+            if error.code == NotFound.code:
+                return []
+            raise
         return [
             Resource(group, version, each["name"], bool(each.get("namespaced")))
             for each in listing.get("resources") or ()

@@ -33,6 +33,7 @@ ALIASES = {
     "endpoint": "endpoints-controller",
     "endpointslice": "endpointslice-controller",
     "garbagecollector": "garbage-collector-controller",
+    "horizontalpodautoscaling": "horizontal-pod-autoscaler-controller",
     "job": "job-controller",
     "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
     "namespace": "namespace-controller",
@@ -57,7 +58,6 @@ ELSEWHERE = frozenset(
     {
         "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
-        "horizontal-pod-autoscaler-controller",
         "persistentvolume-attach-detach-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
@@ -105,6 +105,7 @@ _CONTROLLERS = (
     "statefulset.StatefulSetController",
     "job.JobController",
     "cronjob.CronJobController",
+    "autoscaler.HorizontalPodAutoscalerController",
     "disruption.DisruptionController",
     "ttl_after_finished.TtlAfterFinishedController",
     "volume_protection.ClaimProtectionController",
