@@ -118,6 +118,10 @@ class ConvertedForm(DecodedForm):
         return out
 
 
+_CONVERTED = "deprecated.daemonset.template.generation"
+"""Upstream has it as a field, and only whole DaemonSets of v1 show it as an annotation."""
+
+
 class PartialForm(DecodedForm):
     """PartialObjectMetadata: for clients that only follow metadata."""
 
@@ -132,7 +136,13 @@ class PartialForm(DecodedForm):
 
 def partial(obj: Object, api_version: str) -> dict[str, Any]:
     """The PartialObjectMetadata of an object."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": obj["metadata"]}
+    metadata = obj["metadata"]
+    if _CONVERTED in (metadata.get("annotations") or ()):
+        annotations = {key: value for key, value in metadata["annotations"].items() if key != _CONVERTED}
+        metadata = {key: value for key, value in metadata.items() if key != "annotations"}
+        if annotations:
+            metadata["annotations"] = annotations
+    return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": metadata}
 
 
 class TableForm(DecodedForm):

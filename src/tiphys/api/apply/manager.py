@@ -36,7 +36,7 @@ from tiphys.api.apply.managed import APPLY, UPDATE, Entry, Key, Managed, key_of
 from tiphys.api.apply.merge import merge_objects
 from tiphys.api.apply.nodes import Node
 from tiphys.api.apply.pruning import prune
-from tiphys.base.errors import BadRequest
+from tiphys.base.errors import ApiError, BadRequest
 
 Object = Mapping[str, Any]
 
@@ -167,7 +167,7 @@ class FieldManager:
         return Applied(merged if changed or live is None else None, managed.dump_all(entries))
 
     def _check(self, config: Object) -> None:
-        """Raises BadRequest."""
+        """Raises BadRequest, ApiError."""
         api_version, kind = str(config.get("apiVersion") or ""), str(config.get("kind") or "")
         group, _, version = api_version.rpartition("/")
         if (api_version, kind) != (self._api_version, self._kind):
@@ -179,8 +179,10 @@ class FieldManager:
         if found:
             named = metadata if isinstance(metadata, Mapping) else {}
             what = f"{named.get('namespace') or ''}/{named.get('name') or ''}; {group}/{version}, Kind={kind}"
-            # Upstream calls it an error of the server (500); it is the client's.
-            raise BadRequest(f"failed to create typed patch object ({what}): {text(found)}")
+            # Upstream takes it for an error of its own, without a reason.
+            error = ApiError(f"failed to create typed patch object ({what}): {text(found)}")
+            error.reason = ""
+            raise error
 
     def _applied(
         self, live: Object, config: Object, entries: Managed, writer: Writer

@@ -165,7 +165,7 @@ def _special(original: list[Any], patch: list[Any], merge_key: str) -> tuple[lis
     changes, gone, replace = [], [], False
     for item in patch:
         if not isinstance(item, Mapping):
-            raise BadRequest(f"list element types are not identical: {go_text([original, patch])}")
+            raise _unfit(f"list element types are not identical: {go_text([original, patch])}")
         kind = item.get(PATCH)
         if PATCH not in item:
             changes.append(item)
