@@ -233,7 +233,7 @@ def test_what_is_applied_must_be_of_the_kind_and_say_nothing_of_managers(maps: A
         maps.apply("me", {**config_map(), "metadata": {**META, "managedFields": []}})
     with pytest.raises(ApiError, match="field not declared in schema") as caught:
         maps.apply("me", {**config_map(), "foo": 1})
-    assert caught.value.code == 500
+    assert caught.value.code == 400
     assert caught.value.message.startswith("failed to create typed patch object (default/x; /v1, Kind=ConfigMap): .foo")
 
 
