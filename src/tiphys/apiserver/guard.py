@@ -13,7 +13,7 @@ from typing import Any
 from tiphys.api.meta import new_uid
 from tiphys.apiserver import negotiate, warnings
 from tiphys.apiserver.deadlines import Deadlines
-from tiphys.apiserver.types import RequestInfo
+from tiphys.apiserver.types import NO_SNIFFING, RequestInfo
 from tiphys.base.errors import ApiError, Gone, InternalError, NotAcceptable, ServiceUnavailable, Timeout, TooLarge
 from tiphys.base.http.types import Handler, Request, Response
 from tiphys.store.types import Compacted, FutureRevision, StoreError, StoreTooLarge
@@ -80,6 +80,8 @@ def failure(request: Request, error: ApiError) -> Response:
     status = error.status()
     media = _media(request)
     headers = {"Content-Type": media.type}
+    if NO_SNIFFING in request.attributes:
+        headers["X-Content-Type-Options"] = "nosniff"
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if media.plain:

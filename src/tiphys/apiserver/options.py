@@ -17,6 +17,9 @@ from tiphys.base.errors import BadRequest
 from tiphys.base.http.types import Request
 
 META = "meta.k8s.io"
+DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
+"""What upstream calls its registry of options."""
 VALIDATIONS = ("Ignore", "Strict", "Warn")
 POLICIES = ("Foreground", "Background", "Orphan")
 KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
@@ -82,13 +85,14 @@ def delete_options(call: Call, codec: Codec) -> dict[str, Any]:
 def _from_body(request: Request, codec: Codec) -> dict[str, Any]:
     try:
         value = require_object(bodies.parsed(request))
-        options = codec.normalize(value, codec.definitions.of("", "v1", "DeleteOptions"))
+        options = codec.normalize(value, codec.definitions.type(DELETE_OPTIONS))
     except DecodeError as error:
-        raise BadRequest(f"DeleteOptions cannot be decoded: {error}") from error
+        raise BadRequest(str(error)) from error
     except ValueError as error:
         raise BadRequest(str(error)) from error
     if value.get("kind") not in (None, "", "DeleteOptions"):
-        raise BadRequest("decoded object cannot be converted to DeleteOptions")
+        version = value.get("apiVersion") or "v1"
+        raise BadRequest(f'no kind "{value["kind"]}" is registered for version "{version}" in scheme "{SCHEME}"')
     options.pop("kind", None)
     options.pop("apiVersion", None)
     return options

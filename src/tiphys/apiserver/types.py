@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 
 
+NO_SNIFFING = "no-sniffing"
+"""Request attribute: the refusal tells browsers to take its type as it is, as those of authorization do."""
+
+
 @dataclass(slots=True)
 class RequestInfo:
     """The request in the API's terms, as upstream's RequestInfo."""

@@ -139,3 +139,25 @@ def test_a_request_for_a_token_is_tracked_and_checked_before_what_it_is_bound_to
         assert nothing["message"] == "cannot bind token to object of type /, Kind="
 
     play(scenario)
+
+
+def test_options_of_a_deletion_are_decoded_by_their_schema(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        refused = await world.json("DELETE", path, {"gracePeriodSeconds": "x"})
+        assert refused["message"] == (
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64"
+        )
+        strange = await world.json("DELETE", path, {"kind": "Foo", "apiVersion": "v1"})
+        assert (strange["code"], strange["message"][:27]) == (400, 'no kind "Foo" is registered')
+
+    play(scenario)
+
+
+def test_a_deletion_that_is_tried_by_the_query_deletes_nothing(play: Play) -> None:
+    async def scenario(world: Any) -> None:
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        assert (await world.http("DELETE", f"{path}?dryRun=All")).status == 200
+        assert (await world.http("GET", path)).status == 200
+
+    play(scenario)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from tiphys.api import errors
-from tiphys.apiserver.types import Authorizer, RequestInfo
+from tiphys.apiserver.types import NO_SNIFFING, Authorizer, RequestInfo
 from tiphys.base.errors import Forbidden
 from tiphys.base.http.types import Handler, Middleware, Request, Response
 from tiphys.base.identity import ANONYMOUS, User
@@ -90,6 +90,7 @@ def authorize(authorizer: Authorizer, always_allowed: Collection[str] = ALWAYS_A
                 if not allowed:
                     if isinstance(reason, Reason) and reason.trouble:
                         return _failure(request, reason.trouble)
+                    request.attributes[NO_SNIFFING] = True
                     raise refusal(user, info, reason)
             return await handler(request)
 
