@@ -147,3 +147,11 @@ def test_a_status_leaves_the_labels_of_a_deployment_and_the_count_of_a_daemon_se
     daemons: dict[str, Any] = {"metadata": {}}
     DaemonSet().prepare_status_update(daemons, counted, CONTEXT)
     assert daemons["metadata"] == counted["metadata"]
+
+
+def test_labels_that_a_job_only_generated_are_not_its_own_when_they_are_wrong() -> None:
+    for name, labelled in (("j", True), ("-x", False)):
+        job: dict[str, Any] = {"metadata": {"name": name, "uid": "u"}, "spec": {"template": {}}}
+        Job().default(job, "v1")
+        Job().prepare_create(job, CONTEXT)
+        assert ("labels" in job["metadata"]) is labelled

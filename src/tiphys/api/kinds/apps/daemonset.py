@@ -62,6 +62,8 @@ class DaemonSet(Workload):
     )
 
     def default(self, obj: MutableObject, version: str) -> None:
+        # Upstream has a number of its own for it, so a DaemonSet of v1 always has the annotation.
+        _set_generation(obj, _generation(obj))
         spec = child(obj, "spec")
         default_template(spec)
         setdefaults(spec, revisionHistoryLimit=10)

@@ -23,7 +23,7 @@ from tiphys.api.kinds.workload import (
 )
 from tiphys.api.validation.errors import Errors
 from tiphys.api.validation.labels import label_selector, matches
-from tiphys.api.validation.names import dns_label
+from tiphys.api.validation.names import dns_label, label_value
 from tiphys.base.clock import parse_rfc3339
 
 _NAMES = ("job-name", "batch.kubernetes.io/job-name")
@@ -87,7 +87,9 @@ class Job(StatusKind):
         super().prepare_create(obj, context)
         if not obj["spec"].get("manualSelector"):
             _generate_selector(obj)
-            _default_labels(obj)
+            # Upstream does it when the stored object is read, so bad names are complained of in the template alone.
+            if not any(label_value(value) for value in template_labels(template_of(obj)).values()):
+                _default_labels(obj)
 
     def check(self, errors: Errors, obj: Object, context: Context) -> None:
         self._generated(errors, obj)
