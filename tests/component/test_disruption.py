@@ -13,6 +13,7 @@ from tiphys.client.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     EVENTS,
+    NAMESPACES,
     POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
@@ -298,6 +299,51 @@ def test_unready_pods_may_go_where_the_policy_says_so() -> None:
         await cluster.client.patch(POD_DISRUPTION_BUDGETS, "web", always, NS, type=MERGE_PATCH)
         await settled(cluster, (1, 1, 0, 0))
         await evict(cluster, "web-0")
+
+    play(scenario)
+
+
+def test_budgets_are_updated_patched_listed_and_deleted_as_a_collection() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        client = cluster.client
+        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
+        for namespace, name in ((NS, "one"), (NS, "two"), ("other", "three")):
+            wanted = budget(name, minAvailable="1%")
+            wanted["metadata"] |= {"namespace": namespace, "labels": {"suite": "e2e"}}
+            await client.create(POD_DISRUPTION_BUDGETS, wanted)
+        assert len((await client.list(POD_DISRUPTION_BUDGETS, labels="suite=e2e")).items) == 3
+        await cluster.clock.sleep(1)
+        held = await client.get(POD_DISRUPTION_BUDGETS, "one", NS)
+        spec = {**held["spec"], "minAvailable": "2%"}
+        updated = await client.update(POD_DISRUPTION_BUDGETS, {**held, "spec": spec})
+        patch = {"spec": {"minAvailable": "3%"}}
+        patched = await client.patch(POD_DISRUPTION_BUDGETS, "one", patch, NS, type=MERGE_PATCH)
+        assert (updated["spec"]["minAvailable"], patched["spec"]["minAvailable"]) == ("2%", "3%")
+        await settled(cluster, (0, 0, 0, 0), "one")
+        await client.call("DELETE", POD_DISRUPTION_BUDGETS.path(NS), labelSelector="suite=e2e")
+        left = (await client.list(POD_DISRUPTION_BUDGETS)).items
+        assert [each["metadata"]["name"] for each in left] == ["three"]
+
+    play(scenario)
+
+
+def test_disrupted_pods_that_others_write_and_remove_are_taken_over() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.client.create(PODS, lone_pod("web-0"))
+        await cluster.client.create(POD_DISRUPTION_BUDGETS, budget(minAvailable=1))
+        made = await settled(cluster, (1, 1, 1, 0))
+        noted = {"disruptedPods": {"web-0": rfc3339(cluster.clock.time())}}
+        status = {**made["status"], **noted}
+        await cluster.client.update(POD_DISRUPTION_BUDGETS, {**made, "status": status}, subresource="status")
+        await cluster.clock.sleep(5)
+        held = await cluster.client.get(POD_DISRUPTION_BUDGETS, "web", NS, subresource="status")
+        assert "web-0" in held["status"]["disruptedPods"]
+        patch = {"status": {"disruptedPods": {"web-0": None}}}
+        patched = await cluster.client.patch(
+            POD_DISRUPTION_BUDGETS, "web", patch, NS, type=MERGE_PATCH, subresource="status"
+        )
+        assert not patched["status"].get("disruptedPods")
+        await settled(cluster, (1, 1, 1, 0))
 
     play(scenario)
 

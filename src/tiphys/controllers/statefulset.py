@@ -6,7 +6,7 @@ caches show the pods that it wrote itself it plans nothing for a set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tiphys.api import selectors
@@ -22,7 +22,7 @@ from tiphys.controllers.claims import claim, settle
 from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.objects import controller_of, deleting, int_of, labels, name, namespace, spec, status, uid
 from tiphys.controllers.statefulset_control import StatefulPodControl
-from tiphys.controllers.statefulset_pods import member, revision_of
+from tiphys.controllers.statefulset_pods import claim_templates, member, revision_of
 from tiphys.controllers.statefulset_state import Revisions, inconsistent, next_check, plan
 
 
@@ -58,7 +58,7 @@ class StatefulSetController(Controller):
         pods = await self._owned_pods(stateful_set)
         chosen, collisions = await self._sync_history(stateful_set, revisions)
         now = self.clock.time()
-        claims = {name(each): each for each in self._claims.list(namespace(stateful_set))}
+        claims = self._claims_of(stateful_set)
         made = plan(stateful_set, pods, claims, chosen, collisions, now)
         failure = await self._control.carry_out(key, stateful_set, made.stages)
         if inconsistent(stateful_set, made.status):
@@ -67,6 +67,11 @@ class StatefulSetController(Controller):
         if failure is not None:
             raise failure
         return Result(next_check(stateful_set, pods, made.status, now))
+
+    def _claims_of(self, stateful_set: Object) -> Mapping[str, Object]:
+        """The claims of its namespace by name; none if it has no use for any."""
+        found = self._claims.list(namespace(stateful_set)) if claim_templates(stateful_set) else ()
+        return {name(each): each for each in found}
 
     async def _owned_pods(self, stateful_set: Object) -> Sequence[Object]:
         """Its pods after adoption and release; what is not named like them it does not touch."""
