@@ -107,8 +107,6 @@ _CONTROLLERS = (
     "cronjob.CronJobController",
     "autoscaler.HorizontalPodAutoscalerController",
     "disruption.DisruptionController",
-    "autoscaler.HorizontalPodAutoscalerController",
-    "disruption.DisruptionController",
     "ttl_after_finished.TtlAfterFinishedController",
     "volume_protection.ClaimProtectionController",
     "volume_protection.VolumeProtectionController",
