@@ -46,3 +46,9 @@ def invalid(group: str, kind: str, name: str, problems: Sequence[FieldError]) ->
 def _details(group: str, kind: str, name: str) -> dict[str, object]:
     details = {"name": name, "group": group, "kind": kind}
     return {key: value for key, value in details.items() if value}
+
+
+def client_fault(text: str) -> errors.BadRequest:
+    """What upstream answers with 500 though the client is to blame: 400, so that whoever watches over a server is not
+    woken by its clients (docs/apiserver.md, "Differences from upstream, on purpose")."""
+    return errors.BadRequest(text)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tiphys.api import errors
+from tiphys.api.errors import client_fault
 from tiphys.api.kinds.base import FieldError, invalid
-from tiphys.base.errors import ApiError, InternalError
+from tiphys.base.errors import ApiError
 
 Spec = dict[str, Any]
 WITH_PORTS = ("NodePort", "LoadBalancer")
@@ -97,7 +98,7 @@ class NodePorts:
         if not number:
             self._spec["healthCheckNodePort"] = self._next()
         elif problem := self._problem(number):
-            raise InternalError(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
+            raise client_fault(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
         else:
             self._hold(number)
 
@@ -138,7 +139,5 @@ def _requested(ports: list[Spec], number: int) -> int:
 
 
 def _clash(protocol: str, number: int) -> ApiError:
-    """Two ports of a change have one number: upstream gives that answer no reason."""
-    error = ApiError(f"duplicate nodePort: {{{protocol} {number}}}")
-    error.reason = ""
-    return error
+    """Two ports of a change have one number."""
+    return client_fault(f"duplicate nodePort: {{{protocol} {number}}}")

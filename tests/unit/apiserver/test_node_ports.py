@@ -64,4 +64,4 @@ def test_two_ports_of_a_change_cannot_have_one_number() -> None:
     with pytest.raises(ApiError) as caught:
         ports.update({"type": "NodePort", "ports": [{"nodePort": 30001}]})
     status = caught.value.status()
-    assert (status["code"], status["message"]) == (500, "duplicate nodePort: {TCP 30001}")
+    assert (status["code"], status["message"]) == (400, "duplicate nodePort: {TCP 30001}")

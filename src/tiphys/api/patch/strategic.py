@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.decode.values import json_type
+from tiphys.api.errors import client_fault
 from tiphys.api.patch.gotext import go_text
 from tiphys.api.schema import Definitions, Type
-from tiphys.base.errors import ApiError, BadRequest
+from tiphys.base.errors import BadRequest
 
 PATCH, RETAIN = "$patch", "$retainKeys"
 ORDER, DELETE_LIST = "$setElementOrder/", "$deleteFromPrimitiveList/"
@@ -91,20 +92,13 @@ def _merge_value(out: dict[str, Any], key: str, value: Any, scope: Scope) -> Non
         out[key] = _plain(value)
 
 
-def _unfit(text: str) -> ApiError:
-    """What upstream takes for a fault of its own: 500, and no reason."""
-    error = ApiError(text)
-    error.reason = ""
-    return error
-
-
 def _directive(patch: Map) -> dict[str, Any]:
     kind = patch[PATCH]
     if kind == "replace":
         return {key: value for key, value in patch.items() if key != PATCH}
     if kind == "delete":
         return {}
-    raise _unfit(f"unknown patch type: {go_text(kind)} in map: {go_text(patch)}")
+    raise client_fault(f"unknown patch type: {go_text(kind)} in map: {go_text(patch)}")
 
 
 def _retain(out: dict[str, Any], patch: Map) -> dict[str, Any]:
@@ -165,7 +159,7 @@ def _special(original: list[Any], patch: list[Any], merge_key: str) -> tuple[lis
     changes, gone, replace = [], [], False
     for item in patch:
         if not isinstance(item, Mapping):
-            raise _unfit(f"list element types are not identical: {go_text([original, patch])}")
+            raise client_fault(f"list element types are not identical: {go_text([original, patch])}")
         kind = item.get(PATCH)
         if PATCH not in item:
             changes.append(item)
@@ -174,9 +168,9 @@ def _special(original: list[Any], patch: list[Any], merge_key: str) -> tuple[lis
         elif kind == "replace":
             replace = True
         elif kind == "merge":
-            raise _unfit("merging lists cannot yet be specified in the patch")
+            raise client_fault("merging lists cannot yet be specified in the patch")
         else:
-            raise _unfit(f"unknown patch type: {go_text(kind)} in map: {go_text(item)}")
+            raise client_fault(f"unknown patch type: {go_text(kind)} in map: {go_text(item)}")
     if replace:
         return changes, []
     return [item for item in original if item.get(merge_key) not in gone], changes
@@ -208,7 +202,7 @@ def _check_order(changes: list[Any], order: list[Any], merge_key: str) -> None:
             continue
         if _identity(change, merge_key) not in items:
             found = f"The order in patch list:\n{go_text(changes)}\n"
-            raise _unfit(f"{found} doesn't match $setElementOrder list:\n{go_text(order)}\n")
+            raise client_fault(f"{found} doesn't match $setElementOrder list:\n{go_text(order)}\n")
 
 
 def _places(items: list[Any], merge_key: str) -> dict[Any, int]:
@@ -225,7 +219,7 @@ def _hashable(value: Any) -> Any:
 
 def _key_of(item: Map, merge_key: str) -> Any:
     if merge_key not in item:
-        raise _unfit(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
+        raise client_fault(f"map: {go_text(item)} does not contain declared merge key: {merge_key}")
     return item[merge_key]
 
 

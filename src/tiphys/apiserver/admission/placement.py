@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.errors import client_fault
 from tiphys.api.selectors import parse_labels
 from tiphys.api.validation.quantities import is_extended
 from tiphys.apiserver.admission.decision import concerns, creates_pod, refuse
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
-from tiphys.base.errors import ApiError, Permanent
+from tiphys.base.errors import Permanent
 
 ANNOTATION = "scheduler.alpha.kubernetes.io/node-selector"
 DEFAULT = "clusterDefaultNodeSelector"
@@ -67,12 +68,12 @@ def _labels(selector: str) -> dict[str, str]:
     for part in filter(None, selector.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
-            raise ApiError.of({"message": f"invalid selector: {selector}"}, 500)
+            raise client_fault(f"invalid selector: {selector}")
         found[key.strip()] = value.strip()
     try:
         parse_labels(selector)
     except ValueError as error:
-        raise ApiError.of({"message": str(error)}, 500) from error
+        raise client_fault(str(error)) from error
     return found
 
 

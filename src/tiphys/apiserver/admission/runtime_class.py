@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.api import quantity
+from tiphys.api.errors import client_fault
 from tiphys.api.validation.names import path_segment
 from tiphys.apiserver.admission.decision import creates_pod, refuse
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
-from tiphys.base.errors import ApiError
 
 
 class RuntimeClass(Plugin):
@@ -61,9 +61,7 @@ def _usable(name: str) -> None:
     found = path_segment(name)
     if not name or found:
         text = f'invalid resource name "{name}": [{", ".join(found)}]' if name else "resource name may not be empty"
-        error = ApiError(text)
-        error.reason = ""
-        raise error
+        raise client_fault(text)
 
 
 def _set_scheduling(attributes: Attributes, spec: dict[str, Any], scheduling: Object) -> None:

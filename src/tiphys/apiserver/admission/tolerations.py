@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from tiphys.api import errors
+from tiphys.api.errors import client_fault
 from tiphys.api.validation.pod_resources import qos_class
 from tiphys.apiserver.admission.decision import concerns
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
-from tiphys.base.errors import ApiError
 
 DEFAULTS = "scheduler.alpha.kubernetes.io/defaultTolerations"
 ALLOWED = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"
@@ -49,7 +49,7 @@ class PodTolerationRestriction(Plugin):
         allowed, scope = (self._allowed, "cluster") if own is None else (own, "namespace")
         if allowed and not all(any(covers(one, each) for one in allowed) for each in pod["spec"]["tolerations"]):
             text = "pod tolerations (possibly merged with namespace default tolerations) conflict with its"
-            raise ApiError.of({"message": f"{text} {scope} whitelist"}, 500)
+            raise client_fault(f"{text} {scope} whitelist")
 
     def _of_namespace(self, attributes: Attributes, annotation: str) -> list[Object] | None:
         """The tolerations of an annotation; None without it."""
@@ -63,9 +63,9 @@ class PodTolerationRestriction(Plugin):
         try:
             found = orjson.loads(text or "[]") or []
         except ValueError as error:
-            raise ApiError.of({"message": f"{annotation}: {error}"}, 500) from error
+            raise client_fault(f"{annotation}: {error}") from error
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise ApiError.of({"message": f"{annotation}: no list of tolerations"}, 500)
+            raise client_fault(f"{annotation}: no list of tolerations")
         return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiphys.api import errors
+from tiphys.api.errors import client_fault
 from tiphys.api.kinds.base import FieldError, not_supported, required
 from tiphys.apiserver import options, respond
 from tiphys.apiserver.entries import Entry
@@ -16,7 +17,7 @@ from tiphys.apiserver.resource import Call
 from tiphys.apiserver.subresources.bodies import created, decode
 from tiphys.apiserver.updating import Change, update
 from tiphys.base.clock import rfc3339
-from tiphys.base.errors import ApiError, BadRequest, Conflict
+from tiphys.base.errors import BadRequest, Conflict
 from tiphys.base.http.types import Response
 
 Object = Mapping[str, Any]
@@ -54,10 +55,8 @@ def _check(binding: Object) -> None:
     if not target.get("name"):
         problems.append(required("target.name"))
     if problems:
-        # Upstream hands on the bare list of problems, which is no answer of the API.
-        error = ApiError(", ".join(map(str, problems)) if len(problems) == 1 else f"[{', '.join(map(str, problems))}]")
-        error.reason = ""
-        raise error
+        text = ", ".join(map(str, problems))
+        raise client_fault(text if len(problems) == 1 else f"[{text}]")
 
 
 def _check_pod(pod: Object, wanted: Object, name: str) -> None:
