@@ -36,7 +36,7 @@ def test_how_many_have_to_be_healthy(spec: dict[str, Any], expected: int, desire
 
 
 def test_only_shares_and_max_unavailable_ask_what_controllers_want() -> None:
-    asked = [{"minAvailable": 2}, {"minAvailable": "50%"}, {"maxUnavailable": 1}]
+    asked: list[dict[str, Any]] = [{"minAvailable": 2}, {"minAvailable": "50%"}, {"maxUnavailable": 1}]
     assert [state.counts_controllers(budget(**each)) for each in asked] == [False, True, True]
 
 
