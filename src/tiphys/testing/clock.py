@@ -1,7 +1,8 @@
 """Virtual time: an event loop that never waits, and the Clock that goes with it.
 
 When nothing is ready to run, the loop jumps to its next timer. An hour of CronJobs takes milliseconds and every
-run goes the same way, as long as nothing waits for sockets or threads. `run(main)` is asyncio.run on such a loop:
+run goes the same way, as long as nothing waits for sockets. While a thread works (`asyncio.to_thread`) time stands
+still. `run(main)` is asyncio.run on such a loop:
 
     def test_a_lost_node_is_noticed() -> None:
         clock = VirtualClock()
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 EPOCH = 1_767_225_600.0
 """2026-01-01T00:00:00Z, a Thursday: where virtual time starts unless told otherwise."""
@@ -34,12 +37,14 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.working = 0
+        """Threads whose results are waited for."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        if timeout is not None:
+        if timeout is not None and not self.working:
             self.now += timeout
             return []
         ready = super().select(_DEADLOCK_AFTER)
@@ -57,6 +62,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Arguments]], T], *args: Unpack[Arguments]
+    ) -> asyncio.Future[T]:
+        self._jumping.working += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._worked)
+        return future
+
+    def _worked(self, future: asyncio.Future[Any]) -> None:
+        self._jumping.working -= 1
 
 
 class VirtualClock:
