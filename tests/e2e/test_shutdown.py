@@ -47,9 +47,7 @@ def get(url: str) -> tuple[int, str]:
 def test_a_server_that_stops_is_not_ready_but_still_answers(tmp_path: Path) -> None:
     with server(tmp_path, "--shutdown-delay-duration", "2s") as (process, url):
         assert get(f"{url}/readyz") == (200, "ok")
-        watch = urllib.request.Request(
-            f"{url}/api/v1/namespaces?watch=1", headers={"Authorization": "Bearer secret"}
-        )
+        watch = urllib.request.Request(f"{url}/api/v1/namespaces?watch=1", headers={"Authorization": "Bearer secret"})
         with urllib.request.urlopen(watch, context=CONTEXT, timeout=20) as events:
             json.loads(events.readline())
             process.send_signal(signal.SIGTERM)
