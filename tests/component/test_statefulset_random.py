@@ -173,11 +173,10 @@ class Chaos:
         await self._cluster.client.patch(PODS, name, {"metadata": {"labels": {label: None}}}, NS, type=MERGE_PATCH)
 
     async def _lose_revision(self) -> None:
-        if self._random.random() < 0.2:
-            revisions = (await self._cluster.client.list(CONTROLLER_REVISIONS, NS)).items
-            await self._cluster.client.delete(
-                CONTROLLER_REVISIONS, self._random.choice(revisions)["metadata"]["name"], NS
-            )
+        revisions = (await self._cluster.client.list(CONTROLLER_REVISIONS, NS)).items
+        if revisions and self._random.random() < 0.2:
+            lost = self._random.choice(revisions)["metadata"]["name"]
+            await self._cluster.client.delete(CONTROLLER_REVISIONS, lost, NS)
 
     async def _restart(self) -> None:
         await self._managers.restart()
