@@ -72,6 +72,9 @@ class EtcdStore:
         start = max(start, self.layout.of(after) + b"\0") if after else start
         rows: list[Row] = []
         remaining = 0
+        if start >= end and revision:
+            # Nothing to ask for, but whether there is such a revision any more.
+            await self._range(range_request(self.layout.head, revision=revision), revision)
         while start < end:
             piece = min(PIECE, limit - len(rows)) if limit else PIECE
             answer = await self._range(range_request(start, end, revision=revision, limit=piece), revision)

@@ -185,6 +185,8 @@ def test_compaction_keeps_current_rows_and_what_follows(run: Run) -> None:
             await store.get("live", 4)
         with pytest.raises(Compacted):
             await store.list("", revision=4)
+        with pytest.raises(Compacted):
+            await store.list("a", after="b", revision=4)
         at_five = await store.list("", revision=5)
         assert [(row.key, row.value) for row in at_five.rows] == [("changed", b"2"), ("live", b"1")]
         assert [(row.key, row.value) for row in (await store.list("")).rows] == [("changed", b"3"), ("live", b"1")]
