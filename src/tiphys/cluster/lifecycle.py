@@ -115,7 +115,6 @@ def delete(name: str, kubeconfig_file: str, progress: Progress) -> list[str]:
         remaining = teardown.remove_cluster(config)
         if not remaining:
             paths.pointer(name).unlink(missing_ok=True)
-            _lock_of(name).unlink(missing_ok=True)
     return left + remaining
 
 
@@ -195,14 +194,19 @@ def check_files(files: Sequence[Path]) -> None:
 
 @contextmanager
 def changing(name: str, progress: Progress) -> Iterator[None]:
-    """One command at a time changes a cluster; the others wait."""
+    """One command at a time changes a cluster; the others wait. The lock of one that is gone goes with it: also
+    when whoever deleted it was killed in between."""
     configs.check_name("cluster name", name)
 
     def waiting() -> None:
         progress(f"waiting for another command that changes cluster {name}")
 
     with locked(paths.machine_lock(), shared=True), locked(_lock_of(name), waiting=waiting):
-        yield
+        try:
+            yield
+        finally:
+            if not paths.pointer(name).exists():
+                _lock_of(name).unlink(missing_ok=True)
 
 
 def _lock_of(name: str) -> Path:
