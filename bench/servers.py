@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -48,17 +48,17 @@ def unverified() -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def tiphys(arguments: list[str]) -> Iterator[Target]:
-    """`tiphys apiserver`, run by this interpreter; `arguments` are further ones."""
+def tiphys(arguments: list[str], program: Sequence[str] = ("-m", "tiphys", "apiserver")) -> Iterator[Target]:
+    """`tiphys apiserver`, run by this interpreter; `arguments` are further ones, `program` another one of its flags."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        port = _free_port()
+        port = free_port()
         tokens = _tokens(folder)
-        command = [sys.executable, "-m", "tiphys", "apiserver", "--secure-port", str(port), "--data-dir", folder]
+        command = [sys.executable, *program, "--secure-port", str(port), "--data-dir", folder]
         # An installation has its modules compiled; the first import in a checkout compiles them.
         subprocess.run(
-            [sys.executable, "-c", "import tiphys.cli.apiserver, tiphys.apiserver.serve"], env=_env(), check=True
+            [sys.executable, "-c", "import tiphys.cli.apiserver, tiphys.apiserver.serve"], env=environment(), check=True
         )
-        with _running([*command, "--token-auth-file", tokens, *arguments], folder, "tiphys") as pid:
+        with running([*command, "--token-auth-file", tokens, *arguments], folder, "tiphys") as pid:
             yield _ready("tiphys", port, (pid,))
 
 
@@ -66,7 +66,7 @@ def tiphys(arguments: list[str]) -> Iterator[Target]:
 def upstream(kube_apiserver: str, etcd: str, arguments: list[str]) -> Iterator[Target]:
     """A kube-apiserver over an etcd. The time until it is ready does not count that of etcd."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        client, peer, port = (_free_port() for _ in range(3))
+        client, peer, port = (free_port() for _ in range(3))
         key = f"{folder}/sa.key"
         words = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key]
         subprocess.run(words, check=True, capture_output=True)
@@ -87,16 +87,16 @@ def upstream(kube_apiserver: str, etcd: str, arguments: list[str]) -> Iterator[T
         command += ["--service-account-issuer", "https://kubernetes.default.svc"]
         command += ["--service-account-key-file", key, "--service-account-signing-key-file", key]
         command += ["--token-auth-file", _tokens(folder), "--authorization-mode", "Node,RBAC", *arguments]
-        with _running(store_command, folder, "etcd") as store_pid:
+        with running(store_command, folder, "etcd") as store_pid:
             _wait(f"{store}/health")
-            with _running(command, folder, "kube-apiserver") as pid:
+            with running(command, folder, "kube-apiserver") as pid:
                 yield _ready("upstream", port, (pid, store_pid))
 
 
 @contextlib.contextmanager
-def _running(command: list[str], folder: str, name: str) -> Iterator[int]:
+def running(command: list[str], folder: str, name: str) -> Iterator[int]:
     with Path(folder, f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=_env())
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
         try:
             yield process.pid
         finally:
@@ -104,7 +104,7 @@ def _running(command: list[str], folder: str, name: str) -> Iterator[int]:
             process.wait()
 
 
-def _env() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment, but for what keeps Python from compiling modules once."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -133,7 +133,7 @@ def _tokens(folder: str) -> str:
     return str(path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -30,8 +30,10 @@ Outcome = Callable[[Object], int | None]
 class FakeNodes:
     """All nodes of a test; `outcome` may be replaced at any time."""
 
-    def __init__(self, client: Client, clock: Clock, *, bind: bool = True) -> None:
+    def __init__(self, client: Client, clock: Clock, *, bind: bool = True, workers: int = 1) -> None:
+        """`workers` pods are attended to at once; nodes that bind need to look at one after the other."""
         self._bind_pods = bind
+        self._workers = workers
         self._client = client
         self._clock = clock
         self._queue: WorkQueue[str] = WorkQueue()
@@ -53,9 +55,9 @@ class FakeNodes:
         """Register a node that is ready; `room` is what it has for pods."""
         meta = {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})}}
         node = {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {"taints": taints or []}}
-        created = await self._client.create(NODES, node)
+        await self._client.create(NODES, node)
         status = {**self._status(), **({"capacity": room, "allocatable": room} if room else {})}
-        await self._client.update(NODES, {**created, "status": status}, subresource="status")
+        await self._client.patch(NODES, name, {"status": status}, subresource="status")
         self._names.append(name)
         await self._renew(name)
 
@@ -85,7 +87,7 @@ class FakeNodes:
             self._pods = informers.get(PODS)
             self._pods.subscribe(self._changed)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(run_workers("fake nodes", self._queue, self._reconcile, 1))
+                tasks.create_task(run_workers("fake nodes", self._queue, self._reconcile, self._workers))
                 while True:
                     await self._clock.sleep(_RENEW)
                     for name in self._names:
