@@ -56,8 +56,17 @@ def matches(owner: Object, revision: Object) -> bool:
 
 
 def patch(owner: Object) -> dict[str, Any]:
-    """What a revision holds: a patch that puts the template back."""
-    return {"spec": {"template": {**spec(owner)["template"], "$patch": "replace"}}}
+    """What a revision holds: a patch that puts the template back.
+
+    Names are in order: clients of upstream's compare the bytes (`daemon.Match`)."""
+    return {"spec": {"template": _in_order({**spec(owner)["template"], "$patch": "replace"})}}
+
+
+def _in_order(value: Any) -> Any:
+    """`value` with the names of all its maps sorted."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    return [_in_order(each) for each in value] if isinstance(value, list) else value
 
 
 def snapshot(owner: Object, number: int) -> dict[str, Any]:
