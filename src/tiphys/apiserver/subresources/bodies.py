@@ -10,9 +10,11 @@ from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call
 
 
-def decode(parts: Parts, call: Call, group: str, version: str, kind: str) -> dict[str, Any]:
-    """The request's body as an object of this kind. Raises BadRequest."""
-    expected = Expected(group, version, kind, parts.codec.definitions.of(group, version, kind))
+def decode(
+    parts: Parts, call: Call, group: str, version: str, kind: str, *, others: tuple[tuple[str, str], ...] = ()
+) -> dict[str, Any]:
+    """The request's body as an object of this kind, in this version or one of `others`. Raises BadRequest."""
+    expected = Expected(group, version, kind, parts.codec.definitions.of(group, version, kind), others)
     decoded = bodies.decode(parts.codec, call.request, expected, call.validation)
     call.warn(*decoded.warnings)
     return decoded.obj

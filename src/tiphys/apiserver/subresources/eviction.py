@@ -1,28 +1,38 @@
-"""pods/eviction: a deletion that PodDisruptionBudgets may refuse (KEP-85, API-initiated eviction)."""
+"""pods/eviction: a deletion that PodDisruptionBudgets may refuse (KEP-85, API-initiated eviction).
+
+A pod that runs takes a disruption from its budget first; the compare-and-swap on the budget's status is what keeps
+evictions at the same moment within it. Pods that no budget guards go only as they were when that was decided.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tiphys.api import errors
-from tiphys.api.selectors import from_object
+from tiphys.api.kinds.base import invalid
 from tiphys.apiserver import deleting, options, respond
+from tiphys.apiserver.deletion import check_preconditions
 from tiphys.apiserver.entries import Entry
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Call, Resource
+from tiphys.apiserver.subresources import eviction_budget as budgets
 from tiphys.apiserver.subresources.bodies import created, decode
 from tiphys.apiserver.updating import Change, update
 from tiphys.base.clock import rfc3339
-from tiphys.base.errors import ApiError, BadRequest, Conflict, InternalError, TooManyRequests
+from tiphys.base.errors import ApiError, BadRequest, Conflict
 from tiphys.base.http.types import Response
 
 Object = Mapping[str, Any]
-FINISHED = ("Succeeded", "Failed", "Pending")
-MOST_DISRUPTED = 2000
-VIOLATES = "Cannot evict pod as it would violate the pod's disruption budget."
-CAUSE = "DisruptionBudget"
+
+_ATTEMPTS = 20
+_PAUSE = 0.5
+"""Seconds between attempts."""
+_UNSAFE = "ignoreStoreReadErrorWithClusterBreakingPotential"
+_MANY = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 
 
 class Evictions:
@@ -30,132 +40,148 @@ class Evictions:
 
     def __init__(self, parts: Parts, budgets: Resource) -> None:
         self._parts, self._budgets = parts, budgets
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def evict(self, call: Call) -> Response:
         """POST pods/NAME/eviction."""
         options.read_write_options(call)
-        eviction = decode(self._parts, call, "policy", "v1", "Eviction")
+        eviction = decode(self._parts, call, "policy", "v1", "Eviction", others=(("policy", "v1beta1"),))
         name = call.info.name
-        if (eviction.get("metadata") or {}).get("name", name) != name:
+        if (eviction.get("metadata") or {}).get("name") != name:
             raise BadRequest("name in URL does not match name in Eviction object")
+        wanted = _options(call, name, eviction)
         await self._parts.admission.consult(call, "CREATE", eviction)
         call.admitted = True
-        wanted = dict(eviction.get("deleteOptions") or {})
-        call.dry_run = call.dry_run or bool(wanted.get("dryRun"))
+        pod = await self._delete_unguarded(call, name, wanted)
+        if pod is not None:
+            await self._delete_guarded(call, pod, wanted)
+        return respond.plain(call.request, created(), 201)
+
+    async def _delete_unguarded(self, call: Call, name: str, wanted: Object) -> Object | None:
+        """Delete the pod if no budget has a say; else return it."""
+        for attempt in range(_ATTEMPTS):
+            pod = self._pod(call, name)
+            if not budgets.unguarded(pod):
+                return pod
+            pinned = budgets.may_become_ready(pod) and not _version(wanted)
+            try:
+                await self._delete(call, name, _pinned(wanted, pod) if pinned else wanted)
+            except Conflict:
+                if _version(wanted) or attempt == _ATTEMPTS - 1:
+                    raise
+                await self._parts.clock.sleep(_PAUSE)
+            else:
+                return None
+        raise AssertionError("the last attempt raises or returns")
+
+    async def _delete_guarded(self, call: Call, pod: Object, wanted: Object) -> None:
+        name = pod["metadata"]["name"]
+        found = budgets.covering(self._parts.caches.list("policy", "poddisruptionbudgets", call.namespace), pod)
+        if len(found) > 1:
+            raise _unexplained(_MANY)
+        if found and (budgets.ready(pod) or not budgets.ignores_unready(found[0])):
+            await self._take(call, found[0]["metadata"]["name"], name)
+        elif found:
+            await self._delete_unready(call, found[0], pod, wanted)
+            return
+        await self._delete(call, name, wanted)
+
+    async def _delete_unready(self, call: Call, budget: Object, pod: Object, wanted: Object) -> None:
+        """Delete a pod that its budget does not count, unless it has become ready."""
+        try:
+            await self._delete(call, pod["metadata"]["name"], _pinned(wanted, pod))
+        except Conflict as error:
+            if _version(wanted):
+                raise
+            raise budgets.not_yet(budget["metadata"]["name"]) from error
+
+    async def _take(self, call: Call, budget: str, pod: str) -> None:
+        """Take one disruption from the budget. Evictions of its pods take turns: they would only collide."""
+
+        async def make(found: Object, _: Entry) -> dict[str, Any]:
+            refusal = budgets.refusal(found)
+            if refusal is not None:
+                raise refusal
+            return budgets.granted(found, pod, call.now)
+
+        info = replace(
+            call.info, group="policy", resource="poddisruptionbudgets", subresource="status", name=budget, verb="update"
+        )
+        own = replace(call, info=info, resource=self._budgets)
+        turn = self._turns.setdefault((call.namespace, budget), asyncio.Lock())
+        async with turn:
+            await update(self._parts, own, budget, Change(make, "status", _ATTEMPTS, raw=True))
+
+    async def _delete(self, call: Call, name: str, wanted: Object) -> None:
+        """Note on the pod why it goes, and delete it; both only if it meets the preconditions."""
+        if not call.dry_run:
+
+            async def mark(pod: Object, _: Entry) -> dict[str, Any]:
+                check_preconditions(call.resource.kind, pod, wanted)
+                return _marked(pod, call.now)
+
+            own = replace(call, info=replace(call.info, subresource="status"))
+            entry = await update(self._parts, own, name, Change(mark, "status", raw=True))
+            if _version(wanted):
+                wanted = _pinned(wanted, call.resource.current(entry))
+        own = replace(call, info=replace(call.info, verb="delete"), options=wanted)
+        await deleting.delete(self._parts, own, name, wanted)
+
+    def _pod(self, call: Call, name: str) -> Object:
         pod = self._parts.caches.get("", "pods", call.namespace, name)
         if pod is None:
             raise errors.not_found("", "pods", name)
-        pinned = await self._ask_budget(call, pod)
-        if pinned:
-            conditions = {"resourceVersion": pod["metadata"]["resourceVersion"], **(wanted.get("preconditions") or {})}
-            wanted["preconditions"] = conditions
-        await self._delete(call, name, wanted)
-        return respond.plain(call.request, created(), 201)
+        return pod
 
-    async def _ask_budget(self, call: Call, pod: Object) -> bool:
-        """Take one disruption from the pod's budget. True: only evict the pod as it is now (it is not ready)."""
-        if (pod.get("status") or {}).get("phase") in FINISHED or "deletionTimestamp" in pod["metadata"]:
-            return False
-        budgets = [budget for budget in self._all(call.namespace) if _covers(budget, pod)]
-        if len(budgets) > 1:
-            text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-            raise InternalError(text)
-        if not budgets:
-            return False
-        budget = budgets[0]
-        if not _ready(pod) and _ignores_unready(budget):
-            return True
-        await self._take(call, budget["metadata"]["name"], pod["metadata"]["name"])
-        return False
 
-    def _all(self, namespace: str) -> list[Object]:
-        return list(self._parts.caches.list("policy", "poddisruptionbudgets", namespace))
-
-    async def _take(self, call: Call, name: str, pod: str) -> None:
-        async def make(budget: Object, _: Entry) -> dict[str, Any]:
-            status = dict(budget.get("status") or {})
-            refusal = _refusal(budget, status, name)
-            if refusal is not None:
-                raise refusal
-            status["disruptionsAllowed"] = status["disruptionsAllowed"] - 1
-            status["disruptedPods"] = {**(status.get("disruptedPods") or {}), pod: rfc3339(call.now)}
-            return {**budget, "metadata": dict(budget["metadata"]), "status": status}
-
-        info = replace(
-            call.info, group="policy", resource="poddisruptionbudgets", subresource="status", name=name, verb="update"
+def _options(call: Call, name: str, eviction: Object) -> dict[str, Any]:
+    """The options of the deletion; a dry run may be asked for there, too. Raises Invalid, BadRequest."""
+    wanted = dict(eviction.get("deleteOptions") or {})
+    if wanted.get(_UNSAFE):
+        problem = invalid(
+            f"deleteOptions.{_UNSAFE}", True, "can not be set for pod eviction, try after removing the option"
         )
-        own = replace(call, info=info, resource=self._budgets)
-        await update(self._parts, own, name, Change(make, "status", raw=True))
-
-    async def _delete(self, call: Call, name: str, wanted: dict[str, Any]) -> None:
-        if not call.dry_run:
-            change = Change(lambda pod, _: _marked(pod, call.now), "status", raw=True)
-            own = replace(call, info=replace(call.info, subresource="status"))
-            if not wanted.get("preconditions"):
-                await update(self._parts, own, name, change)
-        call.options = wanted
-        try:
-            await deleting.delete(self._parts, replace(call, info=replace(call.info, verb="delete")), name, wanted)
-        except Conflict as error:
-            raise _too_many(name) from error
+        raise errors.invalid("policy", "Eviction", name, [problem])
+    asked = wanted.get("dryRun") or []
+    if call.dry_run and asked and list(asked) != ["All"]:
+        raise errors.client_fault(
+            f"Non-matching dry-run options in request and content: [All] and [{' '.join(map(str, asked))}]"
+        )
+    call.dry_run = call.dry_run or bool(asked)
+    return wanted
 
 
-def _covers(budget: Object, pod: Object) -> bool:
-    selector = (budget.get("spec") or {}).get("selector")
-    try:
-        return from_object(selector).matches(pod["metadata"].get("labels"))
-    except ValueError:
-        return False
+def _version(wanted: Object) -> str | None:
+    """The resourceVersion that the pod must have."""
+    return (wanted.get("preconditions") or {}).get("resourceVersion")
 
 
-def _ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+def _pinned(wanted: Object, pod: Object) -> dict[str, Any]:
+    """The options, for the pod as it is."""
+    conditions = {**(wanted.get("preconditions") or {}), "resourceVersion": pod["metadata"]["resourceVersion"]}
+    return {**wanted, "preconditions": conditions}
 
 
-def _ignores_unready(budget: Object) -> bool:
-    spec, status = budget.get("spec") or {}, budget.get("status") or {}
-    if spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
-        return True
-    desired = status.get("desiredHealthy", 0)
-    return bool(desired > 0 and status.get("currentHealthy", 0) >= desired)
+def _unexplained(text: str) -> ApiError:
+    """500 without a reason."""
+    error = ApiError(text)
+    error.reason = ""
+    return error
 
 
-def _refusal(budget: Object, status: Object, name: str) -> ApiError | None:
-    """Why the budget does not allow a disruption now; None if it does."""
-    if status.get("observedGeneration", 0) < (budget["metadata"].get("generation") or 0):
-        return _too_many(name)
-    allowed = status.get("disruptionsAllowed", 0)
-    if allowed < 0:
-        return errors.forbidden("policy", "poddisruptionbudget", name, "pdb disruptions allowed is negative")
-    if len(status.get("disruptedPods") or ()) > MOST_DISRUPTED:
-        text = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
-        return errors.forbidden("policy", "poddisruptionbudget", name, text)
-    if allowed:
-        return None
-    desired, current = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-    text = f"The disruption budget {name} does not allow evicting pods currently"
-    if current <= desired:
-        text = f"The disruption budget {name} needs {desired} healthy pods and has {current} currently"
-    return TooManyRequests(VIOLATES, details={"causes": [{"reason": CAUSE, "message": text}]})
-
-
-def _too_many(name: str) -> TooManyRequests:
-    text = f"The disruption budget {name} is still being processed by the server."
-    return TooManyRequests(VIOLATES, details={"causes": [{"reason": CAUSE, "message": text}]}, retry_after=10)
-
-
-async def _marked(pod: Object, now: float) -> dict[str, Any]:
+def _marked(pod: Object, now: float) -> dict[str, Any]:
     """The pod with the condition that tells its owner why it goes."""
-    status = dict(pod.get("status") or {})
+    present = list((pod.get("status") or {}).get("conditions") or ())
+    old = next((one for one in present if one.get("type") == "DisruptionTarget"), None)
+    same = old is not None and old.get("status") == "True"
     condition = {
         "type": "DisruptionTarget",
         "status": "True",
         "lastProbeTime": None,
-        "lastTransitionTime": rfc3339(now),
+        "lastTransitionTime": old["lastTransitionTime"] if old is not None and same else rfc3339(now),
         "reason": "EvictionByEvictionAPI",
         "message": "Eviction API: evicting",
     }
-    others = [one for one in status.get("conditions") or () if one.get("type") != "DisruptionTarget"]
-    status["conditions"] = [*others, condition]
+    conditions = [*present, condition] if old is None else [condition if one is old else one for one in present]
+    status = {**(pod.get("status") or {}), "conditions": conditions}
     return {**pod, "metadata": dict(pod["metadata"]), "status": status}
