@@ -5,10 +5,12 @@ The older form, kept for clients that have not moved to EndpointSlices; at most 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tiphys.base.errors import ApiError, NotFound
+from tiphys.api.validation.addresses import is_ipv6, parse, shown
+from tiphys.base.errors import AlreadyExists, ApiError, NotFound
 from tiphys.client.events import WARNING
 from tiphys.client.informer import key_of, split_key
 from tiphys.client.reconcile import Result
@@ -16,116 +18,111 @@ from tiphys.client.resources import ENDPOINTS
 from tiphys.client.types import Object
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import ControllerContext
-from tiphys.controllers.objects import (
-    annotations_of,
-    deleting,
-    labels,
-    name,
-    namespace,
-    namespace_terminating,
-    semantically_equal,
-    spec,
-)
+from tiphys.controllers.objects import annotations_of, int_of, labels, name, namespace, namespace_terminating, spec
 from tiphys.controllers.service_pods import (
-    HEADLESS,
     ServicePodsController,
     addresses,
     endpoint_ports,
-    headless,
     hostname,
     included,
+    is_address,
     pod_reference,
     selects_pods,
 )
+from tiphys.controllers.slice_packing import HEADLESS
+from tiphys.controllers.subsets import repack
+from tiphys.controllers.trigger_times import TriggerTimes, annotated
 
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 MANAGER = "endpoint-controller"
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 CAPACITY = 1000
-_LEADER = "control-plane.alpha.kubernetes.io/leader"
+LEADER = "control-plane.alpha.kubernetes.io/leader"
 """Endpoints with this annotation were locks of leader elections, and have no Service."""
 
-Port = tuple[str, int, str, str]
-"""Name, number, protocol, application protocol; what is compared to merge subsets."""
-_NO_PORT: Port = ("", -1, "", "")
+_READY, _UNREADY = "addresses", "notReadyAddresses"
 
 
 def subsets(service: Object, pods: Iterable[Object]) -> list[dict[str, Any]]:
     """The pods' addresses, those with the same set of ports together; a ready address is no unready one."""
+    return repack(_expanded(service, pods))
+
+
+def _expanded(service: Object, pods: Iterable[Object]) -> Iterator[dict[str, Any]]:
     publish = bool(spec(service).get("publishNotReadyAddresses"))
-    known: dict[str, dict[str, Any]] = {}
-    by_port: dict[Port, dict[str, bool]] = {}
+    needs_ports = bool(spec(service).get("ports"))
     for pod in pods:
-        ports = endpoint_ports(service, pod)
-        if ports is None or not included(pod, terminating=publish):
+        ip = _address(service, pod) if included(pod, terminating=publish) else None
+        if ip is None or not (needs_ports or spec(service).get("clusterIP") == "None"):
             continue
-        address = _address(service, pod)
-        key = f"{address['ip']}/{address['targetRef']['uid']}"
-        known[key] = address
-        fits = [_as_port(port) for port in ports] if spec(service).get("ports") else [_NO_PORT]
-        for port in fits:
-            by_port.setdefault(port, {})[key] = publish or podlib.ready(pod)
-    groups: dict[frozenset[tuple[str, bool]], list[Port]] = {}
-    for port, found in sorted(by_port.items()):
-        groups.setdefault(frozenset(found.items()), []).append(port)
-    return [_subset(sorted(members), ports, known) for members, ports in groups.items()]
+        address: dict[str, Any] = {"ip": ip, "targetRef": pod_reference(pod)}
+        optional = {"nodeName": spec(pod).get("nodeName"), "hostname": hostname(service, pod)}
+        address |= {key: value for key, value in optional.items() if value}
+        kind = _READY if publish or podlib.ready(pod) else _UNREADY
+        ports = endpoint_ports(service, pod)
+        if ports or not needs_ports:
+            yield {kind: [address], "ports": ports}
 
 
-def _address(service: Object, pod: Object) -> dict[str, Any]:
-    out: dict[str, Any] = {"ip": addresses(pod)[0], "targetRef": pod_reference(pod)}
-    if spec(pod).get("nodeName"):
-        out["nodeName"] = spec(pod)["nodeName"]
-    if own := hostname(service, pod):
-        out["hostname"] = own
-    return out
-
-
-def _as_port(port: Mapping[str, Any]) -> Port:
-    return port["name"], port["port"], port["protocol"], port.get("appProtocol", "")
-
-
-def _subset(
-    members: Iterable[tuple[str, bool]], ports: Iterable[Port], known: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, ready in members:
-        out.setdefault("addresses" if ready else "notReadyAddresses", []).append(known[key])
-    numbered = [port for port in ports if port != _NO_PORT]
-    if numbered:
-        fields = ("name", "port", "protocol", "appProtocol")
-        out["ports"] = [{key: value for key, value in zip(fields, port, strict=True) if value} for port in numbered]
-    return out
+def _address(service: Object, pod: Object) -> str | None:
+    """The pod's address of the Service's first family."""
+    families = spec(service).get("ipFamilies") or ()
+    own = spec(service).get("clusterIP") or ""
+    if families:
+        family = str(families[0])
+    elif own and own != "None":
+        family = "IPv6" if is_ipv6(own) else "IPv4"
+    else:
+        family = "IPv6" if is_ipv6(addresses(pod)[0]) else "IPv4"
+    found = next((each for each in addresses(pod) if is_address(each, family)), None)
+    address = parse(found) if found else None
+    return shown(address) if address is not None else None
 
 
 def truncated(found: list[dict[str, Any]], capacity: int = CAPACITY) -> tuple[list[dict[str, Any]], bool]:
-    """No more than `capacity` addresses, ready ones first; and whether any were left out."""
-    total = sum(len(each.get(kind) or ()) for each in found for kind in ("addresses", "notReadyAddresses"))
-    if total <= capacity:
+    """No more than `capacity` addresses, ready ones first, each subset in proportion; and whether any are left out."""
+    ready, unready = (sum(len(each.get(kind) or ()) for each in found) for kind in (_READY, _UNREADY))
+    if ready + unready <= capacity:
         return found, False
-    out = [dict(each) for each in found]
-    for kind in ("addresses", "notReadyAddresses"):
-        for each in out:
-            if kind in each:
-                each[kind] = each[kind][:capacity]
-                capacity -= len(each[kind])
-    return [{key: value for key, value in each.items() if value} for each in out], True
+    kind, total, room = (_READY, ready, capacity) if ready > capacity else (_UNREADY, unready, capacity - ready)
+    left, out = room, []
+    for each in found:
+        listed = each.get(kind) or []
+        kept = listed[: min(left, math.ceil(len(listed) / total * room))]
+        left -= len(kept)
+        dropped = _UNREADY if kind == _READY else ""
+        rest = {key: value for key, value in each.items() if key not in (kind, dropped)}
+        out.append({**({kind: kept} if kept else {}), **rest})
+    return out, True
 
 
-def wanted(service: Object, pods: Iterable[Object], held: Object | None) -> dict[str, Any] | None:
-    """The Endpoints as they should be written; None if `held` are right."""
+def wanted(service: Object, pods: Iterable[Object], held: Object | None, trigger: float = 0.0) -> dict[str, Any] | None:
+    """The Endpoints as they should be written because of a change at `trigger`; None if `held` are right."""
     found, over = truncated(subsets(service, pods))
-    marks = {**labels(service), MANAGED_BY: MANAGER, **({HEADLESS: ""} if headless(service) else {})}
-    notes = dict(annotations_of(held)) if held is not None else {}
+    if held is not None and _right(service, held, found, over=over):
+        return None
+    headless = spec(service).get("clusterIP") in (None, "", "None")
+    rest = {key: value for key, value in labels(service).items() if key != HEADLESS}
+    marks = {**rest, **({HEADLESS: ""} if headless else {}), MANAGED_BY: MANAGER}
+    notes = annotated(annotations_of(held) if held is not None else {}, trigger)
     notes.pop(OVER_CAPACITY, None)
     if over:
         notes[OVER_CAPACITY] = "truncated"
-    if held is None:
-        meta = {"name": name(service), "namespace": namespace(service), "labels": marks, "annotations": notes}
-        return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": found}
-    same = semantically_equal(held.get("subsets"), found)
-    if same and labels(held) == marks and annotations_of(held) == notes:
-        return None
-    return {**held, "metadata": {**held["metadata"], "labels": marks, "annotations": notes}, "subsets": found}
+    base = held or {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name(service)}}
+    meta = {**base["metadata"], "namespace": namespace(service), "labels": marks, "annotations": notes}
+    return {**base, "metadata": meta, "subsets": found}
+
+
+def _right(service: Object, held: Object, found: list[dict[str, Any]], *, over: bool) -> bool:
+    return (
+        repack(held.get("subsets") or ()) == found
+        and _own_labels(labels(held)) == _own_labels({**labels(service), MANAGED_BY: MANAGER})
+        and (annotations_of(held).get(OVER_CAPACITY) is not None) == over
+    )
+
+
+def _own_labels(marks: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in marks.items() if key != HEADLESS}
 
 
 class EndpointsController(ServicePodsController):
@@ -134,25 +131,32 @@ class EndpointsController(ServicePodsController):
     name = "endpoints-controller"
     account = "endpoint-controller"
     component = "endpoint-controller"
+    batch_setting = "endpoint-updates-batch-period"
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
+        self._times = TriggerTimes()
         self._endpoints = self.watch(ENDPOINTS)
         self._endpoints.subscribe(self._endpoints_changed)
 
     async def background(self) -> None:
         """What was left behind while nobody looked: Endpoints whose Service has gone."""
         for each in self._endpoints.list():
-            if _LEADER not in annotations_of(each):
+            if LEADER not in annotations_of(each):
                 self.queue.add(key_of(each))
 
     async def reconcile(self, key: str) -> Result | None:
         service = self._services.by_key(key)
         if service is None:
+            self._times.forget(key)
+            self._sizes.pop(key, None)
             await self._delete(key)
-        elif selects_pods(service) and not deleting(service):
+        elif selects_pods(service):
             held = self._endpoints.by_key(key)
-            new = wanted(service, self.pods_of(service), held)
+            if held is not None and self.behind(key, held):
+                return None
+            pods = self.pods_of(service)
+            new = wanted(service, pods, held, self._times.note(key, service, pods))
             if new is not None:
                 await self._write(service, new, held)
         return None
@@ -160,19 +164,19 @@ class EndpointsController(ServicePodsController):
     async def _write(self, service: Object, new: Object, held: Object | None) -> None:
         try:
             if held is None:
-                await self.client.create(ENDPOINTS, new)
+                written = await self.client.create(ENDPOINTS, new)
             else:
-                await self.client.update(ENDPOINTS, new)
+                written = await self.client.update(ENDPOINTS, new)
         except ApiError as error:
             if held is None and namespace_terminating(error):
                 return
-            if error.code not in (404, 409):
-                verb, what = (
-                    ("Create", "create endpoint for service") if held is None else ("Update", "update endpoint")
-                )
-                text = f"Failed to {what} {key_of(service)}: {error}"
-                self.recorder.event(new, WARNING, f"FailedTo{verb}Endpoint", text)
+            if isinstance(error, AlreadyExists):
+                raise  # the cache is behind
+            verb, what = ("Create", "create endpoint for service") if held is None else ("Update", "update endpoint")
+            text = f"Failed to {what} {key_of(service)}: {error}"
+            self.recorder.event(new, WARNING, f"FailedTo{verb}Endpoint", text)
             raise
+        self._written[key_of(written)] = int_of(written["metadata"].get("resourceVersion"))
 
     async def _delete(self, key: str) -> None:
         where, what = split_key(key)
@@ -182,5 +186,6 @@ class EndpointsController(ServicePodsController):
             return
 
     def _endpoints_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None or old is not None:
+        """What others write there stays until the pods change; what they delete is made again."""
+        if new is None or key_of(new) in self._written:
             self.enqueue(old, new)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from tiphys.api import selectors
+from tiphys.api.validation.addresses import is_ipv6, parse
+from tiphys.client.backoff import Backoff
 from tiphys.client.informer import key_of
 from tiphys.client.resources import PODS, SERVICES
 from tiphys.client.types import Object
+from tiphys.client.workqueue import WorkQueue
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.objects import deleting, labels, name, namespace, spec, status, uid
-
-HEADLESS = "service.kubernetes.io/headless"
-_GATHER = 0.05
-"""Seconds in which further changes of a Service's pods are awaited."""
 
 
 def selects_pods(service: Object) -> bool:
@@ -23,8 +22,9 @@ def selects_pods(service: Object) -> bool:
     return bool(spec(service).get("selector")) and spec(service).get("type") != "ExternalName"
 
 
-def headless(service: Object) -> bool:
-    return spec(service).get("clusterIP") in (None, "", "None")
+def is_address(text: str, family: str) -> bool:
+    """Whether it is an address of that family ("IPv4", "IPv6"); what is no address at all belongs to none."""
+    return parse(text) is not None and is_ipv6(text) is (family == "IPv6")
 
 
 def addresses(pod: Object) -> list[str]:
@@ -56,12 +56,9 @@ def _protocol(port: Mapping[str, Any]) -> str:
     return str(port.get("protocol") or "TCP")
 
 
-def endpoint_ports(service: Object, pod: Object) -> list[dict[str, Any]] | None:
-    """The ports of the Service as this pod has them; None if the Service needs ports and has none."""
-    ports = spec(service).get("ports") or ()
-    if not ports and not headless(service):
-        return None
-    found = ((port, find_port(pod, port)) for port in ports)
+def endpoint_ports(service: Object, pod: Object) -> list[dict[str, Any]]:
+    """The ports of the Service as this pod has them; those that it has not are left out."""
+    found = ((port, find_port(pod, port)) for port in spec(service).get("ports") or ())
     return [_endpoint_port(port, number) for port, number in found if number is not None]
 
 
@@ -85,22 +82,45 @@ def pod_reference(pod: Object) -> dict[str, str]:
 class ServicePodsController(Controller):
     """Keys are Services; they are added when the Service changes or pods that it selects do."""
 
+    batch_setting: ClassVar[str]
+    """The setting that says for how many seconds changes of pods are gathered."""
+    first_retry: ClassVar[float] = 0.005
+    """Seconds before the first retry of a failure; they double with each one."""
+
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
+        self.queue = WorkQueue(Backoff(base=self.first_retry, limit=1000.0))
+        self._batch = float(context.settings.get(self.batch_setting, 0.0))
         self._services = self.watch(SERVICES)
+        self._services.add_index("selector", _selector_index)
         self._pods = self.watch(PODS)
+        self._sizes: dict[str, int] = {}
+        """How many pods each Service had at the last look."""
         self._services.subscribe(self.enqueue)
         self._pods.subscribe(self._pod_changed)
 
-    def pods_of(self, service: Object) -> Iterator[Object]:
+    def pods_of(self, service: Object) -> list[Object]:
         """The pods that it selects."""
         selector = selectors.from_labels(spec(service).get("selector"))
-        return (pod for pod in self._pods.list(namespace(service)) if selector.matches(labels(pod)))
+        found = [pod for pod in self._pods.list(namespace(service)) if selector.matches(labels(pod))]
+        self._sizes[key_of(service)] = len(found)
+        return found
+
+    def services_of(self, pod: Object) -> Iterator[Object]:
+        """The Services that select it."""
+        where, marks = namespace(pod), labels(pod)
+        for label in marks.items():
+            for service in self._services.by_index("selector", _index_value(where, *label)):
+                if selects_pods(service) and spec(service)["selector"].items() <= marks.items():
+                    yield service
 
     def enqueue_services_of(self, pod: Object) -> None:
-        for service in self._services.list(namespace(pod)):
-            if selects_pods(service) and selectors.from_labels(spec(service)["selector"]).matches(labels(pod)):
-                self.queue.add_after(key_of(service), _GATHER)
+        for service in self.services_of(pod):
+            key = key_of(service)
+            if self._batch:
+                self.queue.add_after(key, self._batch)
+            else:
+                self.enqueue_owner(key, self._sizes.get(key, 0))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and new is not None and _matters(old) == _matters(new):
@@ -115,3 +135,13 @@ def _matters(pod: Object) -> tuple[Any, ...]:
     own = spec(pod)
     placed = own.get("nodeName"), own.get("hostname"), own.get("subdomain")
     return labels(pod), addresses(pod), podlib.ready(pod), podlib.terminal(pod), deleting(pod), placed
+
+
+def _selector_index(service: Object) -> Iterable[str]:
+    """A Service is found by one label of its selector: a pod without it is none of its pods."""
+    selector = spec(service).get("selector") or {}
+    return (_index_value(namespace(service), *min(selector.items())),) if selector else ()
+
+
+def _index_value(where: str, key: str, value: str) -> str:
+    return f"{where} {key}={value}"

@@ -1,16 +1,21 @@
-"""How the endpoints of a Service are divided into EndpointSlices: pure, with as few writes as possible."""
+"""The EndpointSlices of a Service with a selector, worked out from its pods: pure.
+
+There is one set of slices for each address family, and within it one for each set of ports. A Service that nothing is
+behind keeps one empty slice, which says that it is looked after.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiphys.api.validation.addresses import is_ipv6, parse, shown
+from tiphys.api.validation.names import dns_subdomain
 from tiphys.client.types import Object
 from tiphys.controllers import pods as podlib
+from tiphys.controllers import slice_hints as hints
 from tiphys.controllers.objects import (
-    controlled_by,
     controller_reference,
     deleting,
     labels,
@@ -18,65 +23,144 @@ from tiphys.controllers.objects import (
     namespace,
     semantically_equal,
     spec,
+    uid,
 )
-from tiphys.controllers.service_pods import HEADLESS, addresses, endpoint_ports, headless, hostname, included
+from tiphys.controllers.service_pods import addresses, endpoint_ports, hostname, included, is_address
 from tiphys.controllers.service_pods import pod_reference as reference
+from tiphys.controllers.slice_hints import Event, Hinted
+from tiphys.controllers.slice_packing import (
+    HEADLESS,
+    MANAGED_BY,
+    SERVICE_NAME,
+    Endpoint,
+    Packing,
+    Ports,
+    Slice,
+    Writes,
+    by_identity,
+    endpoints_of,
+    foreign,
+    ports_of,
+    recycle,
+)
+from tiphys.controllers.slice_topology import ZONE, Topology
 
-SERVICE_NAME = "kubernetes.io/service-name"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
-ZONE = "topology.kubernetes.io/zone"
 PER_SLICE = 100
 
-Endpoint = Mapping[str, Any]
-Ports = tuple[tuple[tuple[str, Any], ...], ...]
+NodeOf = Callable[[str], Object | None]
 
 
 @dataclass(slots=True)
-class Writes:
-    """What to do with EndpointSlices."""
+class FamilyPlan:
+    """What to do with the slices of one address family."""
 
-    create: list[dict[str, Any]] = field(default_factory=list)
-    update: list[dict[str, Any]] = field(default_factory=list)
-    delete: list[Object] = field(default_factory=list)
+    family: str
+    writes: Writes
+    events: list[Event] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Why some pods are left out for now."""
 
 
-def plan(service: Object, pods: Sequence[Object], zones: Mapping[str, str], existing: Iterable[Object]) -> Writes:
-    """What brings the existing slices of the Service in line with its pods. `zones` has the zone of each node."""
-    out = Writes()
-    families = _families(service)
-    by_family: dict[str, list[Object]] = {family: [] for family in families}
-    for held in existing:
-        family = held.get("addressType")
-        if family in by_family and controlled_by(held, service):
-            by_family[family].append(held)
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans for Services; `topology` remembers which of them have hints by zones."""
+
+    node_of: NodeOf
+    topology: Topology
+    limit: int = PER_SLICE
+
+    def plan(self, service: Object, pods: Sequence[Object], existing: Iterable[Object]) -> list[FamilyPlan]:
+        """What brings the existing slices of the Service in line with its pods: a plan for each address family, and
+        one for the slices of families that it does not have any more."""
+        families = families_of(service)
+        by_family: dict[str, list[Object]] = {family: [] for family in families}
+        dropped = Writes()
+        for held in existing:
+            by_family.get(str(held.get("addressType")), dropped.delete).append(held)
+        key = _key(service)
+        for held in dropped.delete:
+            self.topology.forget(key, str(held.get("addressType")))
+        plans = [self._family(service, pods, family, held) for family, held in by_family.items()]
+        return [*plans, FamilyPlan("", dropped)] if dropped.delete else plans
+
+    def _family(self, service: Object, pods: Sequence[Object], family: str, existing: list[Object]) -> FamilyPlan:
+        plan = FamilyPlan(family, Writes())
+        groups = self._groups(plan, service, pods)
+        mine = [held for held in existing if owned(held, service)]
+        plan.writes.delete = [held for held in existing if not owned(held, service)]
+        for ports, endpoints in groups.items():
+            same_ports = [held for held in mine if ports_of(held.get("ports")) == ports]
+            template = new_slice(service, family, ports)
+            packed = Packing(same_ports, by_identity(endpoints), marks(service), template, self.limit).run()
+            plan.writes.create += packed.create
+            plan.writes.update += packed.update
+            plan.writes.delete += packed.delete
+        plan.writes.delete += [held for held in mine if ports_of(held.get("ports")) not in groups]
+        if len(plan.writes.delete) == len(existing) and not plan.writes.create:
+            _keep_placeholder(plan.writes, new_slice(service, family, ()))
+        self._hint(plan, service, existing)
+        recycle(plan.writes, mine)
+        if deleting(service):
+            plan.writes.create.clear()  # garbage collection has begun to delete its slices
+        return plan
+
+    def _groups(self, plan: FamilyPlan, service: Object, pods: Sequence[Object]) -> dict[Ports, list[Endpoint]]:
+        """Endpoints, together with those that have the same ports."""
+        out: dict[Ports, list[Endpoint]] = {}
+        published = bool(spec(service).get("publishNotReadyAddresses"))
+        for pod in pods:
+            if not included(pod, terminating=True):
+                continue
+            group = out.setdefault(ports_of(endpoint_ports(service, pod)), [])
+            placed = str(spec(pod).get("nodeName") or "")
+            node = self.node_of(placed)
+            if node is None and not published:
+                plan.problems.append(f"skipping Pod {name(pod)} for Service {_key(service)}: Node {placed} Not Found")
+                continue
+            own = [each for each in addresses(pod) if is_address(each, plan.family)]
+            if own:
+                group.append(endpoint(service, pod, own, node))
+        return out
+
+    def _hint(self, plan: FamilyPlan, service: Object, existing: Iterable[Object]) -> None:
+        touched = {name(each) for each in (*plan.writes.update, *plan.writes.delete)}
+        hinted = Hinted(plan.writes, [held for held in existing if name(held) not in touched], plan.events)
+        if hints.topology_mode(service):
+            self.topology.assign(_key(service), plan.family, hinted)
+            return
+        self.topology.disable(_key(service), plan.family, hinted)
+        if wanted := hints.distribution(service):
+            hints.distribute(hinted, wanted)
         else:
-            out.delete.append(held)
-    for family, slices in by_family.items():
-        _plan_family(out, service, family, _groups(service, pods, zones, family), slices)
-    return out
+            hints.remove(hinted)
 
 
-def _families(service: Object) -> list[str]:
-    return list(spec(service).get("ipFamilies") or ()) or ["IPv4"]
+def _key(service: Object) -> str:
+    return f"{namespace(service)}/{name(service)}"
 
 
-def _groups(
-    service: Object, pods: Sequence[Object], zones: Mapping[str, str], family: str
-) -> dict[Ports, dict[str, Endpoint]]:
-    """Endpoints by uid of their pods, together with those that have the same ports."""
-    out: dict[Ports, dict[str, Endpoint]] = {}
-    for pod in pods:
-        own = [each for each in addresses(pod) if f"IPv{ipaddress.ip_address(each).version}" == family]
-        if own and included(pod, terminating=True):
-            ports = _key(endpoint_ports(service, pod) or ())
-            made = endpoint(service, pod, own, zones)
-            out.setdefault(ports, {})[made["targetRef"]["uid"]] = made
-    return out
+def families_of(service: Object) -> list[str]:
+    """Its address families; where an old server did not say, those that its address allows for."""
+    known = [family for family in spec(service).get("ipFamilies") or () if family in ("IPv4", "IPv6")]
+    if known:
+        return list(dict.fromkeys(known))
+    address = spec(service).get("clusterIP") or ""
+    if address and address != "None":
+        return ["IPv6" if is_ipv6(address) else "IPv4"]
+    return ["IPv4", "IPv6"]
 
 
-def endpoint(service: Object, pod: Object, own: Sequence[str], zones: Mapping[str, str]) -> dict[str, Any]:
-    """One pod's endpoint."""
+def owned(held: Object, service: Object) -> bool:
+    """Whether the slice is this very Service's, not that of an earlier one of the same name."""
+    return any(
+        each.get("uid") == uid(service) and each.get("kind") == "Service" and each.get("apiVersion") == "v1"
+        for each in held["metadata"].get("ownerReferences") or ()
+    )
+
+
+def endpoint(service: Object, pod: Object, own: Sequence[str], node: Object | None) -> dict[str, Any]:
+    """One pod's endpoint with these of its addresses."""
     serving = podlib.ready(pod)
     published = bool(spec(service).get("publishNotReadyAddresses"))
     conditions = {
@@ -84,94 +168,60 @@ def endpoint(service: Object, pod: Object, own: Sequence[str], zones: Mapping[st
         "serving": serving,
         "terminating": deleting(pod),
     }
-    out: dict[str, Any] = {"addresses": list(own), "conditions": conditions, "targetRef": reference(pod)}
-    node = spec(pod).get("nodeName")
-    optional = {"nodeName": node, "zone": zones.get(node or ""), "hostname": hostname(service, pod)}
+    listed = [shown(each) for text in own if (each := parse(text)) is not None]
+    out: dict[str, Any] = {"addresses": listed, "conditions": conditions, "targetRef": reference(pod)}
+    zone = labels(node).get(ZONE) if node is not None else ""
+    optional = {"nodeName": spec(pod).get("nodeName"), "zone": zone, "hostname": hostname(service, pod)}
     return {**out, **{key: value for key, value in optional.items() if value}}
 
 
-def _key(ports: Iterable[Mapping[str, Any]]) -> Ports:
-    return tuple(sorted(tuple(sorted(port.items())) for port in ports))
+def marks(service: Object) -> dict[str, str]:
+    """The labels of its slices: its own, and what controllers of slices say."""
+    headless = spec(service).get("clusterIP") in (None, "", "None")
+    reserved = {SERVICE_NAME: name(service), MANAGED_BY: MANAGER, **({HEADLESS: ""} if headless else {})}
+    return {**foreign(labels(service)), **reserved}
 
 
-def _plan_family(
-    out: Writes, service: Object, family: str, groups: Mapping[Ports, dict[str, Endpoint]], slices: Sequence[Object]
-) -> None:
-    kept = 0
-    for ports, endpoints in groups.items():
-        mine = [held for held in slices if _key(held.get("ports") or ()) == ports]
-        kept += _plan_group(out, service, family, ports, dict(endpoints), mine)
-    for held in slices:
-        ports = _key(held.get("ports") or ())
-        if ports in groups:
-            continue
-        if kept or ports or held.get("endpoints"):
-            out.delete.append(held)
-        else:
-            kept += _relabel(out, service, held)  # an empty one says that the Service is looked after
-    if not kept:
-        out.create.append(_new(service, family, (), ()))
+def prefix(owner: str) -> str:
+    """What generated names begin with."""
+    return f"{owner}-" if not dns_subdomain(f"{owner}-a") else owner
 
 
-def _plan_group(
-    out: Writes, service: Object, family: str, ports: Ports, left: dict[str, Endpoint], slices: Sequence[Object]
-) -> int:
-    """Keep endpoints where they are, fill gaps with new ones, and make slices for what is left over.
-
-    Returns how many slices there will be. `left` is used up."""
-    contents = [(held, [left.pop(uid) for uid in _uids(held) if uid in left]) for held in slices]
-    contents.sort(key=lambda each: (len(each[1]) == len(each[0].get("endpoints") or ()), -len(each[1])))
-    count = 0
-    for held, content in contents:
-        room = PER_SLICE - len(content)
-        content += [left.pop(uid) for uid in list(left)[:room]]
-        if not content:
-            out.delete.append(held)
-            continue
-        count += 1
-        if not semantically_equal(held.get("endpoints"), content):
-            out.update.append({**_marked(service, held), "endpoints": content})
-        else:
-            _relabel(out, service, held)
-    rest = list(left.values())
-    chunks = [rest[start : start + PER_SLICE] for start in range(0, len(rest), PER_SLICE)]
-    out.create += [_new(service, family, ports, chunk) for chunk in chunks]
-    return count + len(chunks)
-
-
-def _uids(held: Object) -> list[str]:
-    return [(each.get("targetRef") or {}).get("uid", "") for each in held.get("endpoints") or ()]
-
-
-def _relabel(out: Writes, service: Object, held: Object) -> int:
-    if labels(held) != _marks(service):
-        out.update.append(_marked(service, held))
-    return 1
-
-
-def _marked(service: Object, held: Object) -> dict[str, Any]:
-    return {**held, "metadata": {**held["metadata"], "labels": _marks(service)}}
-
-
-def _marks(service: Object) -> dict[str, str]:
-    own = {key: value for key, value in labels(service).items() if key != HEADLESS}
-    extra = {HEADLESS: ""} if headless(service) else {}
-    return {**own, **extra, SERVICE_NAME: name(service), MANAGED_BY: MANAGER}
-
-
-def _new(service: Object, family: str, ports: Ports, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+def new_slice(service: Object, family: str, ports: Ports) -> Slice:
     owner = {"apiVersion": "v1", "kind": "Service", **service}
-    meta = {
-        "generateName": f"{name(service)}-",
-        "namespace": namespace(service),
-        "labels": _marks(service),
-        "ownerReferences": [controller_reference(owner)],
-    }
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": meta,
+        "metadata": {
+            "generateName": prefix(name(service)),
+            "namespace": namespace(service),
+            "labels": marks(service),
+            "ownerReferences": [controller_reference(owner)],
+        },
         "addressType": family,
-        "endpoints": list(endpoints),
-        "ports": [dict(port) for port in ports],
+        "endpoints": [],
+        "ports": as_ports(ports),
     }
+
+
+def as_ports(ports: Ports) -> list[dict[str, Any]]:
+    """Ports as a slice has them."""
+    out = []
+    for port, number, protocol, application in ports:
+        extra = {"appProtocol": application} if application else {}
+        out.append({"name": port, "port": number, "protocol": protocol, **extra})
+    return out
+
+
+def _keep_placeholder(writes: Writes, wanted: Slice) -> None:
+    """The one slice of a Service without endpoints: keep it if it is there, else make it."""
+    held = writes.delete[0] if len(writes.delete) == 1 else None
+    if held is not None and _is_placeholder(held, wanted):
+        writes.delete.clear()
+    else:
+        writes.create.append(wanted)
+
+
+def _is_placeholder(held: Object, wanted: Slice) -> bool:
+    same_labels = semantically_equal(labels(held), wanted["metadata"]["labels"])
+    return same_labels and not endpoints_of(held) and not held.get("ports")

@@ -3,7 +3,35 @@ from __future__ import annotations
 from typing import Any
 
 from tiphys.controllers import endpoints
-from tiphys.controllers.slices import Writes, plan
+from tiphys.controllers.slice_packing import Writes
+from tiphys.controllers.slice_topology import Topology
+from tiphys.controllers.slices import FamilyPlan, Planner
+
+
+def node(name: str = "n1", zone: str = "", cpu: str = "4") -> dict[str, Any]:
+    labels = {"topology.kubernetes.io/zone": zone} if zone else {}
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": cpu}}
+    return {"metadata": {"name": name, "labels": labels}, "status": status}
+
+
+class World:
+    """A planner and the nodes that it knows."""
+
+    def __init__(self, *nodes: dict[str, Any], limit: int = 100) -> None:
+        self.nodes = {each["metadata"]["name"]: each for each in nodes or (node(),)}
+        self.topology = Topology(self.nodes.values)
+        self.planner = Planner(self.nodes.get, self.topology, limit)
+
+    def families(self, service: Any, pods: Any, existing: Any = ()) -> list[FamilyPlan]:
+        return self.planner.plan(service, pods, existing)
+
+    def plan(self, service: Any, pods: Any, existing: Any = ()) -> Writes:
+        (one,) = self.families(service, pods, existing)
+        return one.writes
+
+
+def plan(service: Any, pods: Any, existing: Any = ()) -> Writes:
+    return World().plan(service, pods, existing)
 
 
 def service(**spec: Any) -> dict[str, Any]:
@@ -34,15 +62,16 @@ def uids(held: dict[str, Any]) -> set[str]:
 
 
 def test_a_service_without_pods_has_one_empty_slice() -> None:
-    writes = plan(service(), [], {}, [])
+    writes = plan(service(), [], [])
     assert [each["endpoints"] for each in writes.create] == [[]]
-    assert plan(service(), [], {}, stored(writes)) == Writes()
-    writes = plan(service(), [pod(1)], {}, stored(writes))
-    assert (len(writes.create), len(writes.update), len(writes.delete)) == (1, 0, 1)
+    assert plan(service(), [], stored(writes)) == Writes()
+    writes = plan(service(), [pod(1)], stored(writes))
+    assert (len(writes.create), len(writes.update), len(writes.delete)) == (0, 1, 0)
+    assert writes.update[0]["metadata"]["name"] == "web-0"
 
 
 def test_an_endpoint_says_where_it_is_and_how_it_is() -> None:
-    (made,) = plan(service(), [pod(1, hostname="h", subdomain="web")], {"n1": "z1"}, []).create
+    (made,) = World(node(zone="z1")).plan(service(), [pod(1, hostname="h", subdomain="web")]).create
     assert made["endpoints"] == [
         {
             "addresses": ["10.0.0.1"],
@@ -63,19 +92,19 @@ def test_an_endpoint_says_where_it_is_and_how_it_is() -> None:
 
 def test_a_pod_that_is_going_away_serves_but_is_not_ready_unless_that_is_wanted() -> None:
     going = pod(1, deleting=True)
-    (made,) = plan(service(), [going], {}, []).create
+    (made,) = plan(service(), [going], []).create
     assert made["endpoints"][0]["conditions"] == {"ready": False, "serving": True, "terminating": True}
-    (made,) = plan(service(publishNotReadyAddresses=True), [going], {}, []).create
+    (made,) = plan(service(publishNotReadyAddresses=True), [going], []).create
     assert made["endpoints"][0]["conditions"] == {"ready": True, "serving": True, "terminating": True}
 
 
 def test_slices_have_at_most_a_hundred_endpoints_and_gaps_are_filled_first() -> None:
     pods = [pod(number) for number in range(250)]
-    first = plan(service(), pods, {}, [])
+    first = plan(service(), pods, [])
     assert [len(each["endpoints"]) for each in first.create] == [100, 100, 50]
     slices = stored(first)
-    assert plan(service(), pods, {}, slices) == Writes()
-    later = plan(service(), [*pods[1:], pod(300), pod(301)], {}, slices)
+    assert plan(service(), pods, slices) == Writes()
+    later = plan(service(), [*pods[1:], pod(300), pod(301)], slices)
     assert (len(later.create), len(later.delete)) == (0, 0)
     assert {each["metadata"]["name"] for each in later.update} == {"web-0", "web-2"}
     assert uids(later.update[0]) - uids(slices[0]) == {"u300"}
@@ -87,17 +116,17 @@ def test_pods_with_other_numbers_for_a_named_port_are_in_other_slices() -> None:
         pod(1, ports=[{"name": "http", "containerPort": 8080}]),
         pod(2, ports=[{"name": "http", "containerPort": 9}]),
     ]
-    writes = plan(named, pods, {}, [])
+    writes = plan(named, pods, [])
     assert sorted(each["ports"][0]["port"] for each in writes.create) == [9, 8080]
-    writes = plan(named, pods[:1], {}, stored(writes))
+    writes = plan(named, pods[:1], stored(writes))
     assert [each["ports"][0]["port"] for each in writes.delete] == [9]
 
 
 def test_new_labels_of_the_service_reach_its_slices() -> None:
-    slices = stored(plan(service(), [pod(1)], {}, []))
+    slices = stored(plan(service(), [pod(1)], []))
     changed = service()
     changed["metadata"]["labels"] = {"team": "b"}
-    (updated,) = plan(changed, [pod(1)], {}, slices).update
+    (updated,) = plan(changed, [pod(1)], slices).update
     assert updated["metadata"]["labels"]["team"] == "b"
 
 
