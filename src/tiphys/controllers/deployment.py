@@ -21,6 +21,8 @@ from tiphys.controllers import deployment_status as reporting
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.claims import claim, settle
+from tiphys.controllers.deployment_rollback import Rollback, roll_back
+from tiphys.controllers.deployment_rollback import wanted as rollback_wanted
 from tiphys.controllers.objects import (
     HASH_LABEL,
     annotations_of,
@@ -73,6 +75,8 @@ class Decision:
     """The status, if it should change."""
     after: float | None = None
     """Seconds until progress has to be judged again."""
+    rollback: Rollback | None = None
+    """The Deployment as an old client asked it to be; it takes the place of all but `write`."""
 
 
 def decide(deployment: Object, sets: Sequence[Object], old_pods_run: Callable[[str], bool], now: float) -> Decision:
@@ -84,11 +88,14 @@ def decide(deployment: Object, sets: Sequence[Object], old_pods_run: Callable[[s
     removable: Sequence[Object] = ()
     create = None
     if deleting(deployment):
+        base = status(deployment)
         final = reporting.plain(rollout, base, now)
     elif spec(deployment).get("paused"):
         rollout.resize()
-        removable = rollout.removable()
+        removable = rollout.removable() if rollback_wanted(deployment) is None else ()
         final = reporting.plain(rollout, base, now)
+    elif new is not None and rollback_wanted(deployment) is not None:
+        return Decision(write=tuple(rollout.changed), rollback=roll_back(deployment, rollout.all))
     elif rollout.is_scaling_event():
         rollout.resize()
         final = reporting.plain(rollout, base, now)
@@ -211,13 +218,20 @@ class DeploymentController(Controller):
         if deployment is None or self.behind(key, deployment):
             return None
         if not spec(deployment).get("selector"):
-            message = "This deployment is selecting all pods. A non-empty selector is required."
-            self.recorder.event(deployment, WARNING, "SelectingAll", message)
+            await self._refuse(deployment)
             return None
         sets = await self._claim(deployment)
         decision = decide(deployment, sets, lambda new: self._old_pods_run(sets, new), self.clock.time())
         await self._carry_out(deployment, decision)
         return Result(decision.after)
+
+    async def _refuse(self, deployment: Object) -> None:
+        """A selector of everything would make it take over all that is there."""
+        message = "This deployment is selecting all pods. A non-empty selector is required."
+        self.recorder.event(deployment, WARNING, "SelectingAll", message)
+        seen, generation = status(deployment).get("observedGeneration"), deployment["metadata"].get("generation")
+        if int_of(seen) < int_of(generation):
+            await self.update_status(DEPLOYMENTS, deployment, {**status(deployment), "observedGeneration": generation})
 
     async def _claim(self, deployment: Object) -> Sequence[Object]:
         selector = selectors.from_object(spec(deployment)["selector"])
@@ -235,12 +249,18 @@ class DeploymentController(Controller):
             await self._create(deployment, decision.create)
         for replica_set in decision.write:
             await self.client.update(REPLICA_SETS, replica_set)
+        if decision.rollback is not None:
+            await self._roll_back(deployment, decision.rollback)
         for message in decision.events:
             self.recorder.event(deployment, NORMAL, "ScalingReplicaSet", message)
         for replica_set in decision.delete:
             await self._delete(replica_set)
         if decision.status is not None or decision.revision:
             await self._report(deployment, decision)
+
+    async def _roll_back(self, deployment: Object, rollback: Rollback) -> None:
+        await self.client.update(DEPLOYMENTS, rollback.deployment)
+        self.recorder.event(deployment, rollback.type, rollback.reason, rollback.message)
 
     async def _report(self, deployment: Object, decision: Decision) -> None:
         """Status and revision in one write: /status takes annotations too, and counts no generation for them."""
@@ -286,7 +306,7 @@ class DeploymentController(Controller):
             owner = controller_of(replica_set) if replica_set is not None else None
             if owner is not None and replica_set is not None and owner["kind"] == "Deployment":
                 self.queue.add(f"{namespace(replica_set)}/{owner['name']}")
-        if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
+        if new is not None and controller_of(new) is None and (old is None or _orphaned_or_relabelled(old, new)):
             for deployment in self._deployments.list(namespace(new)):
                 if selectors.from_object(spec(deployment).get("selector")).matches(labels(new)):
                     self.queue.add(key_of(deployment))
@@ -303,3 +323,7 @@ class DeploymentController(Controller):
             held = self._deployments.get(namespace(gone), deployment["name"])
             if held is not None and not rolling(held):
                 self.queue.add(key_of(held))
+
+
+def _orphaned_or_relabelled(old: Object, new: Object) -> bool:
+    return labels(old) != labels(new) or controller_of(old) is not None

@@ -7,6 +7,7 @@ written in the end. The rules are those of the Deployment documentation (maxSurg
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,15 +30,19 @@ REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MAXIMUM = "deployment.kubernetes.io/max-replicas"
 
-_NOT_COPIED = {
+ROLLBACK = "deprecated.deployment.rollback.to"
+"""What spec.rollbackTo of apps/v1beta1 is in apps/v1."""
+
+NOT_COPIED = {
     "kubectl.kubernetes.io/last-applied-configuration",
-    "deprecated.deployment.rollback.to",
+    ROLLBACK,
     REVISION,
     REVISION_HISTORY,
     DESIRED,
     MAXIMUM,
 }
 _MAX_HISTORY = 2000
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def replicas(obj: Object) -> int:
@@ -54,10 +59,15 @@ def counted(sets: Sequence[Object], field: str) -> int:
     return sum(int_of(status(each).get(field)) for each in sets)
 
 
+def number_in(replica_set: Object, annotation: str) -> int | None:
+    """The number that an annotation says; None if it says none: anybody may write there."""
+    text = annotations_of(replica_set).get(annotation, "")
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
 def revision(replica_set: Object) -> int:
     """Its revision; 0 for none or one that is no number."""
-    text = annotations_of(replica_set).get(REVISION, "")
-    return int(text) if text.isdigit() else 0
+    return number_in(replica_set, REVISION) or 0
 
 
 def rolling(deployment: Object) -> bool:
@@ -111,8 +121,12 @@ def annotated(obj: Object, extra: Mapping[str, str]) -> Object:
 
 
 def revision_annotations(deployment: Object, replica_set: Object, old: Sequence[Object]) -> Mapping[str, str]:
-    """What the new ReplicaSet's annotations should include: the Deployment's own, its revision and its history."""
-    wanted = {key: value for key, value in annotations_of(deployment).items() if key not in _NOT_COPIED}
+    """What the new ReplicaSet's annotations should include: the Deployment's own, its revision and its history.
+
+    Nothing for one whose revision somebody made unreadable: it is not ours to count on from there."""
+    if annotations_of(replica_set).get(REVISION) and number_in(replica_set, REVISION) is None:
+        return {}
+    wanted = {key: value for key, value in annotations_of(deployment).items() if key not in NOT_COPIED}
     before, now = revision(replica_set), max(map(revision, old), default=0) + 1
     if before < now:
         wanted[REVISION] = str(now)
@@ -184,15 +198,15 @@ class Rollout:
 
     def is_scaling_event(self) -> bool:
         """Whether the Deployment's replicas changed since its ReplicaSets were last scaled."""
-        wanted = str(replicas(self.deployment))
-        noted = (annotations_of(each).get(DESIRED) for each in self.active(self.all))
-        return any(note is not None and note.isdigit() and note != wanted for note in noted)
+        noted = (number_in(each, DESIRED) for each in self.active(self.all))
+        return any(note is not None and 0 <= note != replicas(self.deployment) for note in noted)
 
     def resize(self) -> None:
         """Spread a change of the Deployment's replicas over its ReplicaSets."""
         lone = self._active_or_latest()
         if lone is not None:
-            self.scale(lone, replicas(self.deployment), force=True)
+            # One that somebody else has scaled has the size, but must learn why, or scaling would never end.
+            self.scale(lone, replicas(self.deployment), force=number_in(lone, DESIRED) != replicas(self.deployment))
         elif self._saturated():
             for each in self.active(self.old):
                 self.scale(each, 0)
@@ -209,7 +223,7 @@ class Rollout:
 
     def _saturated(self) -> bool:
         new, wanted = self.new, replicas(self.deployment)
-        if new is None or annotations_of(new).get(DESIRED) != str(wanted):
+        if new is None or number_in(new, DESIRED) != wanted:
             return False
         return replicas(new) == wanted and int_of(status(new).get("availableReplicas")) == wanted
 
@@ -217,10 +231,11 @@ class Rollout:
         """In proportion to their sizes; what rounding leaves over goes to the largest."""
         wanted = replicas(self.deployment)
         allowed = wanted + max_surge(self.deployment) if wanted > 0 else 0
-        active = self.active(self.all)
+        active = oldest_first(self.active(self.all))
         to_add = allowed - total(active)
-        newer_first = to_add > 0
-        active.sort(key=lambda each: (-replicas(each), -created(each) if newer_first else created(each)))
+        if to_add > 0:
+            active.reverse()
+        active.sort(key=lambda each: -replicas(each))
         sizes, added = [], 0
         for each in active:
             share = self._share(each, to_add, added)
@@ -241,9 +256,7 @@ class Rollout:
         size = replicas(replica_set)
         if replicas(self.deployment) == 0:
             return -size
-        noted = annotations_of(replica_set).get(MAXIMUM, "")
-        before = int(noted) if noted.isdigit() else 0
-        before = before or int_of(status(self.deployment).get("replicas"))
+        before = max(0, number_in(replica_set, MAXIMUM) or 0) or int_of(status(self.deployment).get("replicas"))
         if before == 0:
             return 0
         after = size * (replicas(self.deployment) + max_surge(self.deployment)) / before
@@ -273,9 +286,8 @@ class Rollout:
         least = replicas(self.deployment) - max_unavailable(self.deployment)
         pending = replicas(new) - int_of(status(new).get("availableReplicas"))
         room = total(self.all) - least - pending
-        if not old or room <= 0:
+        if not old or room <= 0 or not self._drop_unhealthy(old, room):
             return
-        self._drop_unhealthy(old, room)
         surplus = counted(self.all, "availableReplicas") - least
         for each in old:
             size = replicas(self._sets[uid(each)])
@@ -284,12 +296,18 @@ class Rollout:
                 self.scale(each, size - step)
                 surplus -= step
 
-    def _drop_unhealthy(self, old: Sequence[Object], room: int) -> None:
+    def _drop_unhealthy(self, old: Sequence[Object], room: int) -> bool:
+        """False if a status turns out to be of before its ReplicaSet was scaled down: it counts pods that go."""
         for each in old:
+            if room <= 0:
+                break
             step = min(room, replicas(each) - int_of(status(each).get("availableReplicas")))
-            if step > 0:
+            if step < 0:
+                return False
+            if step:
                 self.scale(each, replicas(each) - step)
                 room -= step
+        return True
 
     def stop_old(self) -> bool:
         """Scale everything old to nothing; whether there was something to scale."""

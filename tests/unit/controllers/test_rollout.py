@@ -7,7 +7,15 @@ import pytest
 
 from tiphys.base.clock import rfc3339
 from tiphys.controllers.deployment import decide
-from tiphys.controllers.rollout import DESIRED, MAXIMUM, REVISION, Rollout, max_surge, max_unavailable
+from tiphys.controllers.rollout import (
+    DESIRED,
+    MAXIMUM,
+    REVISION,
+    ROLLBACK,
+    Rollout,
+    max_surge,
+    max_unavailable,
+)
 
 NOW = 1_767_225_600.0
 
@@ -133,3 +141,73 @@ def test_only_idle_revisions_beyond_the_limit_are_removable() -> None:
     old[1]["status"]["replicas"] = 1
     rollout = Rollout(deployment(10, revisionHistoryLimit=1), replica_set("b", 10), old)
     assert [each["metadata"]["uid"] for each in rollout.removable()] == ["a", "d"]
+
+
+def test_a_status_of_before_a_scale_down_stops_further_ones() -> None:
+    sets = [replica_set("a", 3, available=8), replica_set("b", 5), replica_set("c", 5)]
+    assert step(deployment(image="c"), *sets) == {"a": 3, "b": 5, "c": 5}
+
+
+def test_equal_sizes_are_told_apart_by_age_when_they_share() -> None:
+    sets = [replica_set("a", 4, noted=8, most=9), replica_set("b", 4, noted=8, most=9)]
+    assert step(deployment(replicas=9, image="b", surge=0, unavailable=2), *sets) == {"a": 4, "b": 5}
+    assert step(deployment(replicas=7, image="b", surge=0, unavailable=2), *sets) == {"a": 3, "b": 4}
+
+
+@pytest.mark.parametrize("text", ["", "many", "²", "1e3", "9" * 40, "-4"])
+def test_numbers_that_somebody_made_unreadable_stop_nothing(text: str) -> None:
+    old = replica_set("a", 10)
+    old["metadata"]["annotations"] = {DESIRED: text, MAXIMUM: text, REVISION: text}
+    assert step(deployment(), old) == {"a": 8, "new": 3}
+    assert step(deployment(image="a"), old) == {"a": 10}
+
+
+def test_a_replica_set_that_somebody_else_scaled_learns_why_it_has_its_size() -> None:
+    decision = decide(deployment(replicas=5, image="a"), [replica_set("a", 5, noted=3)], lambda new: False, NOW)
+    assert decision.write[0]["metadata"]["annotations"][DESIRED] == "5"
+    assert not decision.events
+
+
+def asking(revision: str, image: str = "c") -> dict[str, Any]:
+    wanted = deployment(image=image)
+    wanted["metadata"]["annotations"] = {ROLLBACK: revision, "note": "of now", REVISION: "3"}
+    return wanted
+
+
+@pytest.mark.parametrize(("revision", "image"), [("1", "a"), ("0", "b"), ("2", "b")])
+def test_an_old_client_may_ask_to_go_back(revision: str, image: str) -> None:
+    sets = [replica_set("a", 0), replica_set("b", 0), replica_set("c", 10)]
+    sets["abc".index(image)]["metadata"]["annotations"]["note"] = "of then"
+    made = decide(asking(revision), sets, lambda new: False, NOW).rollback
+    assert made is not None
+    assert made.deployment["spec"]["template"] == template(image)
+    assert made.deployment["metadata"]["annotations"] == {"note": "of then", REVISION: "3"}
+    shown = {"a": 1, "b": 2}[image]
+    assert (made.type, made.reason) == ("Normal", "DeploymentRollback")
+    assert made.message == f'Rolled back deployment "web" to revision {shown}'
+
+
+@pytest.mark.parametrize(
+    ("revision", "reason", "message"),
+    [
+        ("7", "DeploymentRollbackRevisionNotFound", "Unable to find the revision to rollback to."),
+        (
+            "3",
+            "DeploymentRollbackTemplateUnchanged",
+            'The rollback revision contains the same template as current deployment "web"',
+        ),
+    ],
+)
+def test_what_cannot_be_gone_back_to_is_told_and_forgotten(revision: str, reason: str, message: str) -> None:
+    sets = [replica_set("a", 0), replica_set("b", 0), replica_set("c", 10)]
+    made = decide(asking(revision), sets, lambda new: False, NOW).rollback
+    assert made is not None
+    assert (made.type, made.reason, made.message) == ("Warning", reason, message)
+    assert made.deployment["spec"] == asking("0")["spec"]
+    assert ROLLBACK not in made.deployment["metadata"]["annotations"]
+
+
+def test_a_lone_revision_has_none_before_it() -> None:
+    made = decide(asking("0"), [replica_set("c", 10)], lambda new: False, NOW).rollback
+    assert made is not None
+    assert made.message == "Unable to find last revision."
