@@ -12,7 +12,6 @@ from typing import Any
 
 from tiphys.api import selectors
 from tiphys.base.errors import AlreadyExists, NotFound, Retry
-from tiphys.client.backoff import Backoff
 from tiphys.client.events import NORMAL, WARNING
 from tiphys.client.informer import index_by_owner, key_of
 from tiphys.client.reconcile import Result
@@ -22,6 +21,7 @@ from tiphys.controllers import history
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.claims import claim, settle
+from tiphys.controllers.daemonset_backoff import FailedPodBackoff
 from tiphys.controllers.daemonset_pods import (
     daemon_pod,
     hash_of,
@@ -243,8 +243,7 @@ class DaemonSetController(Controller):
             informer.add_index("orphans", podlib.orphans_by_namespace)
         self._expectations = Expectations(self._pods, self.clock)
         self._control = PodControl(self.client, self.recorder, self._expectations)
-        self._backoff = Backoff(base=1.0, limit=900.0)
-        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
+        self._backoff = FailedPodBackoff()
         self._sets.subscribe(self.enqueue)
         self._nodes.subscribe(self._node_changed)
         self._pods.subscribe(self._pod_changed)
@@ -253,6 +252,8 @@ class DaemonSetController(Controller):
         daemon_set = self._sets.by_key(key)
         if daemon_set is None:
             self._expectations.forget(key)
+            return None
+        if self.behind(key, daemon_set):
             return None
         if not spec(daemon_set).get("selector"):
             message = "This daemon set is selecting all pods. A non-empty selector is required."
@@ -294,17 +295,16 @@ class DaemonSetController(Controller):
         """Leave failed pods alone while their node's back-off runs, else they would fail in a tight loop."""
         kept, now = [], self.clock.monotonic()
         for pod in decision.finished:
-            place_of = (uid(daemon_set), target_node(pod))
-            count, until = self._failures.get(place_of, (0, 0.0))
+            place_of = (uid(daemon_set), int_of(status(daemon_set).get("observedGeneration")), target_node(pod))
             where = f"daemon pod {namespace(pod)}/{name(pod)} on node {target_node(pod)}"
             if podlib.phase(pod) == "Succeeded":
                 message = f"Found succeeded {where}, will try to delete it"
                 self.recorder.event(daemon_set, NORMAL, "SucceededDaemonPod", message)
-            elif now < until:
+            elif wait := self._backoff.wait(place_of, now):
                 kept.append(pod)
-                self.queue.add_after(key, until - now)
+                self.queue.add_after(key, wait)
             else:
-                self._failures[place_of] = (count + 1, now + self._backoff.delay(count))
+                self._backoff.failed(place_of, now)
                 message = f"Found failed {where}, will try to kill it"
                 self.recorder.event(daemon_set, WARNING, "FailedDaemonPod", message)
         delete = tuple(pod for pod in decision.delete if all(pod is not each for each in kept))
@@ -330,6 +330,7 @@ class DaemonSetController(Controller):
         candidates += self._revisions.by_index("orphans", namespace(daemon_set))
         claims = claim(daemon_set, selector.matches, candidates)
         revisions = await settle(self.client, DAEMON_SETS, daemon_set, CONTROLLER_REVISIONS, claims)
+        revisions = [await self._labelled(revision) for revision in revisions]
         decision = history.decide(daemon_set, revisions)
         if decision.create is not None:
             return await self._create_revision(daemon_set, decision.create), decision.old
@@ -339,6 +340,10 @@ class DaemonSetController(Controller):
         if decision.renumbered is not None:
             await self.client.update(CONTROLLER_REVISIONS, decision.renumbered)
         return decision.current, decision.old
+
+    async def _labelled(self, revision: Object) -> Object:
+        wanted = history.labelled(revision)
+        return revision if wanted is revision else await self.client.update(CONTROLLER_REVISIONS, wanted)
 
     async def _create_revision(self, daemon_set: Object, wanted: Object) -> Object:
         try:
@@ -382,7 +387,7 @@ class DaemonSetController(Controller):
             if owner is not None and pod is not None and owner["kind"] == "DaemonSet":
                 size = self._pods.count("owner", owner["uid"])
                 self.enqueue_owner(f"{namespace(pod)}/{owner['name']}", size)
-        if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
+        if new is not None and controller_of(new) is None and (old is None or _orphaned_or_relabelled(old, new)):
             for daemon_set in self._sets.list(namespace(new)):
                 if selectors.from_object(spec(daemon_set).get("selector")).matches(labels(new)):
                     self.queue.add(key_of(daemon_set))
@@ -390,3 +395,7 @@ class DaemonSetController(Controller):
 
 def _placement(node: Object) -> tuple[Any, ...]:
     return labels(node), spec(node).get("taints"), spec(node).get("unschedulable")
+
+
+def _orphaned_or_relabelled(old: Object, new: Object) -> bool:
+    return labels(old) != labels(new) or controller_of(old) is not None

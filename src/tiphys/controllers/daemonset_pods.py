@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from tiphys.controllers.objects import annotations_of, labels, name, scaled, spe
 
 GENERATION = "deprecated.daemonset.template.generation"
 GENERATION_LABEL = "pod-template-generation"
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 _TOLERATED = (
     (NOT_READY, "NoExecute"),
@@ -45,9 +47,15 @@ def hash_of(pod: Object) -> str:
 
 def updated(daemon_set: Object, pod: Object, digest: str) -> bool:
     """Whether `pod` is of the revision `digest` (or of the template generation that old clients set)."""
-    generation = annotations_of(daemon_set).get(GENERATION)
+    generation = _generation(daemon_set)
     old_style = generation is not None and labels(pod).get(GENERATION_LABEL) == generation
     return old_style or bool(digest and hash_of(pod) == digest)
+
+
+def _generation(daemon_set: Object) -> str | None:
+    """What its deprecated annotation says, if that is a number."""
+    text = annotations_of(daemon_set).get(GENERATION, "")
+    return str(int(text)) if _WHOLE.fullmatch(text) else None
 
 
 def should_run(daemon_set: Object, node: Object) -> tuple[bool, bool]:
@@ -63,20 +71,28 @@ def should_run(daemon_set: Object, node: Object) -> tuple[bool, bool]:
 
 
 def tolerations(pod_spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The template's tolerations and those that every daemon pod has, to stay on nodes in trouble."""
+    """The template's tolerations and those that every daemon pod has, to stay on nodes in trouble.
+
+    One of the template's that tolerates the same thing for some time only gives way."""
     wanted = [*_TOLERATED, *([_HOST_NETWORK] if pod_spec.get("hostNetwork") else [])]
     present = list(pod_spec.get("tolerations") or ())
     for key, effect in wanted:
         toleration = {"key": key, "operator": "Exists", "effect": effect}
-        if toleration not in present:
+        if any(_alike(each, toleration) for each in present):
+            present = [toleration if _alike(each, toleration) else each for each in present]
+        else:
             present.append(toleration)
     return present
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all((one.get(field) or "") == (other.get(field) or "") for field in ("key", "effect", "operator", "value"))
 
 
 def daemon_pod(daemon_set: Object, node: str, digest: str) -> dict[str, Any]:
     """The pod for `node`. The scheduler binds it: that keeps resource accounting and preemption in one place."""
     pod = podlib.from_template(spec(daemon_set)["template"], daemon_set)
-    generation = annotations_of(daemon_set).get(GENERATION)
+    generation = _generation(daemon_set)
     extra = {HASH_LABEL: digest, **({GENERATION_LABEL: generation} if generation is not None else {})}
     meta = {**pod["metadata"], "labels": {**pod["metadata"].get("labels", {}), **extra}}
     pod_spec = {**pod["spec"], "tolerations": tolerations(pod["spec"]), "affinity": _bound(pod["spec"], node)}

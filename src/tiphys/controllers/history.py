@@ -35,6 +35,14 @@ class History:
     duplicates: tuple[Object, ...] = ()
 
 
+def labelled(revision: Object) -> Object:
+    """`revision` with a label that tells its pods; one that clients of old made without it gets its own name."""
+    if HASH_LABEL in labels(revision):
+        return revision
+    meta = {**revision["metadata"], "labels": {**labels(revision), HASH_LABEL: name(revision)}}
+    return {**revision, "metadata": meta}
+
+
 def decide(owner: Object, revisions: Sequence[Object]) -> History:
     """Sort `revisions` of `owner` into the present template's and older ones."""
     present = sorted((each for each in revisions if matches(owner, each)), key=_number)
