@@ -329,8 +329,8 @@ class DaemonSetController(Controller):
         candidates = self._revisions.by_index("owner", uid(daemon_set))
         candidates += self._revisions.by_index("orphans", namespace(daemon_set))
         claims = claim(daemon_set, selector.matches, candidates)
-        revisions = await settle(self.client, DAEMON_SETS, daemon_set, CONTROLLER_REVISIONS, claims)
-        revisions = [await self._labelled(revision) for revision in revisions]
+        settled = await settle(self.client, DAEMON_SETS, daemon_set, CONTROLLER_REVISIONS, claims)
+        revisions = [await self._labelled(revision) for revision in settled]
         decision = history.decide(daemon_set, revisions)
         if decision.create is not None:
             return await self._create_revision(daemon_set, decision.create), decision.old

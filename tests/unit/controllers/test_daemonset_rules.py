@@ -55,7 +55,7 @@ def pod(
     }
 
 
-GOING = {"deletionTimestamp": rfc3339(NOW)}
+GOING: dict[str, Any] = {"deletionTimestamp": rfc3339(NOW)}
 
 
 def shown(decision: Decision) -> tuple[list[str], list[str]]:
