@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 ALL = "*"
 
 ALIASES = {
+    "attachdetach": "persistentvolume-attach-detach-controller",
     "bootstrapsigner": "bootstrap-signer-controller",
+    "cloud-node-lifecycle": "cloud-node-lifecycle-controller",
     "clusterrole-aggregation": "clusterrole-aggregation-controller",
     "cronjob": "cronjob-controller",
     "csrapproving": "certificatesigningrequest-approving-controller",
@@ -32,6 +34,8 @@ ALIASES = {
     "disruption": "disruption-controller",
     "endpoint": "endpoints-controller",
     "endpointslice": "endpointslice-controller",
+    "endpointslicemirroring": "endpointslice-mirroring-controller",
+    "ephemeral-volume": "ephemeral-volume-controller",
     "garbagecollector": "garbage-collector-controller",
     "horizontalpodautoscaling": "horizontal-pod-autoscaler-controller",
     "job": "job-controller",
@@ -39,38 +43,59 @@ ALIASES = {
     "namespace": "namespace-controller",
     "nodeipam": "node-ipam-controller",
     "nodelifecycle": "node-lifecycle-controller",
+    "persistentvolume-binder": "persistentvolume-binder-controller",
+    "persistentvolume-expander": "persistentvolume-expander-controller",
     "podgc": "pod-garbage-collector-controller",
+    "pv-protection": "persistentvolume-protection-controller",
+    "pvc-protection": "persistentvolumeclaim-protection-controller",
     "replicaset": "replicaset-controller",
     "replicationcontroller": "replicationcontroller-controller",
+    "resource-claim-controller": "resourceclaim-controller",
     "resourcequota": "resourcequota-controller",
     "root-ca-cert-publisher": "root-ca-certificate-publisher-controller",
+    "route": "node-route-controller",
+    "service": "service-lb-controller",
     "serviceaccount": "serviceaccount-controller",
     "serviceaccount-token": "serviceaccount-token-controller",
     "statefulset": "statefulset-controller",
-    "pv-protection": "persistentvolume-protection-controller",
-    "pvc-protection": "persistentvolumeclaim-protection-controller",
+    "storage-version-gc": "storageversion-garbage-collector-controller",
+    "svm": "storage-version-migrator-controller",
     "tokencleaner": "token-cleaner-controller",
+    "ttl": "ttl-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
 }
 """Names of old, which upstream accepts for ever."""
 
 ELSEWHERE = frozenset(
     {
+        "device-taint-eviction-controller",
         "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
-        "persistentvolume-attach-detach-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
         "resourceclaim-controller",
+        "selinux-warning-controller",
         "service-cidr-controller",
-        "storage-version-migrator-controller",
         "ttl-controller",
     }
 )
 """Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
 
-ON_REQUEST = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
+ON_REQUEST = frozenset({"bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"})
 """What "*" leaves out, as upstream."""
+
+OFF = {
+    "cloud-node-lifecycle-controller": "it belongs to a cloud's own controller manager",
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller": "its feature ClusterTrustBundle is off",
+    "node-route-controller": "it belongs to a cloud's own controller manager",
+    "podcertificaterequest-cleaner-controller": "its feature PodCertificateRequest is off",
+    "podgroup-protection-controller": "its feature GenericWorkload is off",
+    "resourcepoolstatusrequest-controller": "its feature DRAResourcePoolStatus is off",
+    "service-lb-controller": "it belongs to a cloud's own controller manager",
+    "storage-version-migrator-controller": "its feature StorageVersionMigrator is off",
+    "storageversion-garbage-collector-controller": "its feature StorageVersionAPI is off",
+}
+"""What upstream's manager knows and does not run in 1.36, unless told otherwise, and why: asking for one is noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +136,7 @@ _CONTROLLERS = (
     "volume_protection.ClaimProtectionController",
     "volume_protection.VolumeProtectionController",
     "volume_protection.AttributesClassProtectionController",
+    "attach_detach.AttachDetachController",
     "node_ipam.NodeIpamController",
     "node_lifecycle.NodeLifecycleController",
     "taint_eviction.TaintEvictionController",
@@ -137,25 +163,33 @@ def registry() -> dict[str, type[Controller]]:
 
 
 def choose(names: Sequence[str] | str, known: Sequence[str]) -> list[str]:
-    """The controllers that --controllers means: "*" for all, "foo" for one, "-foo" for not that one.
+    """The controllers that --controllers means: "*" for all, "foo" for one, "-foo" for not that one; of several
+    mentions of one the first counts.
 
     Raises Permanent for a name that nobody has."""
     given = names.split(",") if isinstance(names, str) else list(names)
     asked = [_canonical(each.strip()) for each in given if each.strip()]
-    absent = [each for each in asked if each in ELSEWHERE]
-    if absent:
-        raise Permanent(f"--controllers: {', '.join(absent)}: not supported by Tiphys")
-    valid = {ALL, *known, *(f"-{each}" for each in {*known, *ELSEWHERE})}
-    unknown = [each for each in asked if each not in valid]
-    if unknown:
-        listed = ", ".join(unknown)
-        raise Permanent(f"--controllers: no such controller: {listed}; there are {', '.join(sorted(known))}")
+    _check(asked, known)
     chosen = []
     for each in known:
         first = next((one for one in asked if one.removeprefix("-") == each), None)
         if first == each or (first is None and ALL in asked and each not in ON_REQUEST):
             chosen.append(each)
     return chosen
+
+
+def _check(asked: Sequence[str], known: Sequence[str]) -> None:
+    absent = [each for each in asked if each in ELSEWHERE and each not in known]
+    if absent:
+        raise Permanent(f"--controllers: {', '.join(absent)}: not supported by Tiphys")
+    valid = {ALL, *known, *ELSEWHERE, *OFF}
+    unknown = [f'"{bare}"' for each in asked if (bare := each.removeprefix("-")) not in valid]
+    if unknown:
+        listed = f"{', '.join(unknown)} is not in the list of known controllers"
+        raise Permanent(f"--controllers: {listed}; there are {', '.join(sorted({*known, *OFF}))}")
+    for each in asked:
+        if each in OFF and each not in known:
+            log.warning("%s is not started: %s", each, OFF[each])
 
 
 def _canonical(name: str) -> str:

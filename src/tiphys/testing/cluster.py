@@ -73,7 +73,7 @@ class Cluster:
         self.nodes = FakeNodes(self.client, self.clock, bind=self._binder == "nodes")
         await self._stack.enter_async_context(background(self.nodes.run))
         if self._controllers:
-            await self._stack.enter_async_context(background(self._manage))
+            await self._stack.enter_async_context(self.managing(self._controllers))
         if self._binder == "scheduler":
             await self._stack.enter_async_context(self.scheduler())
         for number in range(1, self._nodes + 1):
@@ -92,6 +92,10 @@ class Cluster:
     def scheduler(self) -> AbstractAsyncContextManager[None]:
         """Run a scheduler until the block is left."""
         return background(Scheduler(self.connect(SCHEDULER), self.clock).run)
+
+    def managing(self, controllers: Sequence[str] | str) -> AbstractAsyncContextManager[None]:
+        """Run (further) controllers until the block is left: a manager that starts, and one that dies."""
+        return background(lambda: self._manage(controllers))
 
     async def wait(
         self,
@@ -141,9 +145,9 @@ class Cluster:
             return False
         return True
 
-    async def _manage(self) -> None:
+    async def _manage(self, controllers: Sequence[str] | str) -> None:
         config = manager.ManagerConfig(connect=self.connect, settings=self._settings)
-        await manager.run(self.connect(MANAGER), self.clock, self._controllers, config)
+        await manager.run(self.connect(MANAGER), self.clock, controllers, config)
 
 
 @asynccontextmanager
