@@ -69,14 +69,11 @@ ALIASES = {
 ELSEWHERE = frozenset(
     {
         "device-taint-eviction-controller",
-        "endpointslice-mirroring-controller",
         "ephemeral-volume-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
         "resourceclaim-controller",
         "selinux-warning-controller",
-        "service-cidr-controller",
-        "ttl-controller",
     }
 )
 """Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
@@ -138,11 +135,14 @@ _CONTROLLERS = (
     "volume_protection.AttributesClassProtectionController",
     "attach_detach.AttachDetachController",
     "node_ipam.NodeIpamController",
+    "ttl.TtlController",
     "node_lifecycle.NodeLifecycleController",
     "taint_eviction.TaintEvictionController",
     "pod_garbage.PodGarbageController",
     "endpoints.EndpointsController",
     "endpointslice.EndpointSliceController",
+    "endpointslice_mirroring.EndpointSliceMirroringController",
+    "service_cidr.ServiceCidrController",
     "resource_quota.ResourceQuotaController",
     "clusterrole_aggregation.ClusterRoleAggregationController",
     "policy_status.PolicyStatusController",
