@@ -6,14 +6,16 @@ own clock, so that clocks of nodes do not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from tiphys.base.clock import rfc3339
 from tiphys.client.types import Object
 from tiphys.controllers.nodes import NOT_READY, UNREACHABLE, Taint, taints_of
-from tiphys.controllers.objects import condition, labels, spec, status
+from tiphys.controllers.objects import condition, created, labels, moment, spec, status
 
 _CONDITION_TAINTS = {
     ("Ready", "False"): NOT_READY,
@@ -34,21 +36,36 @@ class Health:
     """The last sign of life of a node: when (monotonic seconds), and what it was."""
 
     at: float
-    heartbeat: str = ""
-    renewed: str = ""
+    heartbeat: str | None = None
+    """None: its status has no condition Ready."""
+    renewed: float = 0.0
+
+    @staticmethod
+    def first(node: Object, monotonic: float, now: float) -> Health:
+        """Of a node that is seen for the first time: one without a status is as silent as it is old."""
+        if condition(status(node), "Ready") is not None:
+            return Health(monotonic)
+        return Health(monotonic - max(0.0, now - (created(node) or now)))
 
     def seen(self, node: Object, lease: Object | None, now: float) -> Health:
         """With what `node` and its lease say now."""
-        beat = str((condition(status(node), "Ready") or {}).get("lastHeartbeatTime") or "")
-        renewed = str(((lease or {}).get("spec") or {}).get("renewTime") or "")
-        if (beat and beat != self.heartbeat) or (renewed and renewed != self.renewed):
-            return Health(now, beat or self.heartbeat, renewed or self.renewed)
-        return replace(self, heartbeat=beat or self.heartbeat)
+        found = condition(status(node), "Ready")
+        beat = None if found is None else str(found.get("lastHeartbeatTime") or "")
+        renewed = moment(spec(lease).get("renewTime")) if lease is not None else 0.0
+        if beat != self.heartbeat or renewed > self.renewed:
+            return Health(now, beat, max(renewed, self.renewed))
+        return self
 
     def left(self, node: Object, grace: float, startup_grace: float, now: float) -> float:
         """Seconds until its silence is too long; one that never posted a status gets the start-up's patience."""
         patience = grace if condition(status(node), "Ready") is not None else startup_grace
         return self.at + patience - now
+
+
+def next_check(left: float, now: float, period: float) -> float:
+    """Seconds until the first of the regular checks after `left` seconds. Nodes that fall silent together are seen
+    together, so that the loss of a whole zone is not taken for that of its first node."""
+    return (math.floor((now + left) / period) + 1) * period - now
 
 
 def ready_status(node: Object) -> str:
@@ -58,14 +75,14 @@ def ready_status(node: Object) -> str:
 
 def silent(node: Object, now: float) -> list[Mapping[str, Any]] | None:
     """The conditions of a node that fell silent; None if they say so already."""
-    changed = False
+    if ready_status(node) == "Unknown":
+        return None
     result: list[Mapping[str, Any]] = list(status(node).get("conditions") or ())
     stamp = rfc3339(now)
     for type in _WATCHED:
         old = condition(status(node), type)
         if old is not None and old.get("status") == "Unknown":
             continue
-        changed = True
         if old is None:
             new = {
                 "lastHeartbeatTime": node["metadata"].get("creationTimestamp"),
@@ -77,7 +94,7 @@ def silent(node: Object, now: float) -> list[Mapping[str, Any]] | None:
         new = {**new, "type": type, "status": "Unknown", "lastTransitionTime": stamp}
         position = next((number for number, each in enumerate(result) if each["type"] == type), len(result))
         result[position : position + 1] = [new]
-    return result if changed else None
+    return result
 
 
 def no_schedule(node: Object) -> list[Taint]:
@@ -92,24 +109,37 @@ def no_schedule(node: Object) -> list[Taint]:
     return wanted
 
 
+class Execution(Enum):
+    """What becomes of the NoExecute taints for readiness."""
+
+    KEEP = "keep"
+    ADD = "add"
+    REMOVE = "remove"
+
+
 def no_execute(node: Object) -> Taint | None:
     """The NoExecute taint that its readiness calls for."""
     key = _CONDITION_TAINTS.get(("Ready", ready_status(node)))
     return {"key": key, "effect": "NoExecute"} if key is not None else None
 
 
-def with_taints(node: Object, now: float, *, add: bool, keep: bool) -> list[Taint] | None:
+def with_taints(node: Object, now: float, execution: Execution) -> list[Taint] | None:
     """The taints that it should have; None if it has them.
 
-    While the node is not ready, `add` tells if a NoExecute taint may be put on and `keep` if one that is there may
-    stay."""
+    ADD: that for its readiness, instead of the other one."""
     wanted = no_schedule(node)
     execute = no_execute(node)
-    present = taints_of(node)
-    if execute is not None and (add or (keep and evicting(present))):
+    if execution is Execution.ADD and execute is not None:
         wanted.append(execute)
     keys = {(each["key"], each["effect"]) for each in wanted}
-    kept = [each for each in present if not _managed(each) or (each["key"], each.get("effect")) in keys]
+
+    def stays(taint: Taint) -> bool:
+        if execution is Execution.KEEP and evicting([taint]):
+            return True
+        return not _managed(taint) or (taint["key"], taint.get("effect")) in keys
+
+    present = taints_of(node)
+    kept = [each for each in present if stays(each)]
     there = {(each["key"], each.get("effect")) for each in kept}
     fresh = [{**each, "timeAdded": rfc3339(now)} for each in wanted if (each["key"], each["effect"]) not in there]
     return None if not fresh and len(kept) == len(present) else [*kept, *fresh]
@@ -117,13 +147,13 @@ def with_taints(node: Object, now: float, *, add: bool, keep: bool) -> list[Tain
 
 def evicting(taints: Iterable[Taint]) -> bool:
     """Whether one of them evicts pods because the node is not ready."""
-    return any(_managed(each) and each.get("effect") == "NoExecute" for each in taints)
+    return any(each["key"] in (NOT_READY, UNREACHABLE) and each.get("effect") == "NoExecute" for each in taints)
 
 
 def _managed(taint: Taint) -> bool:
     effect = taint.get("effect")
     if effect == "NoExecute":
-        return taint["key"] in (NOT_READY, UNREACHABLE)
+        return evicting([taint])
     return effect == "NoSchedule" and taint["key"] in _OURS
 
 
@@ -131,37 +161,6 @@ def beta_labels(node: Object) -> dict[str, str]:
     """Deprecated labels that should repeat stable ones, where they do not."""
     present = labels(node)
     return {old: present[new] for new, old in _LABELS if new in present and present.get(old) != present[new]}
-
-
-def zone_of(node: Object) -> str:
-    """Nodes of one zone fail together; the name of its region and zone."""
-    present = labels(node)
-    return f"{present.get('topology.kubernetes.io/region', '')}/{present.get('topology.kubernetes.io/zone', '')}"
-
-
-@dataclass(frozen=True, slots=True)
-class EvictionPolicy:
-    """How fast nodes may be given up; upstream's defaults."""
-
-    rate: float = 0.1
-    """Nodes a second while the zone is healthy."""
-    secondary_rate: float = 0.01
-    unhealthy: float = 0.55
-    """From this share of nodes that are not ready (and at least three) the zone is unhealthy."""
-    large: int = 50
-    """Zones of no more nodes are not evicted at all when unhealthy."""
-
-    def interval(self, nodes: Sequence[Object], zone: str) -> float | None:
-        """Seconds between two nodes of `zone`; None: none at all, as when no node of the cluster is ready, which
-        is more likely our fault than theirs."""
-        counted = [node for node in nodes if "node.kubernetes.io/exclude-disruption" not in labels(node)]
-        if not any(ready_status(node) == "True" for node in counted):
-            return None
-        mine = [node for node in counted if zone_of(node) == zone]
-        lost = sum(ready_status(node) != "True" for node in mine)
-        if lost < len(mine) and lost > 2 and lost / len(mine) >= self.unhealthy:
-            return 1 / self.secondary_rate if len(mine) > self.large and self.secondary_rate else None
-        return 1 / self.rate if self.rate else None
 
 
 def pods_to_unready(pods: Iterable[Object]) -> list[Object]:

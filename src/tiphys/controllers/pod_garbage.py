@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tiphys.base.clock import rfc3339
 from tiphys.base.errors import NotFound
 from tiphys.client.informer import index_by_field, key_of
 from tiphys.client.reconcile import Result
@@ -16,12 +15,16 @@ from tiphys.client.resources import NODES, PODS
 from tiphys.client.types import STRATEGIC_PATCH, Object
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
+from tiphys.controllers.disruption_target import observed, target
 from tiphys.controllers.nodes import is_ready, taints_of
 from tiphys.controllers.objects import created, deleting, name, namespace, spec, status, uid
 
 QUARANTINE = 40.0
 """Seconds that a node must be missing before its pods are given up."""
 
+_REASON, _MESSAGE = "DeletionByPodGC", "PodGC: node no longer exists"
+_GATHERING = 1.0
+"""Seconds in which finished pods are gathered before the surplus of them is looked for."""
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _ALL = "*"
 
@@ -110,17 +113,10 @@ class PodGarbageController(Controller):
 
     async def _fail(self, pod: Object, sentence: Sentence) -> None:
         """It ends as Failed, so that its controller can count it."""
-        new: dict[str, object] = {"phase": "Failed"}
-        if sentence.orphaned:
-            new["conditions"] = [
-                {
-                    "type": "DisruptionTarget",
-                    "status": "True",
-                    "reason": "DeletionByPodGC",
-                    "message": "PodGC: node no longer exists",
-                    "lastTransitionTime": rfc3339(self.clock.time()),
-                }
-            ]
+        new: dict[str, object] = {"phase": "Failed", **observed(pod)}
+        condition = target(pod, _REASON, _MESSAGE, self.clock.time()) if sentence.orphaned else None
+        if condition is not None:
+            new["conditions"] = [condition]
         patch = {"metadata": {"uid": uid(pod)}, "status": new}
         await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH, subresource="status")
 
@@ -140,6 +136,12 @@ class PodGarbageController(Controller):
         after = new is not None and podlib.terminal(new)
         self._finished += after - before
         if after > before and self._finished > self._threshold > 0:
-            self.queue.add(_ALL)
+            self.queue.add_after(_ALL, _GATHERING)
+        if new is None and old is not None:
+            self._last_of_node(str(spec(old).get("nodeName") or ""))
         if new is not None and judge(new, lambda node: self._nodes.get("", node)) is not None:
             self.queue.add(key_of(new))
+
+    def _last_of_node(self, node: str) -> None:
+        if not self._pods.count("node", node):
+            self._missing.pop(node, None)

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from tiphys.controllers.node_health import EvictionPolicy, Health, silent, with_taints
+from tiphys.controllers.node_health import Execution, Health, next_check, silent, with_taints
 from tiphys.controllers.node_ipam import next_free
 from tiphys.controllers.nodes import selects_node, tolerates, untolerated
-from tiphys.controllers.taint_eviction import patience
 
 NOW = 1_767_225_600.0
 
@@ -26,11 +25,25 @@ def lease(renewed: str) -> dict[str, Any]:
 
 
 def test_a_renewed_lease_or_a_new_heartbeat_is_a_sign_of_life() -> None:
-    health = Health(0.0).seen(node(), lease("a"), 10.0)
-    assert health.seen(node(), lease("a"), 20.0).at == 10.0
-    assert health.seen(node(), lease("b"), 20.0).at == 20.0
+    health = Health(0.0).seen(node(), lease("2026-01-01T00:00:00Z"), 10.0)
+    assert health.seen(node(), lease("2026-01-01T00:00:00Z"), 20.0).at == 10.0
+    assert health.seen(node(), lease("2025-12-31T00:00:00Z"), 20.0).at == 10.0
+    assert health.seen(node(), lease("2026-01-01T00:00:01Z"), 20.0).at == 20.0
+    assert health.seen(node(ready=""), lease("2026-01-01T00:00:00Z"), 20.0).at == 20.0
     assert health.left(node(), 50, 60, 30.0) == 30.0
     assert health.left(node(ready=""), 50, 60, 30.0) == 40.0
+
+
+def test_a_node_that_never_posted_a_status_is_silent_since_it_was_made() -> None:
+    bare = node(ready="")
+    bare["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    assert Health.first(bare, 1000.0, NOW + 45).left(bare, 50, 60, 1000.0) == 15.0
+    assert Health.first(node(), 1000.0, NOW + 45).left(node(), 50, 60, 1000.0) == 50.0
+
+
+@pytest.mark.parametrize(("left", "now", "expected"), [(3.0, 20.0, 5.0), (5.0, 20.0, 10.0), (0.0, 22.0, 3.0)])
+def test_checks_are_regular_and_come_after_the_moment(left: float, now: float, expected: float) -> None:
+    assert next_check(left, now, 5.0) == expected
 
 
 def test_silence_makes_every_condition_unknown_once() -> None:
@@ -47,46 +60,53 @@ def keys(taints: Any) -> list[str] | None:
 
 MINE = {"key": "example.com/mine", "effect": "NoExecute"}
 EXECUTE = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+EXECUTE_TEXT = "unreachable:NoExecute"
+
+
+KEEP, ADD, REMOVE = Execution.KEEP, Execution.ADD, Execution.REMOVE
+OPPOSITE = {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}
 
 
 @pytest.mark.parametrize(
-    ("held", "add", "keep", "expected"),
+    ("held", "execution", "expected"),
     [
-        (node(), True, True, None),
-        (node(taints=[MINE]), True, True, None),
-        (node(ready="False"), True, True, ["not-ready:NoSchedule", "not-ready:NoExecute"]),
-        (node(ready="Unknown"), False, True, ["unreachable:NoSchedule"]),
-        (
-            node(ready="Unknown", taints=[MINE]),
-            True,
-            True,
-            ["mine:NoExecute", "unreachable:NoSchedule", "unreachable:NoExecute"],
-        ),
-        (node(ready="Unknown", taints=[EXECUTE]), False, True, ["unreachable:NoExecute", "unreachable:NoSchedule"]),
-        (node(ready="Unknown", taints=[EXECUTE]), False, False, ["unreachable:NoSchedule"]),
-        (node(taints=[MINE, EXECUTE]), True, True, ["mine:NoExecute"]),
+        (node(), REMOVE, None),
+        (node(taints=[MINE]), REMOVE, None),
+        (node(ready=""), KEEP, None),
+        (node(ready="False"), ADD, ["not-ready:NoSchedule", "not-ready:NoExecute"]),
+        (node(ready="Unknown"), KEEP, ["unreachable:NoSchedule"]),
+        (node(ready="Unknown", taints=[MINE]), ADD, ["mine:NoExecute", "unreachable:NoSchedule", EXECUTE_TEXT]),
+        (node(ready="Unknown", taints=[EXECUTE]), KEEP, [EXECUTE_TEXT, "unreachable:NoSchedule"]),
+        (node(ready="Unknown", taints=[EXECUTE]), REMOVE, ["unreachable:NoSchedule"]),
+        (node(ready="Unknown", taints=[OPPOSITE]), ADD, ["unreachable:NoSchedule", EXECUTE_TEXT]),
+        (node(taints=[MINE, EXECUTE]), REMOVE, ["mine:NoExecute"]),
     ],
 )
-def test_taints_follow_readiness(held: dict[str, Any], add: bool, keep: bool, expected: list[str] | None) -> None:
-    assert keys(with_taints(held, NOW, add=add, keep=keep)) == expected
+def test_taints_follow_readiness(held: dict[str, Any], execution: Execution, expected: list[str] | None) -> None:
+    assert keys(with_taints(held, NOW, execution)) == expected
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "taint"),
+    [
+        ("MemoryPressure", "True", "memory-pressure"),
+        ("DiskPressure", "True", "disk-pressure"),
+        ("PIDPressure", "True", "pid-pressure"),
+        ("NetworkUnavailable", "True", "network-unavailable"),
+        ("MemoryPressure", "Unknown", None),
+        ("Odd", "True", None),
+    ],
+)
+def test_conditions_are_taints(type: str, value: str, taint: str | None) -> None:
+    held = node()
+    held["status"]["conditions"].append({"type": type, "status": value})
+    assert keys(with_taints(held, NOW, REMOVE)) == (None if taint is None else [f"{taint}:NoSchedule"])
 
 
 def test_a_cordoned_node_is_tainted_too() -> None:
     held = node()
     held["spec"]["unschedulable"] = True
-    assert keys(with_taints(held, NOW, add=True, keep=True)) == ["unschedulable:NoSchedule"]
-
-
-def test_evictions_slow_down_and_stop_as_more_nodes_are_lost() -> None:
-    policy = EvictionPolicy()
-
-    def interval(ready: int, lost: int) -> float | None:
-        return policy.interval([node()] * ready + [node(ready="Unknown")] * lost, "/")
-
-    assert interval(3, 1) == 10
-    assert interval(0, 3) is None
-    assert interval(2, 3) is None
-    assert interval(30, 60) == 100
+    assert keys(with_taints(held, NOW, REMOVE)) == ["unschedulable:NoSchedule"]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +125,6 @@ def test_tolerations(toleration: dict[str, Any], expected: bool) -> None:
     taint = {"key": "k", "value": "v", "effect": "NoExecute"}
     assert tolerates(toleration, taint) is expected
     assert (untolerated({"tolerations": [toleration]}, [taint], ("NoExecute",)) is None) is expected
-
-
-def test_patience_is_the_shortest_toleration_of_any_taint() -> None:
-    taints = [{"key": "a", "effect": "NoExecute"}, {"key": "b", "effect": "NoExecute"}]
-    a, b = {"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists", "tolerationSeconds": 30}
-    assert patience([a], taints) == 0
-    assert patience([a, b], taints) == 30
-    assert patience([a, {**b, "tolerationSeconds": None}], taints) is None
 
 
 @pytest.mark.parametrize(
