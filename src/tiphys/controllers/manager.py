@@ -72,7 +72,6 @@ ELSEWHERE = frozenset(
         "ephemeral-volume-controller",
         "persistentvolume-binder-controller",
         "persistentvolume-expander-controller",
-        "resourceclaim-controller",
         "selinux-warning-controller",
     }
 )
@@ -134,6 +133,7 @@ _CONTROLLERS = (
     "volume_protection.VolumeProtectionController",
     "volume_protection.AttributesClassProtectionController",
     "attach_detach.AttachDetachController",
+    "resource_claim.ResourceClaimController",
     "node_ipam.NodeIpamController",
     "ttl.TtlController",
     "node_lifecycle.NodeLifecycleController",

@@ -66,6 +66,14 @@ class Cluster:
         self.nodes: FakeNodes
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._stack.__aexit__(type(error), error, error.__traceback__)  # what failed is in the background
+            raise
+        return self
+
+    async def _start(self) -> None:
         self.store = MemoryStore()
         self._stack.push_async_callback(self.store.close)
         self.server = await self._stack.enter_async_context(ApiServer(self._config, self.store, self.clock))
@@ -78,7 +86,6 @@ class Cluster:
             await self._stack.enter_async_context(self.scheduler())
         for number in range(1, self._nodes + 1):
             await self.nodes.add(f"node-{number}")
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
