@@ -73,7 +73,7 @@ class Discovery:
 
     @staticmethod
     def _wants_aggregated(request: Request) -> str:
-        return "" if request.local else discovery.wants_aggregated(request.headers.get("accept", ""))
+        return discovery.wants_aggregated(request.headers.get("accept", ""))
 
     def _aggregate(self, request: Request, api: str, *, core: bool) -> Response:
         catalog = self._catalog

@@ -27,6 +27,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     content_type: str = JSON
+    accept: str = JSON
 
 
 class CallingClient(ABC):
@@ -136,8 +137,8 @@ class CallingClient(ABC):
             options["preconditions"] = conditions
         return _object(await self.exchange(Call("DELETE", resource.path(namespace, name), body=options)))
 
-    async def call(self, method: str, path: str, body: Any = None, **query: str) -> Any:
-        return await self.exchange(Call(method, path, query, body))
+    async def call(self, method: str, path: str, body: Any = None, *, accept: str = JSON, **query: str) -> Any:
+        return await self.exchange(Call(method, path, query, body, accept=accept))
 
     async def close(self) -> None:
         """Release the transport; without one there is nothing to release."""

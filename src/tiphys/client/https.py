@@ -80,7 +80,7 @@ class HttpsClient(CallingClient):
         return response.body.decode(errors="replace")
 
     def _headers(self, call: Call) -> dict[str, str]:
-        headers = {"user-agent": self._agent, "accept": "application/json, */*"}
+        headers = {"user-agent": self._agent, "accept": f"{call.accept}, */*"}
         if call.body is not None:
             headers["content-type"] = call.content_type
         if token := self._bearer():

@@ -42,7 +42,7 @@ class LocalClient(CallingClient):
                 yield event
 
     def _request(self, call: Call) -> Request:
-        headers = {"user-agent": self._agent, "accept": "application/json"}
+        headers = {"user-agent": self._agent, "accept": call.accept}
         if call.body is not None:
             headers["content-type"] = call.content_type
         if reason := cause.current():

@@ -127,7 +127,9 @@ class Client(Protocol):
         resource_version: str = "",
     ) -> Object: ...
 
-    async def call(self, method: str, path: str, body: Any = None, **query: str) -> Any:
+    async def call(
+        self, method: str, path: str, body: Any = None, *, accept: str = "application/json", **query: str
+    ) -> Any:
         """Any other path (discovery, /healthz, proxies): the decoded JSON answer, or text."""
         ...
 

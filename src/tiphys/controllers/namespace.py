@@ -1,99 +1,32 @@
 """Empties namespaces that are being deleted, then lets them go.
 
-Pods first, then everything else; what remains, and why, is told in the namespace's conditions. Pure:
-`conditions_after`, `finalized`. The shell asks discovery what there is, deletes and counts.
+Pods first, then everything else; what remains, and why, is told in the namespace's conditions (`namespace_content`).
+This shell asks discovery what there is, deletes, and looks again: at once when the last pod has gone, else after a
+growing delay that is never longer than upstream's.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+from collections.abc import Sequence
 
-from tiphys.base.clock import rfc3339
-from tiphys.base.errors import ApiError, Gone, MethodNotAllowed, NotFound, Retry
+from tiphys.base.errors import ApiError, MethodNotAllowed, NotFound
 from tiphys.client.backoff import Backoff
-from tiphys.client.discovery import ApiResource, preferred_resources
+from tiphys.client.discovery import ApiResource, discover
 from tiphys.client.informer import split_key
 from tiphys.client.reconcile import Result
 from tiphys.client.resources import NAMESPACES, PODS
-from tiphys.client.types import Object, Resource
+from tiphys.client.types import Object
 from tiphys.client.workqueue import WorkQueue
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.objects import deleting, finalizers, name, namespace, spec, status
+from tiphys.controllers.namespace_content import FINALIZER, Remains, finalized, grace, new_status
+from tiphys.controllers.objects import deleting, moment, name, namespace, spec, status
 
-FINALIZER = "kubernetes"
+log = logging.getLogger(__name__)
 
-_FINE = {
-    "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
-    "NamespaceDeletionGroupVersionParsingFailure": (
-        "ParsedGroupVersions",
-        "All legacy kube types successfully parsed",
-    ),
-    "NamespaceDeletionContentFailure": (
-        "ContentDeleted",
-        "All content successfully deleted, may be waiting on finalization",
-    ),
-    "NamespaceContentRemaining": ("ContentRemoved", "All content successfully removed"),
-    "NamespaceFinalizersRemaining": ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
-}
-
-
-@dataclass(slots=True)
-class Remains:
-    """What was found after deleting: how many objects of which resource, with which finalizers, which failures."""
-
-    counts: dict[Resource, int] = field(default_factory=dict)
-    finalizers: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    discovery: str = ""
-
-    def add(self, resource: Resource, objects: Sequence[Object]) -> None:
-        if objects:
-            self.counts[resource] = len(objects)
-            self.finalizers.update(each for obj in objects for each in finalizers(obj))
-
-
-def problems(remains: Remains) -> dict[str, tuple[str, str]]:
-    """Reason and message of each condition that is not fine."""
-    found = {}
-    if remains.discovery:
-        found["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", remains.discovery)
-    if remains.failures:
-        listed = ", ".join(sorted(remains.failures))
-        message = f"Failed to delete all resource types, {len(remains.failures)} remaining: {listed}"
-        found["NamespaceDeletionContentFailure"] = ("ContentDeletionFailed", message)
-    if remains.counts:
-        parts = (f"{each.plural}.{each.group} has {count} resource instances" for each, count in remains.counts.items())
-        message = f"Some resources are remaining: {', '.join(sorted(parts))}"
-        found["NamespaceContentRemaining"] = ("SomeResourcesRemain", message)
-    if remains.finalizers:
-        parts = (f"{each} in {count} resource instances" for each, count in remains.finalizers.items())
-        message = f"Some content in the namespace has finalizers remaining: {', '.join(sorted(parts))}"
-        found["NamespaceFinalizersRemaining"] = ("SomeFinalizersRemain", message)
-    return found
-
-
-def conditions_after(present: Sequence[Mapping[str, Any]], remains: Remains, now: float) -> list[Mapping[str, Any]]:
-    """The conditions with what `remains` says; each of the five types is there, True or False."""
-    wrong = problems(remains)
-    result = list(present)
-    for type, fine in _FINE.items():
-        value = "True" if type in wrong else "False"
-        reason, message = wrong.get(type, fine)
-        position = next((number for number, each in enumerate(result) if each["type"] == type), len(result))
-        old = result[position] if position < len(result) else {}
-        since = old["lastTransitionTime"] if old.get("status") == value else rfc3339(now)
-        new = {"type": type, "status": value, "lastTransitionTime": since, "reason": reason, "message": message}
-        result[position : position + 1] = [new]
-    return result
-
-
-def finalized(held: Object) -> dict[str, Any]:
-    """The namespace without our finalizer."""
-    left = [each for each in spec(held).get("finalizers") or () if each != FINALIZER]
-    return {**held, "spec": {**spec(held), "finalizers": left}}
+_BACKGROUND = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+_FIRST = 0.1
+"""Seconds until what has finalizers is looked at again for the first time."""
 
 
 class NamespaceController(Controller):
@@ -105,7 +38,8 @@ class NamespaceController(Controller):
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        self.queue = WorkQueue(Backoff(base=0.1, limit=10.0))
+        self.queue = WorkQueue(Backoff(base=0.005, limit=60.0))
+        self._looks: dict[str, int] = {}
         self._namespaces = self.watch(NAMESPACES)
         self._pods = self.watch(PODS)
         self._namespaces.subscribe(self._namespace_changed)
@@ -114,76 +48,90 @@ class NamespaceController(Controller):
     async def reconcile(self, key: str) -> Result | None:
         _, wanted = split_key(key)
         held = self._namespaces.get("", wanted)
-        if held is None or not deleting(held) or FINALIZER not in (spec(held).get("finalizers") or ()):
+        if held is None or not deleting(held) or not spec(held).get("finalizers"):
+            self._looks.pop(key, None)
             return None
-        remains = await self._empty(wanted)
-        if remains.counts or remains.failures or remains.discovery:
-            await self._report(held, remains)
-            raise Retry(f"content remains in namespace {wanted}")
-        await self._let_go(held, remains)
+        remains = await self._empty(held)
+        held = await self._report(held, remains)
+        if remains.failures or remains.discovery:
+            raise ApiError("; ".join([*remains.failures, remains.discovery]))
+        if remains.estimate:
+            return Result(self._patience(key, remains.estimate))
+        if FINALIZER in spec(held)["finalizers"]:
+            await self._let_go(held)
         return None
 
-    async def _let_go(self, held: Object, remains: Remains) -> None:
-        """Tell that nothing remains if something was told to remain, then finalize."""
-        if status(held).get("conditions"):
-            held = await self._report(held, remains)
+    def _patience(self, key: str, estimate: int) -> float:
+        """Seconds until the next look: growing, up to upstream's, which are half of the estimate and one."""
+        looks = self._looks.get(key, 0)
+        self._looks[key] = looks + 1
+        return Backoff(_FIRST, estimate // 2 + 1.0).delay(looks)
+
+    async def _let_go(self, held: Object) -> None:
         try:
             await self.client.update(NAMESPACES, finalized(held), subresource="finalize")
         except NotFound:
             return
 
     async def _report(self, held: Object, remains: Remains) -> Object:
-        present = status(held).get("conditions") or ()
-        conditions = conditions_after(present, remains, self.clock.time())
-        if conditions == list(present) and status(held).get("phase") == "Terminating":
-            return held
-        new = {**status(held), "phase": "Terminating", "conditions": conditions}
-        return await self.update_status(NAMESPACES, held, new)
+        new = new_status(held, remains, self.clock.time())
+        return held if new == status(held) else await self.update_status(NAMESPACES, held, new)
 
-    async def _empty(self, wanted: str) -> Remains:
-        remains = Remains()
-        try:
-            found = await preferred_resources(self.client)
-        except ApiError as error:
-            remains.discovery = str(error)
-            found = []
-        mine = [each for each in found if each.resource.namespaced and "delete" in each.verbs]
-        pods = [each for each in mine if (each.resource.group, each.resource.plural) == ("", "pods")]
-        for resource in pods:
-            await self._delete_all(wanted, resource, remains)
-        if not remains.counts:
-            for resource in mine:
-                if resource not in pods:
-                    await self._delete_all(wanted, resource, remains)
+    async def _empty(self, held: Object) -> Remains:
+        """Delete all there is, and see what is left."""
+        remains, where = Remains(), name(held)
+        found = await discover(self.client)
+        if found.failure:
+            failing = f"{len(found.stale)} failing: {found.failure}"
+            remains.discovery = f"Discovery failed for some groups, {failing}"
+        mine = [each for each in found.resources if each.resource.namespaced and "delete" in each.verbs]
+        for api in mine:
+            if api.resource == PODS:
+                await self._clear(where, api, remains, self._grace(held))
+        remains.waiting = PODS in remains.counts
+        if not remains.waiting:
+            for api in mine:
+                if api.resource != PODS:
+                    await self._clear(where, api, remains)
         return remains
 
-    async def _delete_all(self, wanted: str, api: ApiResource, remains: Remains) -> None:
-        if "list" not in api.verbs:
-            return
+    def _grace(self, held: Object) -> int:
+        since = self.clock.time() - moment(held["metadata"]["deletionTimestamp"])
+        return grace(self._pods.list(name(held)), since)
+
+    async def _clear(self, where: str, api: ApiResource, remains: Remains, estimate: int = 0) -> None:
+        """Delete all objects of one resource. What the server does not do with it is left out."""
         try:
-            left = await self._list(wanted, api.resource)
+            if "list" not in api.verbs:
+                await self._delete(where, api, ())
+                return
+            left = await self._list(where, api)
             if left:
-                await self._delete(wanted, api, left)
-                left = await self._list(wanted, api.resource)
+                await self._delete(where, api, left)
+                left = await self._list(where, api)
         except (NotFound, MethodNotAllowed):
             return
-        except ApiError as error:
+        except (ApiError, OSError) as error:
+            log.info("namespace %s: %s could not be deleted: %s", where, api.resource.plural, error)
             remains.failures.append(str(error))
         else:
-            remains.add(api.resource, left)
+            remains.add(where, api.resource, left, estimate)
 
-    async def _list(self, wanted: str, resource: Resource) -> Sequence[Object]:
-        return (await self.client.list(resource, wanted)).items
+    async def _list(self, where: str, api: ApiResource) -> Sequence[Object]:
+        return (await self.client.list(api.resource, where)).items
 
-    async def _delete(self, wanted: str, api: ApiResource, objects: Sequence[Object]) -> None:
+    async def _delete(self, where: str, api: ApiResource, objects: Sequence[Object]) -> None:
         if "deletecollection" in api.verbs:
-            options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
-            await self.client.call("DELETE", api.resource.path(wanted), options)
-            return
+            try:
+                await self.client.call("DELETE", api.resource.path(where), _BACKGROUND)
+            except (NotFound, MethodNotAllowed):
+                log.debug("%s: no such call, one by one", api.resource.plural)
+            else:
+                return
         for obj in objects:
             try:
-                await self.client.delete(api.resource, name(obj), wanted, propagation="Background")
-            except (NotFound, Gone):
+                await self.client.delete(api.resource, name(obj), where, propagation="Background")
+            except (NotFound, MethodNotAllowed):
                 continue
 
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
@@ -192,7 +140,7 @@ class NamespaceController(Controller):
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """The last pod to go is what most deletions wait for."""
-        if new is not None or old is None or self._pods.list(namespace(old)):
+        if new is not None or old is None or self._pods.count("namespace", namespace(old)):
             return
         held = self._namespaces.get("", namespace(old))
         if held is not None and deleting(held):

@@ -90,6 +90,7 @@ class Availability:
                 await self._ask(remote)
                 status, reason, message = "True", "Passed", "all checks passed"
             except Unwell as error:
+                self._described.lose(remote)
                 status, reason, message = "False", error.reason, str(error)
             await self._write(remote, status, reason, message)
         except TiphysError as error:

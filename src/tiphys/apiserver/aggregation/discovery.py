@@ -34,6 +34,12 @@ class Described:
             self._found[remote.group, remote.version] = value
             self.generation += 1
 
+    def lose(self, remote: Remote) -> None:
+        """Its server does not answer: the version is there, but nobody knows what is in it."""
+        known = self._found.get((remote.group, remote.version))
+        stale = {"version": remote.version, "freshness": "Stale"}
+        self.note(remote, stale, known[2] if known is not None else {})
+
     def keep(self, keys: set[tuple[str, str]]) -> None:
         """Forget all but these."""
         for key in [key for key in self._found if key not in keys]:
