@@ -69,9 +69,6 @@ ALIASES = {
 ELSEWHERE = frozenset(
     {
         "device-taint-eviction-controller",
-        "ephemeral-volume-controller",
-        "persistentvolume-binder-controller",
-        "persistentvolume-expander-controller",
         "selinux-warning-controller",
     }
 )
@@ -129,6 +126,9 @@ _CONTROLLERS = (
     "autoscaler.HorizontalPodAutoscalerController",
     "disruption.DisruptionController",
     "ttl_after_finished.TtlAfterFinishedController",
+    "volume_binder.VolumeBinderController",
+    "volume_expander.VolumeExpanderController",
+    "ephemeral_volume.EphemeralVolumeController",
     "volume_protection.ClaimProtectionController",
     "volume_protection.VolumeProtectionController",
     "volume_protection.AttributesClassProtectionController",
