@@ -78,7 +78,7 @@ class Availability:
             cache.subscribe(watcher)
             try:
                 while await watcher.next():
-                    if self._remotes.current():
+                    if self._remotes.current() or self._described.anything:
                         self._wake.set()
             finally:
                 cache.unsubscribe(watcher)

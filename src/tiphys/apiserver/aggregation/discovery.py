@@ -27,6 +27,11 @@ class Described:
         self.generation = 0
         self._found: dict[tuple[str, str], tuple[Remote, Document, Document]] = {}
 
+    @property
+    def anything(self) -> bool:
+        """Whether there is any."""
+        return bool(self._found)
+
     def note(self, remote: Remote, version: Document, openapi: Document) -> None:
         """`version` as in APIGroupDiscovery.versions; `openapi` are the paths of the index of /openapi/v3."""
         value = (remote, version, openapi)
