@@ -101,7 +101,7 @@ class JobController(Controller):
             await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH)
         except NotFound:
             self._stripped.discard(uid(pod))
-        except ApiError:
+        except (ApiError, OSError):
             self._stripped.discard(uid(pod))
             self.queue.add_rate_limited(_owner_key(pod) or key_of(pod))
 

@@ -14,6 +14,9 @@ from tiphys.client.types import Client, Object
 from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.objects import name, namespace, namespace_terminating
 
+Failure = ApiError | OSError
+"""An answer of the server, or none: the connection broke, and nobody knows what became of the call."""
+
 _BURST = 500
 """As many pods are created or deleted in one go at most."""
 
@@ -26,22 +29,22 @@ class PodControl:
         self._recorder = recorder
         self._expectations = expectations
 
-    async def create(self, key: str, owner: Object, pods: Sequence[Mapping[str, Any]]) -> ApiError | None:
+    async def create(self, key: str, owner: Object, pods: Sequence[Mapping[str, Any]]) -> Failure | None:
         """Create `pods` in batches of 1, 2, 4 ...: if they cannot be created, few attempts show it.
 
         Returns the first failure; those after the failed batch were not tried."""
         return await in_growing_batches([partial(self._create, key, owner, pod) for pod in pods[:_BURST]])
 
-    async def delete(self, key: str, owner: Object, pods: Iterable[Object]) -> ApiError | None:
+    async def delete(self, key: str, owner: Object, pods: Iterable[Object]) -> Failure | None:
         """Delete all of `pods` at once; returns the first failure."""
         async with asyncio.TaskGroup() as tasks:
             deletions = [tasks.create_task(self._delete(key, owner, pod)) for pod in list(pods)[:_BURST]]
         return next((error for task in deletions if (error := task.result()) is not None), None)
 
-    async def _create(self, key: str, owner: Object, pod: Mapping[str, Any]) -> ApiError | None:
+    async def _create(self, key: str, owner: Object, pod: Mapping[str, Any]) -> Failure | None:
         try:
             made = await self._client.create(PODS, pod, namespace(owner))
-        except ApiError as error:
+        except (ApiError, OSError) as error:
             if namespace_terminating(error):
                 return None
             self._recorder.event(owner, WARNING, "FailedCreate", f"Error creating: {error}")
@@ -50,14 +53,14 @@ class PodControl:
         self._recorder.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {name(made)}")
         return None
 
-    async def _delete(self, key: str, owner: Object, pod: Object) -> ApiError | None:
+    async def _delete(self, key: str, owner: Object, pod: Object) -> Failure | None:
         self._expectations.deletion(key, pod)
         try:
             await self._client.delete(PODS, name(pod), namespace(pod))
         except NotFound:
             self._expectations.withdraw(key, pod)
             return None
-        except ApiError as error:
+        except (ApiError, OSError) as error:
             self._expectations.withdraw(key, pod)
             self._recorder.event(owner, WARNING, "FailedDelete", f"Error deleting: {error}")
             return error
@@ -65,7 +68,7 @@ class PodControl:
         return None
 
 
-async def in_growing_batches(calls: Sequence[Callable[[], Awaitable[ApiError | None]]]) -> ApiError | None:
+async def in_growing_batches(calls: Sequence[Callable[[], Awaitable[Failure | None]]]) -> Failure | None:
     """Make `calls` in batches of 1, 2, 4 ... side by side; stop after the first batch with a failure."""
     done, size = 0, 1
     while done < len(calls):

@@ -11,7 +11,7 @@ from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from tiphys.client.types import Client, Object
 from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.objects import name, namespace, namespace_terminating, uid
-from tiphys.controllers.podcontrol import in_growing_batches
+from tiphys.controllers.podcontrol import Failure, in_growing_batches
 from tiphys.controllers.statefulset_state import Step
 
 
@@ -23,7 +23,7 @@ class StatefulPodControl:
         self._recorder = recorder
         self._expectations = expectations
 
-    async def carry_out(self, key: str, stateful_set: Object, stages: Sequence[Sequence[Step]]) -> ApiError | None:
+    async def carry_out(self, key: str, stateful_set: Object, stages: Sequence[Sequence[Step]]) -> Failure | None:
         """Stage after stage until one fails; returns the first failure."""
         for stage in stages:
             failure = await in_growing_batches([partial(self._step, key, stateful_set, step) for step in stage])
@@ -31,7 +31,7 @@ class StatefulPodControl:
                 return failure
         return None
 
-    async def _step(self, key: str, stateful_set: Object, step: Step) -> ApiError | None:
+    async def _step(self, key: str, stateful_set: Object, step: Step) -> Failure | None:
         try:
             await self._create_claims(stateful_set, step)
             if step.verb == "create":
@@ -43,7 +43,7 @@ class StatefulPodControl:
                 await self._client.update(PODS, step.pod)
         except (AlreadyExists, Conflict) as error:
             return error
-        except ApiError as error:
+        except (ApiError, OSError) as error:
             if namespace_terminating(error):
                 return None
             self._pod_event(stateful_set, step, error)
@@ -94,11 +94,11 @@ class StatefulPodControl:
             await self._client.delete(PODS, name(pod), namespace(pod), uid=uid(pod))
         except NotFound:
             self._expectations.withdraw(key, pod)
-        except ApiError:
+        except (ApiError, OSError):
             self._expectations.withdraw(key, pod)
             raise
 
-    def _pod_event(self, stateful_set: Object, step: Step, error: ApiError | None) -> None:
+    def _pod_event(self, stateful_set: Object, step: Step, error: Failure | None) -> None:
         if step.verb == "claims" and error is None:
             return
         verb = "Update" if step.verb == "claims" else step.verb.title()

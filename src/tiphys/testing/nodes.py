@@ -103,14 +103,14 @@ class FakeNodes:
         if pod is None:
             return None
         node = (pod.get("spec") or {}).get("nodeName") or ""
-        if node in self._silent:
+        ours = node in self._names if node else self._bind_pods
+        if node in self._silent or not ours:
             return None
         if pod["metadata"].get("deletionTimestamp"):
             await self._stop(pod)
         elif not node:
-            if self._bind_pods:
-                await self._bind(pod)
-        elif (pod.get("status") or {}).get("phase") == "Pending" and node in self._names:
+            await self._bind(pod)
+        elif (pod.get("status") or {}).get("phase") == "Pending":
             await self._put_status(pod, self._running())
         elif (pod.get("status") or {}).get("phase") == "Running":
             code = self.outcome(pod)
