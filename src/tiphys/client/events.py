@@ -1,8 +1,9 @@
 """Events about objects, for people to read: recorded without waiting, written by a task of their own.
 
-The correlation is client-go's: the same event again bumps `count` and `lastTimestamp` of the first one; more
-than ten alike but for the message within ten minutes become one "(combined from similar events)"; one source may
-speak 25 times about an object and then once in five minutes. A failure to write is logged, never raised.
+The correlation is client-go's: the same event again bumps `count` and `lastTimestamp` of the first one; from the
+tenth on that are alike but for the message, less than ten minutes apart, they become one "(combined from similar
+events)"; one source may speak 25 times about an object (of good things, and as often of bad ones) and then once in
+five minutes. A failure to write is logged, never raised.
 """
 
 from __future__ import annotations
@@ -69,47 +70,54 @@ class _Similar:
     at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Correlated:
+    """What to write, the event on the server that it is counted on (None: it is new), and the key of its kind."""
+
+    event: Object
+    earlier: Object | None
+    key: tuple[str, ...]
+
+
 class Correlator:
     """Decides what becomes of an event: dropped, created, or counted on an earlier one. No I/O."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[tuple[str, ...], _Bucket] = OrderedDict()
         self._similar: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
+        self._counts: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._written: OrderedDict[tuple[str, ...], Object] = OrderedDict()
 
-    def correlate(self, event: Object, now: float) -> tuple[Object, Object | None] | None:
-        """(what to write, the event it is counted on or None); None to drop it. `now` is in seconds."""
+    def correlate(self, event: Object, now: float) -> Correlated | None:
+        """What to do about `event`; None to drop it, though it counts all the same. `now` is in seconds."""
         ref = event["involvedObject"]
         about = tuple(ref.get(name, "") for name in ("kind", "namespace", "name", "uid", "apiVersion"))
-        source = tuple(event["source"].values())
-        if not _remembered(self._buckets, source + about, _Bucket(at=now)).take(now):
-            return None
-        alike = (*source, *about, ref.get("fieldPath", ""), event["type"], event["reason"])
+        speaker = (*event["source"].values(), *about, event["type"])
+        alike = (*speaker, event["reason"])
         message = str(event["message"])
-        key = (*alike, message)
+        key = (*alike, ref.get("fieldPath", ""), message)
         similar = _remembered(self._similar, alike, _Similar(at=now))
         if now - similar.at > _WINDOW:
             similar.messages.clear()
         similar.at = now
         similar.messages.add(message)
-        if len(similar.messages) > _MAX_SIMILAR:
+        if len(similar.messages) >= _MAX_SIMILAR:
             key = alike
             similar.messages.pop()
-            event = {**event, "message": f"(combined from similar events): {message}"}
+            combined = {"message": f"(combined from similar events): {message}"}
+            event = {**event, **combined, "reportingComponent": "", "reportingInstance": ""}
+        count = _remembered(self._counts, key, 0) + 1
+        self._counts[key] = count
+        if not _remembered(self._buckets, speaker, _Bucket(at=now)).take(now):
+            return None
         earlier = self._written.get(key)
         if earlier is None:
-            return event, None
+            return Correlated({**event, "count": count}, None, key)
         changes = {name: event[name] for name in ("message", "lastTimestamp")}
-        return {**earlier, **changes, "count": int(earlier["count"]) + 1}, earlier
+        return Correlated({**earlier, **changes, "count": count}, earlier, key)
 
-    def written(self, event: Object) -> None:
-        """Remember what the server has, to count on."""
-        ref = event["involvedObject"]
-        about = tuple(ref.get(name, "") for name in ("kind", "namespace", "name", "uid", "apiVersion"))
-        alike = (*event["source"].values(), *about, ref.get("fieldPath", ""), event["type"], event["reason"])
-        message = str(event["message"])
-        combined = message.startswith("(combined from similar events)")
-        key = alike if combined else (*alike, message)
+    def written(self, key: tuple[str, ...], event: Object) -> None:
+        """Remember what the server has of that key, to count on."""
         self._written[key] = event
         self._written.move_to_end(key)
         while len(self._written) > _REMEMBERED:
@@ -176,19 +184,19 @@ class EventRecorder:
                 log.info("event %s about %s was not written: %s", event["reason"], event["involvedObject"], error)
 
     async def _write(self, event: Object) -> None:
-        decision = self._correlator.correlate(event, self._clock.time())
-        if decision is None:
+        found = self._correlator.correlate(event, self._clock.time())
+        if found is None:
             return
-        wanted, earlier = decision
-        if earlier is not None:
+        if found.earlier is not None:
             try:
-                self._correlator.written(await self._count(wanted))
+                self._correlator.written(found.key, await self._count(found.event))
             except NotFound:
-                log.debug("event %s has expired", earlier["metadata"]["name"])
+                log.debug("event %s has expired", found.earlier["metadata"]["name"])
             else:
                 return
-        fresh = {**wanted, "metadata": event["metadata"]}
-        self._correlator.written(await self._client.create(EVENTS, fresh, event["metadata"]["namespace"]))
+        fresh = {**found.event, "metadata": event["metadata"]}
+        made = await self._client.create(EVENTS, fresh, event["metadata"]["namespace"])
+        self._correlator.written(found.key, made)
 
     async def _count(self, wanted: Object) -> Object:
         patch = {name: wanted[name] for name in ("count", "lastTimestamp", "message")}

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from tiphys.base.errors import Forbidden
-from tiphys.client.events import NORMAL, EventRecorder
+from tiphys.client.events import NORMAL, WARNING, EventRecorder
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "uid": "u1"}}
 
@@ -36,18 +36,38 @@ def test_the_same_event_again_is_counted(run: Any, client: Any, clock: Any, serv
     }  # fmt: skip
 
 
-def test_events_alike_but_for_the_message_are_combined_after_ten(
+def test_events_alike_but_for_the_message_are_combined_from_the_tenth_on(
     run: Any, client: Any, clock: Any, server: Any
 ) -> None:
     events = record(run, client, clock, server, [f"message {n}" for n in range(15)])
-    assert len(events) == 11
+    assert len(events) == 10
     assert events[-1]["message"] == "(combined from similar events): message 14"
-    assert events[-1]["count"] == 5
+    assert events[-1]["count"] == 6
+    assert not events[-1]["reportingComponent"]
 
 
 def test_a_source_that_floods_is_stopped(run: Any, client: Any, clock: Any, server: Any) -> None:
     (event,) = record(run, client, clock, server, ["again"] * 100, pause=0.01)
     assert event["count"] == 25
+
+
+def test_good_and_bad_news_are_limited_apart_and_what_is_dropped_counts(
+    run: Any, client: Any, clock: Any, server: Any
+) -> None:
+    async def scenario() -> None:
+        recorder = EventRecorder(client, clock, "kubelet")
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(recorder.run())
+            for type in (NORMAL, WARNING):
+                for _ in range(30):
+                    recorder.event(POD, type, "Reason", "again")
+            await clock.sleep(301)
+            recorder.event(POD, NORMAL, "Reason", "again")
+            await clock.sleep(1)
+            task.cancel()
+
+    run(scenario())
+    assert [(event["type"], event["count"]) for event in server.objects.values()] == [(NORMAL, 31), (WARNING, 25)]
 
 
 def test_a_failure_to_write_is_not_the_callers(run: Any, client: Any, clock: Any, server: Any) -> None:
