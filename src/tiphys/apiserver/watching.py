@@ -57,17 +57,17 @@ class Bookmarks:
 
     def __init__(self, timers: Timers, caches: Caches) -> None:
         self._timers, self._caches = timers, caches
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[Watcher, None] = {}
         self._armed = False
 
     def add(self, watcher: Watcher) -> None:
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         if not self._armed:
             self._armed = True
             self._timers.after(BOOKMARK_SECONDS, self._send)
 
     def discard(self, watcher: Watcher) -> None:
-        self._watchers.discard(watcher)
+        self._watchers.pop(watcher, None)
 
     def send(self, watcher: Watcher) -> None:
         """Tell one watch how far it has come."""

@@ -32,7 +32,7 @@ class Feed:
         self.buffer = buffer
         self.closed = False
         self._catchup = catchup
-        self._watches: set[LogWatch] = set()
+        self._watches: dict[LogWatch, None] = {}
 
     def publish(self, events: tuple[Event, ...]) -> None:
         """Hand over one committed batch, in revision order."""
@@ -56,10 +56,10 @@ class Feed:
         return await self._catchup(prefix, after, self.published)
 
     def subscribe(self, watch: LogWatch) -> None:
-        self._watches.add(watch)
+        self._watches[watch] = None
 
     def unsubscribe(self, watch: LogWatch) -> None:
-        self._watches.discard(watch)
+        self._watches.pop(watch, None)
 
 
 class LogWatch:
