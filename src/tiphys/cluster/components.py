@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
+from tiphys.cluster.network_flags import add_network_flags, network_settings
 
 if TYPE_CHECKING:
     from tiphys.client.https import HttpsClient
@@ -35,9 +36,6 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
 def add_manager_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--controllers", default="*", help="'*' for all, 'NAME' for one, '-NAME' for not that one; by commas")
-    add("--cluster-cidr", default="10.244.0.0/16", help="range of which each node gets a part for its pods")
-    add("--node-cidr-mask-size", type=int, default=24, help="size of that part")
-    add("--allocate-node-cidrs", type=boolean, nargs="?", const=True, default=True, metavar="BOOL", help="(true)")
     add(
         "--service-account-private-key-file",
         type=Path,
@@ -46,6 +44,7 @@ def add_manager_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--root-ca-file", type=Path, metavar="FILE", help="published to every namespace as kube-root-ca.crt")
     add_signing_flags(parser)
+    add_network_flags(parser, boolean, _duration)
 
 
 SIGNING_FILES = ("kubelet-serving", "kubelet-client", "kube-apiserver-client", "legacy-unknown")
@@ -124,9 +123,7 @@ async def run_controller_manager(options: argparse.Namespace) -> None:
 
     clock = SystemClock()
     client = _client(options, clock, "kube-controller-manager")
-    settings: dict[str, Any] = {"node-cidr-mask-size": options.node_cidr_mask_size, **signing_settings(options)}
-    if options.allocate_node_cidrs:
-        settings["cluster-cidr"] = options.cluster_cidr
+    settings: dict[str, Any] = {**signing_settings(options), **network_settings(options)}
     if options.root_ca_file:
         settings["root-ca"] = options.root_ca_file.read_text()
     if options.service_account_private_key_file:

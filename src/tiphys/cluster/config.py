@@ -82,6 +82,11 @@ class ClusterConfig:
         """The host's bridge that joins the nodes (15 characters at most)."""
         return f"tiphys{self.index}"
 
+    @property
+    def load_balancers(self) -> str:
+        """The addresses of the nodes' network that no node can have, FIRST-LAST."""
+        return f"{self.node_network[MAX_NODES + 2]}-{self.node_network[-2]}"
+
     def node_address(self, node: NodeConfig) -> IPv4Address:
         return self.node_network[node.index + 1]
 

@@ -71,6 +71,7 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
 async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock) -> None:
     settings = {
         "cluster-cidr": str(config.pod_network),
+        "load-balancer-addresses": config.load_balancers,
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
         "service-account-token": server.issuer.issue_legacy,
         "cluster-signing": dict.fromkeys(SIGNERS, signing_pair(config)),

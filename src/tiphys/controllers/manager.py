@@ -84,7 +84,6 @@ OFF = {
     "podcertificaterequest-cleaner-controller": "its feature PodCertificateRequest is off",
     "podgroup-protection-controller": "its feature GenericWorkload is off",
     "resourcepoolstatusrequest-controller": "its feature DRAResourcePoolStatus is off",
-    "service-lb-controller": "it belongs to a cloud's own controller manager",
     "storage-version-migrator-controller": "its feature StorageVersionMigrator is off",
     "storageversion-garbage-collector-controller": "its feature StorageVersionAPI is off",
 }
@@ -143,6 +142,7 @@ _CONTROLLERS = (
     "endpointslice.EndpointSliceController",
     "endpointslice_mirroring.EndpointSliceMirroringController",
     "service_cidr.ServiceCidrController",
+    "service_lb.ServiceLbController",
     "resource_quota.ResourceQuotaController",
     "clusterrole_aggregation.ClusterRoleAggregationController",
     "policy_status.PolicyStatusController",

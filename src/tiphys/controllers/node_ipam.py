@@ -1,41 +1,38 @@
-"""Gives each node its range of pod addresses, cut from the cluster's."""
+"""Gives each node its ranges of pod addresses, cut from the cluster's (see `cidr_ranges`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+import logging
+from ipaddress import ip_network
 
-from tiphys.base.errors import Permanent
+from tiphys.base.errors import ApiError, NotFound, Permanent
 from tiphys.client.events import NORMAL
 from tiphys.client.reconcile import Result
 from tiphys.client.resources import NODES
 from tiphys.client.types import STRATEGIC_PATCH, Object
 from tiphys.controllers.base import Controller, ControllerContext
+from tiphys.controllers.cidr_ranges import CidrRange, Network, cluster_ranges
 from tiphys.controllers.objects import deleting, name, spec, uid
 
-Network = IPv4Network | IPv6Network
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
 
 
-def next_free(cluster: Network, prefix: int, taken: Iterable[str]) -> Network | None:
-    """The first range of that prefix length that overlaps none of `taken`; None when all are in use."""
-    size = 1 << (cluster.max_prefixlen - prefix)
-    first = int(cluster.network_address)
-    used: set[int] = set()
-    for text in taken:
-        other = ip_network(text, strict=False)
-        if other.version == cluster.version and other.overlaps(cluster):
-            low, high = int(other.network_address) - first, int(other.broadcast_address) - first
-            used.update(range(max(0, low // size), high // size + 1))
-    count = cluster.num_addresses // size
-    number = next((each for each in range(count) if each not in used), None)
-    if number is None:
-        return None
-    return ip_network((first + number * size, prefix))
-
-
-def ranges_of(node: Object) -> list[str]:
+def ranges_of(node: Object) -> list[Network]:
+    """What a node has; what cannot be read is left out."""
     wanted = spec(node)
-    return list(wanted.get("podCIDRs") or ([wanted["podCIDR"]] if wanted.get("podCIDR") else []))
+    found = []
+    for text in wanted.get("podCIDRs") or ([wanted["podCIDR"]] if wanted.get("podCIDR") else []):
+        try:
+            found.append(ip_network(text, strict=False))
+        except ValueError:
+            log.warning("node %s has the range %r, which is none", name(node), text)
+    return found
+
+
+def has_ranges(node: Object) -> bool:
+    return bool(spec(node).get("podCIDRs") or spec(node).get("podCIDR"))
 
 
 class NodeIpamController(Controller):
@@ -48,48 +45,73 @@ class NodeIpamController(Controller):
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        settings = context.settings
-        self._clusters = [ip_network(each) for each in str(settings.get("cluster-cidr", "")).split(",") if each]
-        self._prefixes = {
-            4: int(settings.get("node-cidr-mask-size", 24)),
-            6: int(settings.get("node-cidr-mask-size-ipv6", 64)),
-        }
-        self._given: dict[str, list[str]] = {}
+        self._clusters = cluster_ranges(context.settings)
         self._nodes = self.watch(NODES)
-        self._nodes.subscribe(self._node_changed)
+        if self._clusters:
+            self._nodes.subscribe(self._node_changed)
 
     async def reconcile(self, key: str) -> Result | None:
         node = self._nodes.get("", key)
-        if node is None or deleting(node) or ranges_of(node) or not self._clusters:
+        if node is None or deleting(node) or has_ranges(node):
             return None
-        wanted = self._given.get(key) or self._choose(node)
-        self._given[key] = wanted
-        patch = {"metadata": {"uid": uid(node)}, "spec": {"podCIDR": wanted[0], "podCIDRs": wanted}}
-        await self.client.patch(NODES, key, patch, type=STRATEGIC_PATCH)
+        wanted = self._take(node)
+        try:
+            await self._write(node, [str(each) for each in wanted])
+        except (ApiError, OSError):
+            self._release(wanted)
+            raise
         return None
 
-    def _choose(self, node: Object) -> list[str]:
-        taken = [text for each in self._nodes.list() for text in ranges_of(each)]
-        taken += [text for given in self._given.values() for text in given]
-        chosen = []
-        for cluster in self._clusters:
-            network = next_free(cluster, self._prefixes[cluster.version], taken)
-            if network is None:
-                ref = {"kind": "Node", "apiVersion": "v1", "name": name(node), "uid": uid(node)}
-                message = f"Node {name(node)} status is now: CIDRNotAvailable"
-                self.recorder.about(ref, NORMAL, "CIDRNotAvailable", message)
-                raise Permanent(f"no pod addresses are left in {cluster} for node {name(node)}")
-            chosen.append(str(network))
-        return chosen
+    def _take(self, node: Object) -> list[Network]:
+        """A part of each range. Raises Permanent when one of them is used up: the end of a node brings us back."""
+        taken: list[Network] = []
+        for number, cluster in enumerate(self._clusters):
+            part = cluster.take()
+            if part is None:
+                self._release(taken)
+                self._tell(node, "CIDRNotAvailable")
+                text = "CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range"
+                raise Permanent(f"failed to allocate cidr from cluster cidr at idx:{number}: {text}")
+            taken.append(part)
+        return taken
+
+    async def _write(self, node: Object, ranges: list[str]) -> None:
+        patch = {"metadata": {"uid": uid(node)}, "spec": {"podCIDR": ranges[0], "podCIDRs": ranges}}
+        for attempt in range(_ATTEMPTS):
+            try:
+                await self.client.patch(NODES, name(node), patch, type=STRATEGIC_PATCH)
+            except NotFound:
+                raise
+            except (ApiError, OSError):
+                if attempt == _ATTEMPTS - 1:
+                    self._tell(node, "CIDRAssignmentFailed")
+                    raise
+            else:
+                return
+
+    def _tell(self, node: Object, state: str) -> None:
+        ref = {"kind": "Node", "apiVersion": "v1", "name": name(node), "uid": uid(node)}
+        self.recorder.about(ref, NORMAL, state, f"Node {name(node)} status is now: {state}")
+
+    def _release(self, networks: list[Network]) -> None:
+        for cluster, network in zip(self._clusters, networks, strict=False):
+            cluster.release(network)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None and old is not None:
-            self._given.pop(name(old), None)
+            self._release(ranges_of(old))
             for node in self._nodes.list():
-                if not ranges_of(node):
+                if not has_ranges(node):
                     self.queue.add(name(node))
-        elif new is not None:
-            if ranges_of(new):
-                self._given.pop(name(new), None)
-            else:
-                self.queue.add(name(new))
+        elif new is not None and not has_ranges(new):
+            self.queue.add(name(new))
+        elif new is not None and (old is None or ranges_of(old) != ranges_of(new)):
+            _occupy(self._clusters, new)
+
+
+def _occupy(clusters: list[CidrRange], node: Object) -> None:
+    """A node has ranges: those that it got before this start, or that somebody gave it."""
+    for number, network in enumerate(ranges_of(node)):
+        if number >= len(clusters) or not clusters[number].occupy(network):
+            known = ",".join(map(str, clusters))
+            log.warning("node %s has the range %s, which is no part of the cluster's %s", name(node), network, known)
