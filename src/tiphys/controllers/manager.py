@@ -12,6 +12,7 @@ from typing import Any
 from tiphys.base.clock import Clock
 from tiphys.base.errors import Permanent
 from tiphys.client.election import Election, ElectionConfig
+from tiphys.client.events import EventRecorder
 from tiphys.client.informer import InformerFactory
 from tiphys.client.types import Client
 from tiphys.controllers.base import Connect, Controller, ControllerContext
@@ -100,6 +101,12 @@ class ManagerConfig:
     identity: str = "tiphys"
     """Who we are in the election."""
     lease: str = "kube-controller-manager"
+    lease_namespace: str = "kube-system"
+    lease_seconds: float = 15.0
+    """How long others wait for a leader that is silent."""
+    renew_seconds: float = 10.0
+    """How long a leader goes on without having renewed its lease."""
+    retry_seconds: float = 2.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Controllers' settings by upstream's flag names without dashes in front; "root-ca" is PEM text."""
 
@@ -205,19 +212,29 @@ async def run(
     config = config or ManagerConfig()
     classes = registry()
     chosen = [classes[each] for each in choose(names, list(classes))]
+    connect = config.connect or (lambda user: client)
+    if not config.leader_elect:
+        await _work(client, connect, clock, chosen, config.settings)
+        return
+    election = _election(client, clock, config)
 
     async def work() -> None:
-        await _work(client, clock, chosen, config)
+        await _work(client, lambda user: election.fenced(connect(user)), clock, chosen, config.settings)
 
-    if not config.leader_elect:
-        await work()
-        return
-    await Election(client, clock, ElectionConfig(config.lease, config.identity)).lead(work)
+    await election.lead(work)
 
 
-async def _work(client: Client, clock: Clock, chosen: Sequence[type[Controller]], config: ManagerConfig) -> None:
+def _election(client: Client, clock: Clock, config: ManagerConfig) -> Election:
+    durations = config.lease_seconds, config.renew_seconds, config.retry_seconds
+    terms = ElectionConfig(config.lease, config.identity, config.lease_namespace, *durations)
+    return Election(client, clock, terms, EventRecorder(client, clock, "kube-controller-manager"))
+
+
+async def _work(
+    client: Client, connect: Connect, clock: Clock, chosen: Sequence[type[Controller]], settings: Mapping[str, Any]
+) -> None:
     async with InformerFactory(client, clock) as informers:
-        context = ControllerContext(informers, config.connect or (lambda user: client), clock, config.settings)
+        context = ControllerContext(informers, connect, clock, settings)
         controllers = [each(context) for each in chosen]
         log.info("starting %d controllers", len(controllers))
         async with asyncio.TaskGroup() as tasks:
