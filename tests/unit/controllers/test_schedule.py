@@ -23,7 +23,9 @@ def following(schedule: str, after: str, zone: str = "") -> str | None:
         ("0 9-17/4 * * MON-FRI", "2026-01-02T18:00:00Z", "2026-01-05T09:00:00Z"),
         ("30 4 1,15 * *", "2026-01-01T05:00:00Z", "2026-01-15T04:30:00Z"),
         ("30 4 1,15 * FRI", "2026-01-01T05:00:00Z", "2026-01-02T04:30:00Z"),
-        ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
+        ("1,,2 * * * *", "2026-01-01T00:01:30Z", "2026-01-01T00:02:00Z"),
+        (", * * * *", "2026-01-01T00:00:00Z", None),
+        ("0 0 * */3 *", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
         ("0 0 * * 0", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
         ("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
         ("5/20 * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z"),
@@ -34,7 +36,10 @@ def following(schedule: str, after: str, zone: str = "") -> str | None:
         ("@yearly", "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
         ("@every 1h30m", "2026-01-01T00:00:00Z", "2026-01-01T01:30:00Z"),
         ("59 23 31 2 *", "2026-01-01T00:00:00Z", None),
-        ("0 0 */2 * MON", "2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z"),
+        ("0 0 */2 * MON", "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"),
+        ("0 0 */1 * MON", "2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z"),
+        ("@every 90s", "2026-01-01T00:00:20.75Z", "2026-01-01T00:01:50Z"),
+        ("@every 100ms", "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"),
     ],
 )
 def test_the_next_time(schedule: str, after: str, expected: str | None) -> None:
@@ -49,17 +54,27 @@ def test_the_next_time(schedule: str, after: str, expected: str | None) -> None:
         ("30 2 * * *", "2026-03-28T12:00:00Z", "Europe/Berlin", "2026-03-30T00:30:00Z"),
         ("30 2 * * *", "2026-10-24T12:00:00Z", "Europe/Berlin", "2026-10-25T00:30:00Z"),
         ("CRON_TZ=Asia/Shanghai 0 9 * * *", "2026-01-01T00:00:00Z", "", "2026-01-01T01:00:00Z"),
-        ("TZ=Asia/Tokyo 0 9 * * *", "2026-01-01T00:00:00Z", "Asia/Shanghai", "2026-01-01T01:00:00Z"),
+        ("TZ=Asia/Tokyo 0 9 * * *", "2026-01-01T00:00:00Z", "Asia/Shanghai", "2026-01-02T00:00:00Z"),
+        ("30 2 * * *", "2026-10-25T00:30:00Z", "Europe/Berlin", "2026-10-25T01:30:00Z"),
+        ("30 2 * * *", "2026-10-25T01:30:00Z", "Europe/Berlin", "2026-10-26T01:30:00Z"),
+        ("0 0 * * *", "2018-11-03T03:00:00Z", "America/Sao_Paulo", "2018-11-05T02:00:00Z"),
+        ("0 0 * * *", "2026-09-05T21:00:00Z", "America/Santiago", "2026-09-07T03:00:00Z"),
+        ("30 1 * * *", "2026-11-01T05:30:00Z", "America/New_York", "2026-11-01T06:30:00Z"),
+        ("30 1 26 * *", "2011-12-28T10:00:00Z", "Pacific/Apia", None),
     ],
 )
-def test_time_zones_and_daylight_saving(schedule: str, after: str, zone: str, expected: str) -> None:
+def test_time_zones_and_daylight_saving(schedule: str, after: str, zone: str, expected: str | None) -> None:
     assert following(schedule, after, zone) == expected
 
 
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        ("* * * *", "expected exactly 5 fields, found 4"),
+        ("* * * *", r"expected exactly 5 fields, found 4: \[\* \* \* \*\]"),
+        ("", "empty spec string"),
+        ("0 0 * * 7", r"end of range \(7\) above maximum \(6\): 7"),
+        ("1-2-3 * * * *", "too many hyphens: 1-2-3"),
+        ("*/2/3 * * * *", "too many slashes"),
         ("60 * * * *", r"end of range \(60\) above maximum \(59\): 60"),
         ("* * 0 * *", r"beginning of range \(0\) below minimum \(1\): 0"),
         ("5-3 * * * *", r"beginning of range \(5\) beyond end of range \(3\): 5-3"),
@@ -77,6 +92,10 @@ def test_what_is_no_schedule_is_refused(schedule: str, message: str) -> None:
 def test_an_unknown_time_zone_is_refused() -> None:
     with pytest.raises(ScheduleError, match="unknown time zone Mars/Olympus"):
         parse("* * * * *", "Mars/Olympus")
+    with pytest.raises(ScheduleError, match="provided bad location Mars/Olympus: unknown time zone Mars/Olympus"):
+        parse("TZ=Mars/Olympus * * * * *")
+    with pytest.raises(ScheduleError, match="time: invalid location name"):
+        parse("* * * * *", "../etc/passwd")
 
 
 @given(
