@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tiphys.api import selectors
 from tiphys.api.selectors import LabelSelector
-from tiphys.base.errors import ApiError, BadRequest, Conflict
+from tiphys.base.errors import ApiError, Conflict
 from tiphys.client.events import NORMAL, WARNING
 from tiphys.client.informer import key_of
 from tiphys.client.reconcile import Result
@@ -20,7 +20,7 @@ from tiphys.client.types import Object, Resource
 from tiphys.controllers.autoscaler_metrics import Metrics
 from tiphys.controllers.autoscaler_replicas import Conditions
 from tiphys.controllers.autoscaler_scaling import Bounds, Memory, size
-from tiphys.controllers.autoscaler_sources import Failed, Measured, Target, measure
+from tiphys.controllers.autoscaler_sources import Failed, Measured, Target, leading, measure
 from tiphys.controllers.autoscaler_state import (
     ABLE,
     ACTIVE,
@@ -175,7 +175,7 @@ class HorizontalPodAutoscalerController(Controller):
                 failed.append(error)
                 shown.append({"type": ""})
         draft.metrics = shown
-        best = max(found, key=lambda each: each.replicas, default=None)
+        best = leading(found)
         if best is None or (failed and best.replicas < target.wanted):
             self._no_metrics(draft, failed, len(sources))
         assert best is not None, "no metrics were refused above"
@@ -199,18 +199,15 @@ class HorizontalPodAutoscalerController(Controller):
             self.recorder.event(autoscaler, WARNING, "SelectorRequired", "selector is required")
             draft.set(ACTIVE, "False", "InvalidSelector", "the HPA target's scale is missing a selector")
             self._refuse(draft, "selector is required")
-        try:
-            selector = selectors.parse_labels(text)
-        except BadRequest as error:
-            message = f"couldn't convert selector into a corresponding internal selector object: {error}"
-            self._bad_selector(draft, "InvalidSelector", message)
-        self._selectors[key] = selector
+        selector = self._selectors[key] = selectors.parse_labels(text)
         pods = [pod for pod in self._pods.list(namespace(autoscaler)) if selector.matches(labels(pod))]
         rivals = self._selecting(namespace(autoscaler), pods)
         if len(rivals) > 1:
-            listed = " ".join(f"{{{name(each)} {namespace(each)}}}" for each in rivals)
+            listed = " ".join(map(key_of, rivals))
             message = f"pods by selector {text} are controlled by multiple HPAs: [{listed}]"
-            self._bad_selector(draft, "AmbiguousSelector", message)
+            self.recorder.event(autoscaler, WARNING, "AmbiguousSelector", message)
+            draft.set(ACTIVE, "False", "AmbiguousSelector", message)
+            self._refuse(draft, message)
         wanted, present = int_of(spec(scale).get("replicas")), int_of(status(scale).get("replicas"))
         return Target(namespace(autoscaler), str(selector), pods, wanted, present)
 
@@ -222,11 +219,6 @@ class HorizontalPodAutoscalerController(Controller):
             if selector is not None and any(selector.matches(labels(pod)) for pod in pods):
                 found.append(each)
         return found
-
-    def _bad_selector(self, draft: Draft, reason: str, message: str) -> None:
-        self.recorder.event(draft.autoscaler, WARNING, reason, message)
-        draft.set(ACTIVE, "False", reason, message)
-        self._refuse(draft, message)
 
     def _refuse(self, draft: Draft, message: str) -> None:
         draft.metrics = ()
@@ -257,6 +249,14 @@ class HorizontalPodAutoscalerController(Controller):
             except Conflict:
                 if attempt == _ATTEMPTS:
                     raise
-                scale = await self.client.get(resource, name(scale), namespace(scale), subresource="scale")
+                scale = await self._latest(resource, scale)
             else:
                 return
+
+    async def _latest(self, resource: Resource, scale: Object) -> Object:
+        """The scale as it is now; as it was if that cannot be told."""
+        try:
+            return await self.client.get(resource, name(scale), namespace(scale), subresource="scale")
+        except ApiError as error:
+            log.debug("the latest scale of %s: %s", key_of(scale), error)
+            return scale

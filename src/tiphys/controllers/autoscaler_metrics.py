@@ -25,6 +25,8 @@ _VERSIONS = ("v1beta2", "v1beta1")
 _WINDOW = 60.0
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([\d.]+)(ns|us|µs|ms|s|m|h)")
+_PLAIN = ("404 page not found", "service unavailable", "error trying to reach service")
+"""What answers that are no Status begin with."""
 _GENERIC = {
     NotFound.code: "the server could not find the requested resource",
     ServiceUnavailable.code: "the server is currently unable to handle the request",
@@ -124,8 +126,8 @@ class Metrics:
 def _words(error: ApiError, what: str) -> str:
     """What client-go says of an answer that does not explain itself."""
     generic = _GENERIC.get(error.code)
-    plain = generic is not None and (not error.reason or error.message == generic)
-    return f"{generic} (get {what})" if plain else str(error)
+    plain = not error.reason or error.message == generic or error.message.startswith(_PLAIN)
+    return f"{generic} (get {what})" if generic is not None and plain else str(error)
 
 
 def _unable(api: str, text: str) -> Unmeasurable:

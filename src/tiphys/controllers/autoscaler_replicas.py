@@ -128,8 +128,8 @@ def by_utilization(
         if asked == 0:
             raise Unmeasurable("no metrics returned matched known pods")
         used = sum(values[each] for each in counted)
-        share = used * 100 // asked
-        return share / target, used // len(counted), share
+        share = _quotient(used * 100, asked)
+        return share / target, _quotient(used, len(counted)), share
 
     fallback = {each: requests[each] * max(100, target) // 100 for each in groups.missing}
     return _proposal(groups, measured, fallback, current, ratio, given.tolerances)
@@ -142,10 +142,15 @@ def by_average(
     groups, measured = _measured(pods, samples, resource, given)
 
     def ratio(values: Mapping[str, int]) -> tuple[float, int, int]:
-        used = sum(values.values()) // len(values)
+        used = _quotient(sum(values.values()), len(values))
         return used / target, used, 0
 
     return _proposal(groups, measured, dict.fromkeys(groups.missing, target), current, ratio, given.tolerances)
+
+
+def _quotient(number: int, divisor: int) -> int:
+    """Towards zero, which for negative metrics is not what // does."""
+    return abs(number) // divisor if number >= 0 else -(abs(number) // divisor)
 
 
 def _measured(

@@ -68,14 +68,28 @@ async def measure(metrics: Metrics, source: Struct, target: Target, given: Condi
     raise Failed("InvalidMetricSourceType", text, text)
 
 
+def leading(found: Sequence[Measured]) -> Measured | None:
+    """The metric that asks for most: the first of them, but one that asks for nothing gives way to the next."""
+    best: Measured | None = None
+    for each in found:
+        if best is None or best.replicas == 0 or each.replicas > best.replicas:
+            best = each
+    return best
+
+
 def _failure(source: Struct) -> str:
     kind = source["type"]
     if kind == "Resource":
         return f"failed to get {source['resource']['name']} resource metric value"
     if kind == "ContainerResource":
         return f"failed to get {source['containerResource']['container']} container metric value"
+    metric = source[kind.lower()]["metric"]["name"]
+    per_pod = source[kind.lower()]["target"].get("averageValue") is not None
     if kind == "External":
-        return f"failed to get {source['external']['metric']['name']} external metric value"
+        inner = f"failed to get {metric} external metric" if per_pod else f"failed to get external metric {metric}"
+        return f"failed to get {metric} external metric value: {inner}"
+    if kind == "Object" and per_pod:
+        return f"failed to get object metric value: failed to get {metric} object metric"
     return f"failed to get {kind.lower()} metric value"
 
 
@@ -136,7 +150,7 @@ async def _object(metrics: Metrics, source: Struct, target: Target, given: Condi
     except Unmeasurable as error:
         where = f"{described['kind']} on {target.namespace} {described['name']}"  # upstream's words in upstream's order
         text = f"unable to get metric {metric['name']}: {where}/{error}"
-        raise Unmeasurable(f"failed to get {metric['name']} object metric: {text}" if per_pod else text) from error
+        raise Unmeasurable(text) from error
     found, field = _of_one_value(usage, wanted, target, given, per_pod=per_pod)
     shown = {"metric": _identifier(metric), "current": {field: amount(found.usage)}, "describedObject": described}
     name = f"{described['kind']} metric {metric['name']}"
@@ -151,12 +165,8 @@ async def _external(metrics: Metrics, source: Struct, target: Target, given: Con
     if not per_pod and wanted.get("value") is None:
         neither = "neither a value target nor an average value target was set"
         raise Unmeasurable(f"invalid external metric source: {neither}")
-    what = f"{metric['name']} external metric" if per_pod else f"external metric {metric['name']}"
-    try:
-        usage = await _external_usage(metrics, metric, target)
-        found, field = _of_one_value(usage, wanted, target, given, per_pod=per_pod)
-    except Unmeasurable as error:
-        raise Unmeasurable(f"failed to get {what}: {error}") from error
+    usage = await _external_usage(metrics, metric, target)
+    found, field = _of_one_value(usage, wanted, target, given, per_pod=per_pod)
     shown = {"metric": _identifier(metric), "current": {field: amount(found.usage)}}
     name = f"external metric {metric['name']}({selector_text(metric.get('selector'))})"
     return Measured(found.replicas, name, {"type": "External", "external": shown})

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiphys.base.errors import ApiError, NotFound
+from tiphys.api import selectors
+from tiphys.base.errors import ApiError, BadRequest, NotFound
 from tiphys.client.types import Client, Object, Resource
 
 
@@ -62,9 +63,12 @@ class Scales:
         failure: ApiError | None = None
         for resource in resources:
             try:
-                return resource, await self._client.get(resource, name, namespace, subresource="scale")
+                scale = await self._client.get(resource, name, namespace, subresource="scale")
+                _check_selector(str((scale.get("status") or {}).get("selector") or ""))
             except ApiError as error:
                 failure = failure or error
+            else:
+                return resource, scale
         self._known = {key: value for key, value in self._known.items() if key[:2] != (group, kind)}
         assert failure is not None, "there is a resource to every kind that is known"
         raise failure
@@ -94,6 +98,16 @@ class Scales:
             for each in listing.get("resources") or ()
             if each["kind"] == kind and "/" not in each["name"]
         ]
+
+
+def _check_selector(text: str) -> None:
+    """Upstream converts what it reads. Raises BadRequest with its words."""
+    try:
+        selectors.parse_labels(text)
+    except BadRequest as error:
+        why = f'failed to parse target selector: couldn\'t parse the selector string "{text}": {error}'
+        what = "received an object from a /scale endpoint which was not convertible to autoscaling Scale"
+        raise BadRequest(f"{what}: {why}") from error
 
 
 def split_version(api_version: str) -> tuple[str, str]:

@@ -71,17 +71,18 @@ class DisruptionController(Controller):
             self.recorder.event(budget, NORMAL, "NoPods", "No matching pods found")
         try:
             expected = await self._expected(budget, pods)
+            going = state.disrupted(budget, pods, now)
+            new = state.new_status(budget, pods, expected, going.pods, now)
         except (Unknown, ApiError, OSError, ValueError) as error:
             message = f"Failed to calculate the number of expected pods: {error}"
             self.recorder.event(budget, WARNING, "CalculateExpectedPodCountFailed", message)
             await self._write(budget, state.failed_status(budget, str(error), now))
             return None
-        going = state.disrupted(budget, pods, now)
         for pod in going.overdue:
             # the namespace is there twice in upstream's words, too
             text = f"Pod was expected by PDB {namespace(budget)}/{namespace(budget)} to be deleted but it wasn't"
             self.recorder.event(pod, WARNING, "NotDeleted", text)
-        await self._write(budget, state.new_status(budget, pods, expected, going.pods, now))
+        await self._write(budget, new)
         return Result(None if going.recheck is None else going.recheck + 0.001)
 
     async def _write(self, budget: Object, new: Mapping[str, Any]) -> None:

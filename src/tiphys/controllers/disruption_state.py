@@ -13,6 +13,7 @@ from typing import Any
 from tiphys.base.clock import rfc3339
 from tiphys.client.types import Object
 from tiphys.controllers import pods as podlib
+from tiphys.controllers.disruption_target import TARGET, observed
 from tiphys.controllers.objects import condition, deleting, int_of, moment, name, scaled, spec, status
 
 DELETION_TIMEOUT = 120.0
@@ -22,7 +23,6 @@ STALE_TIMEOUT = 120.0
 """Seconds after which the condition DisruptionTarget of a pod that lives on is taken back."""
 
 CONDITION = "DisruptionAllowed"
-TARGET = "DisruptionTarget"
 
 _COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
 
@@ -132,10 +132,8 @@ def stale_after(pod: Object, now: float) -> float | None:
 
 def without_target(pod: Object, now: float) -> dict[str, Any]:
     """The pod's status with the condition DisruptionTarget set back."""
-    new: dict[str, Any] = {"type": TARGET, "status": "False", "lastProbeTime": None}
-    if generation := int_of(pod["metadata"].get("generation")):
-        new["observedGeneration"] = generation
-    new["lastTransitionTime"] = rfc3339(now)
+    times = {"lastProbeTime": None, "lastTransitionTime": rfc3339(now)}
+    new = {"type": TARGET, "status": "False", **observed(pod), **times}
     conditions = [new if each["type"] == TARGET else each for each in status(pod).get("conditions") or ()]
     return {**status(pod), "conditions": conditions}
 

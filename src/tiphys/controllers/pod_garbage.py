@@ -15,7 +15,7 @@ from tiphys.client.resources import NODES, PODS
 from tiphys.client.types import STRATEGIC_PATCH, Object
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.disruption_target import observed, target
+from tiphys.controllers.disruption_target import observed, status_patch, target
 from tiphys.controllers.nodes import is_ready, taints_of
 from tiphys.controllers.objects import created, deleting, name, namespace, spec, status, uid
 
@@ -113,11 +113,8 @@ class PodGarbageController(Controller):
 
     async def _fail(self, pod: Object, sentence: Sentence) -> None:
         """It ends as Failed, so that its controller can count it."""
-        new: dict[str, object] = {"phase": "Failed", **observed(pod)}
         condition = target(pod, _REASON, _MESSAGE, self.clock.time()) if sentence.orphaned else None
-        if condition is not None:
-            new["conditions"] = [condition]
-        patch = {"metadata": {"uid": uid(pod)}, "status": new}
+        patch = status_patch(pod, condition, phase="Failed", **observed(pod))
         await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH, subresource="status")
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:

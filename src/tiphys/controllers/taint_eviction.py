@@ -17,7 +17,7 @@ from tiphys.client.reconcile import Result
 from tiphys.client.resources import NODES, PODS
 from tiphys.client.types import STRATEGIC_PATCH, Object
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.disruption_target import target
+from tiphys.controllers.disruption_target import status_patch, target
 from tiphys.controllers.nodes import Taint, Toleration, taints_of, tolerates
 from tiphys.controllers.objects import name, namespace, spec, uid
 
@@ -134,7 +134,7 @@ class TaintEvictionController(Controller):
         condition = target(pod, _REASON, _MESSAGE, self.clock.time())
         if condition is None:
             return
-        patch = {"metadata": {"uid": uid(pod)}, "status": {"conditions": [condition]}}
+        patch = status_patch(pod, condition)
         await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH, subresource="status")
 
     def _tell(self, key: str, what: str) -> None:
