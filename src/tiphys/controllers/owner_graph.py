@@ -2,6 +2,10 @@
 
 A node is what metadata tells of one object. `OwnerGraph.update` and `remove` take over changes and return the uids
 that are worth a look; `verdict` says what becomes of an object, given what is known of its owners.
+
+Owners are known by their uid, but a reference also has coordinates: version, kind, name, and the namespace of who
+refers. A reference whose coordinates are not those of the object with that uid has to be looked up; an owner that has
+not been seen is looked up once, for all its dependents.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from tiphys.client.types import Object, Resource
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
+_KEPT = ("name", "namespace", "uid", "resourceVersion", "ownerReferences", "deletionTimestamp", "finalizers")
+_DECISIVE = ("ownerReferences", "deletionTimestamp", "finalizers", "uid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class Node:
     owners: tuple[Owner, ...] = ()
     deleting: bool = False
     finalizers: frozenset[str] = frozenset()
+    kind: str = ""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.resource.group}/{self.resource.version}" if self.resource.group else self.resource.version
 
     @property
     def foreground(self) -> bool:
@@ -52,15 +63,45 @@ class Node:
         return self.deleting and ORPHAN in self.finalizers
 
 
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where an owner should be, by a reference; `namespace` is that of who refers, or "" for a kind that has none."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        where = f"namespace: {self.namespace}, name: {self.name}, uid: {self.uid}"
+        return f"[{self.api_version}/{self.kind}, {where}]"
+
+
+def coordinates(owner: Owner, namespace: str) -> Coordinates:
+    return Coordinates(owner.api_version, owner.kind, namespace, owner.name, owner.uid)
+
+
+def own_coordinates(node: Node) -> Coordinates:
+    """Those of an object that has been seen."""
+    return Coordinates(node.api_version, node.kind, node.namespace, node.name, node.uid)
+
+
 def owners_of(obj: Object) -> tuple[Owner, ...]:
     references = obj["metadata"].get("ownerReferences") or ()
     return tuple(
-        Owner(each["apiVersion"], each["kind"], each["name"], each["uid"], bool(each.get("blockOwnerDeletion")))
+        Owner(
+            each.get("apiVersion", ""),
+            each.get("kind", ""),
+            each.get("name", ""),
+            each.get("uid", ""),
+            bool(each.get("blockOwnerDeletion")),
+        )
         for each in references
     )
 
 
-def node_of(resource: Resource, obj: Object) -> Node:
+def node_of(resource: Resource, obj: Object, kind: str = "") -> Node:
     meta = obj["metadata"]
     return Node(
         resource,
@@ -70,22 +111,30 @@ def node_of(resource: Resource, obj: Object) -> Node:
         owners_of(obj),
         bool(meta.get("deletionTimestamp")),
         frozenset(meta.get("finalizers") or ()),
+        kind,
     )
 
 
 def stripped(obj: Object) -> dict[str, Any]:
     """All of an object that garbage collection needs: what its informers keep."""
-    kept = ("name", "namespace", "uid", "resourceVersion", "ownerReferences", "deletionTimestamp", "finalizers")
     meta = obj["metadata"]
-    return {"metadata": {key: meta[key] for key in kept if key in meta}}
+    return {"metadata": {key: meta[key] for key in _KEPT if key in meta}}
+
+
+def matters(old: Object, new: Object) -> bool:
+    """Whether a change of an object can be one of the graph; most are not."""
+    before, after = old["metadata"], new["metadata"]
+    return any(before.get(key) != after.get(key) for key in _DECISIVE)
 
 
 @dataclass(slots=True)
 class Work:
-    """uids to examine (do they have an owner left?) and to orphan (set their dependents free)."""
+    """uids to examine (do they have an owner left? are they there at all?) and to orphan (set their dependents free),
+    and references into namespaces where the owner is not."""
 
     examine: set[str] = field(default_factory=set)
     orphan: set[str] = field(default_factory=set)
+    misplaced: list[tuple[Node, Owner]] = field(default_factory=list)
 
 
 class OwnerGraph:
@@ -104,9 +153,21 @@ class OwnerGraph:
     def dependents(self, uid: str) -> list[Node]:
         return [self._nodes[each] for each in self._dependents.get(uid, ()) if each in self._nodes]
 
+    def has_dependents(self, uid: str) -> bool:
+        return uid in self._dependents
+
     def blocking(self, uid: str) -> list[Node]:
         """Dependents that a foreground deletion of `uid` waits for."""
         return [each for each in self.dependents(uid) if any(o.uid == uid and o.blocks for o in each.owners)]
+
+    def claims(self, uid: str) -> dict[Coordinates, list[Node]]:
+        """Where `uid` should be, by those who refer to it."""
+        found: dict[Coordinates, list[Node]] = {}
+        for each in self.dependents(uid):
+            for owner in each.owners:
+                if owner.uid == uid:
+                    found.setdefault(coordinates(owner, each.namespace), []).append(each)
+        return found
 
     def update(self, node: Node) -> Work:
         """Take over an object as it is now."""
@@ -114,8 +175,9 @@ class OwnerGraph:
         self._nodes[node.uid] = node
         self._link(old, node)
         work = Work()
-        if node.owners and (old is None or old.owners != node.owners):
-            work.examine.update(self._suspects(node))
+        if old is None:
+            self._seen(node, work)
+        self._judge_references(old, node, work)
         if node.orphaning and not (old is not None and old.orphaning):
             work.orphan.add(node.uid)
         if node.foreground:
@@ -147,13 +209,28 @@ class OwnerGraph:
         for owner in after - before:
             self._dependents.setdefault(owner, set()).add(mine)
 
-    def _suspects(self, node: Node) -> Iterable[str]:
-        """The object itself, if one of its owners is unknown here, elsewhere, or going."""
+    def _seen(self, node: Node, work: Work) -> None:
+        """An owner has come into sight: whoever refers to it by other coordinates is suspect."""
+        for each in self.dependents(node.uid):
+            for owner in each.owners:
+                if owner.uid == node.uid and not refers(each, owner, node):
+                    work.examine.add(each.uid)
+                    if not reachable(each, node):
+                        work.misplaced.append((each, owner))
+
+    def _judge_references(self, old: Node | None, node: Node, work: Work) -> None:
+        """An owner that is unknown is to be looked up, as is who refers to one that is elsewhere or going."""
+        before = {each.uid for each in old.owners} if old is not None else set()
         for owner in node.owners:
+            if old is not None and owner in old.owners:
+                continue
             known = self._nodes.get(owner.uid)
-            if known is None or known.foreground or not reachable(node, known):
-                return (node.uid,)
-        return ()
+            if known is None:
+                work.examine.add(owner.uid)
+            elif known.foreground or not refers(node, owner, known):
+                work.examine.add(node.uid)
+                if owner.uid not in before and not reachable(node, known):
+                    work.misplaced.append((node, owner))
 
     def _released(self, old: Node, new: Node) -> set[str]:
         """Owners that waited for this dependent and need not any more."""
@@ -168,6 +245,12 @@ class OwnerGraph:
 def reachable(dependent: Node, owner: Node) -> bool:
     """An owner is cluster-scoped or in the dependent's own namespace; other references are void."""
     return not owner.namespace or owner.namespace == dependent.namespace
+
+
+def refers(dependent: Node, reference: Owner, owner: Node) -> bool:
+    """Whether the reference is to that object, not only to its uid."""
+    exact = (reference.name, reference.kind, reference.api_version) == (owner.name, owner.kind, owner.api_version)
+    return exact and reachable(dependent, owner)
 
 
 class OwnerState(Enum):
@@ -197,15 +280,15 @@ class Verdict:
 
 
 def verdict(
-    owners: Sequence[Owner], states: Mapping[str, OwnerState], finalizers: Iterable[str], has_dependents: bool
+    owners: Sequence[Owner], states: Mapping[Owner, OwnerState], finalizers: Iterable[str], has_dependents: bool
 ) -> Verdict:
-    """What becomes of an object with these owners in these states (by uid)."""
-    void = frozenset(owner.uid for owner in owners if states[owner.uid] is not OwnerState.SOLID)
+    """What becomes of an object with these owners in these states."""
+    void = frozenset(owner.uid for owner in owners if states[owner] is not OwnerState.SOLID)
     if not owners or not void:
         return Verdict(Action.KEEP)
-    if len(void) < len({owner.uid for owner in owners}):
+    if any(states[owner] is OwnerState.SOLID for owner in owners):
         return Verdict(Action.DROP_REFERENCES, drop=void)
-    if has_dependents and any(states[owner.uid] is OwnerState.WAITING for owner in owners):
+    if has_dependents and any(states[owner] is OwnerState.WAITING for owner in owners):
         return Verdict(Action.DELETE_FOREGROUND, propagation="Foreground")
     held = set(finalizers)
     propagation = "Orphan" if ORPHAN in held else "Foreground" if FOREGROUND in held else "Background"
