@@ -14,7 +14,7 @@ from tiphys.controllers.objects import annotations_of, labels, name, scaled, spe
 
 GENERATION = "deprecated.daemonset.template.generation"
 GENERATION_LABEL = "pod-template-generation"
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 
 _TOLERATED = (
     (NOT_READY, "NoExecute"),

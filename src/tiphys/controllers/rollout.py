@@ -42,7 +42,7 @@ NOT_COPIED = {
     MAXIMUM,
 }
 _MAX_HISTORY = 2000
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 def replicas(obj: Object) -> int:
@@ -62,7 +62,8 @@ def counted(sets: Sequence[Object], field: str) -> int:
 def number_in(replica_set: Object, annotation: str) -> int | None:
     """The number that an annotation says; None if it says none: anybody may write there."""
     text = annotations_of(replica_set).get(annotation, "")
-    return int(text) if _WHOLE.fullmatch(text) else None
+    number = int(text) if _WHOLE.fullmatch(text) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def revision(replica_set: Object) -> int:
