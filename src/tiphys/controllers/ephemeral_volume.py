@@ -68,7 +68,7 @@ class EphemeralVolumeController(Controller):
         if pod is None or deleting(pod):
             return None
         for volume in spec(pod).get("volumes") or ():
-            if volume.get("ephemeral") and not await self._ensure(pod, volume):
+            if volume.get("ephemeral") is not None and not await self._ensure(pod, volume):
                 break
         return None
 
@@ -106,5 +106,5 @@ class EphemeralVolumeController(Controller):
                 self._add(pod)
 
     def _add(self, pod: Object) -> None:
-        if not deleting(pod) and any(volume.get("ephemeral") for volume in spec(pod).get("volumes") or ()):
+        if not deleting(pod) and any(volume.get("ephemeral") is not None for volume in spec(pod).get("volumes") or ()):
             self.queue.add(key_of(pod))

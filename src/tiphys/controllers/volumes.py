@@ -149,7 +149,7 @@ def claims_of(pod: Object) -> Iterable[str]:
     for volume in spec(pod).get("volumes") or ():
         if volume.get("persistentVolumeClaim"):
             yield f"{namespace(pod)}/{volume['persistentVolumeClaim'].get('claimName')}"
-        elif volume.get("ephemeral"):
+        elif volume.get("ephemeral") is not None:
             yield f"{namespace(pod)}/{ephemeral_claim_name(pod, volume)}"
 
 
@@ -161,7 +161,7 @@ def names_claim(pod: Object, claim: Object) -> bool:
 
 def owns_claim(pod: Object, claim: Object) -> bool:
     """Whether the claim was made for an ephemeral volume of this pod."""
-    volumes = (each for each in spec(pod).get("volumes") or () if each.get("ephemeral"))
+    volumes = (each for each in spec(pod).get("volumes") or () if each.get("ephemeral") is not None)
     return any(ephemeral_claim_name(pod, each) == name(claim) for each in volumes) and controlled_by(claim, pod)
 
 
