@@ -69,7 +69,6 @@ ALIASES = {
 
 ELSEWHERE = frozenset(
     {
-        "device-taint-eviction-controller",
         "selinux-warning-controller",
     }
 )
@@ -140,6 +139,7 @@ _CONTROLLERS = (
     "volume_protection.AttributesClassProtectionController",
     "attach_detach.AttachDetachController",
     "resource_claim.ResourceClaimController",
+    "device_taint_eviction.DeviceTaintEvictionController",
     "node_ipam.NodeIpamController",
     "ttl.TtlController",
     "node_lifecycle.NodeLifecycleController",
