@@ -160,6 +160,11 @@ class Informer(ObjectCache):
         """Whether the first list has arrived."""
         return self._synced.is_set()
 
+    @property
+    def revision(self) -> int:
+        """How far into the history of its resource the cache has come; 0 while that is not known (KEP-5504)."""
+        return int(self._revision or 0)
+
     async def wait_synced(self) -> None:
         """Wait until the first list has arrived."""
         await self._synced.wait()

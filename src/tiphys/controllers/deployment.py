@@ -56,6 +56,8 @@ from tiphys.controllers.rollout import (
 )
 
 _NAME_LIMIT = 253
+_AGAIN = 1.0
+"""Seconds until the cache is asked again for what was written, should its event not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ class DeploymentController(Controller):
         self._sets.add_index("owner", index_by_owner)
         self._sets.add_index("orphans", podlib.orphans_by_namespace)
         self._pods.add_index("owner", index_by_owner)
+        self._resized: dict[str, int] = {}
         self._deployments.subscribe(self.enqueue)
         self._sets.subscribe(self._set_changed)
         self._pods.subscribe(self._pod_changed)
@@ -220,6 +223,8 @@ class DeploymentController(Controller):
         if not spec(deployment).get("selector"):
             await self._refuse(deployment)
             return None
+        if not self._shows_resizing(key):
+            return Result(_AGAIN)
         sets = await self._claim(deployment)
         decision = decide(deployment, sets, lambda new: self._old_pods_run(sets, new), self.clock.time())
         await self._carry_out(deployment, decision)
@@ -232,6 +237,18 @@ class DeploymentController(Controller):
         seen, generation = status(deployment).get("observedGeneration"), deployment["metadata"].get("generation")
         if int_of(seen) < int_of(generation):
             await self.update_status(DEPLOYMENTS, deployment, {**status(deployment), "observedGeneration": generation})
+
+    def _note_resizing(self, replica_set: Object) -> None:
+        owner = controller_of(replica_set) or {}
+        key = f"{namespace(replica_set)}/{owner.get('name')}"
+        self._resized[key] = int(replica_set["metadata"]["resourceVersion"])
+
+    def _shows_resizing(self, key: str) -> bool:
+        """Whether the cache shows the sizes that were written last: old ones would make room that is taken."""
+        if self._sets.revision < self._resized.get(key, 0):
+            return False
+        self._resized.pop(key, None)
+        return True
 
     async def _claim(self, deployment: Object) -> Sequence[Object]:
         selector = selectors.from_object(spec(deployment)["selector"])
@@ -248,7 +265,7 @@ class DeploymentController(Controller):
         if decision.create is not None:
             await self._create(deployment, decision.create)
         for replica_set in decision.write:
-            await self.client.update(REPLICA_SETS, replica_set)
+            self._note_resizing(await self.client.update(REPLICA_SETS, replica_set))
         if decision.rollback is not None:
             await self._roll_back(deployment, decision.rollback)
         for message in decision.events:
@@ -271,7 +288,7 @@ class DeploymentController(Controller):
 
     async def _create(self, deployment: Object, replica_set: Object) -> None:
         try:
-            await self.client.create(REPLICA_SETS, replica_set)
+            self._note_resizing(await self.client.create(REPLICA_SETS, replica_set))
         except AlreadyExists:
             await self._resolve_collision(deployment, replica_set)
         except ApiError as error:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from tiphys.api import selectors
-from tiphys.base.errors import ApiError, NotFound
-from tiphys.client.informer import index_by_owner, key_of, split_key
+from tiphys.base.errors import NotFound
+from tiphys.client.backoff import Backoff
+from tiphys.client.events import WARNING
+from tiphys.client.informer import index_by_owner, key_of
 from tiphys.client.reconcile import Result, run_workers
 from tiphys.client.resources import JOBS, PODS
 from tiphys.client.types import STRATEGIC_PATCH, Object
@@ -18,11 +22,14 @@ from tiphys.controllers.claims import claim, settle
 from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.job_pods import FINALIZER, tracked
 from tiphys.controllers.job_policies import Failures
-from tiphys.controllers.job_state import Decision, decide, finished
-from tiphys.controllers.objects import controller_of, labels, name, namespace, spec, status, uid
-from tiphys.controllers.podcontrol import PodControl
+from tiphys.controllers.job_state import Conclusion, Outcome, Plan, Step, finished
+from tiphys.controllers.objects import controller_of, labels, name, namespace, spec, uid
+from tiphys.controllers.podcontrol import Failure, PodControl, in_growing_batches
 
 _OURS = "kubernetes.io/job-controller"
+_API = "batch/v1"
+_BACKOFF = Backoff(base=1.0, limit=60.0)
+"""Seconds between tries when the API refuses something, as upstream has them for Jobs."""
 
 
 class JobController(Controller):
@@ -33,6 +40,7 @@ class JobController(Controller):
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
+        self.queue = WorkQueue(_BACKOFF)
         self._jobs = self.watch(JOBS)
         self._pods = self.watch(PODS)
         self._pods.add_index("owner", index_by_owner)
@@ -41,7 +49,7 @@ class JobController(Controller):
         self._control = PodControl(self.client, self.recorder, self._expectations)
         self._failures: dict[str, Failures] = {}
         self._stripped: set[str] = set()
-        self._lost: WorkQueue[str] = WorkQueue()
+        self._lost: WorkQueue[str] = WorkQueue(_BACKOFF)
         self._jobs.subscribe(self._job_changed)
         self._pods.subscribe(self._pod_changed)
 
@@ -54,15 +62,22 @@ class JobController(Controller):
             self._expectations.forget(key)
             self._failures.pop(key, None)
             return None
-        if self.behind(key, job) or spec(job).get("managedBy") not in (None, _OURS):
+        if self.behind(key, job) or _foreign(job):
             return None
-        settled = self._expectations.satisfied(key)
+        if not self._expectations.satisfied(key):
+            return Result(self._expectations.patience)
+        if spec(job).get("completionMode") not in (None, "NonIndexed", "Indexed"):
+            self.recorder.event(job, WARNING, "UnknownCompletionMode", _UNKNOWN_MODE)
+            return None
         pods = await self._claimed(job)
         failures = self._failures.get(key, Failures())
-        now = self.clock.time()
-        decision = decide(job, pods, now, failures, stripped=self._stripped, settled=settled)
-        await self._carry_out(key, job, decision)
-        return Result(decision.after)
+        step = Step(job, pods, self.clock.time(), failures, self._stripped)
+        outcome, failure = await self._carry_out(key, job, step.plan())
+        conclusion = step.conclude(outcome)
+        failure = await self._write(key, job, conclusion) or failure
+        if failure is not None:
+            raise failure
+        return Result(conclusion.after)
 
     async def _claimed(self, job: Object) -> Sequence[Object]:
         selector = selectors.from_object(spec(job).get("selector"))
@@ -70,87 +85,120 @@ class JobController(Controller):
         claims = claim(job, selector.matches, candidates)
         return await settle(self.client, JOBS, job, PODS, claims, FINALIZER)
 
-    async def _carry_out(self, key: str, job: Object, decision: Decision) -> None:
-        failure = await self._control.create(key, job, decision.create)
-        await self._strip(decision.discard)
-        failure = await self._control.delete(key, job, [*decision.discard, *decision.delete]) or failure
-        if decision.status is not None:
-            new = dict(decision.status)
-            if failure is not None and decision.create:
-                new["active"] = status(job).get("active", 0)
-            if new != status(job):
-                await self.update_status(JOBS, job, new)
-        self._failures[key] = decision.failures
-        await self._strip(decision.strip)
-        for type, reason, message in decision.events:
+    async def _carry_out(self, key: str, job: Object, plan: Plan) -> tuple[Outcome, Failure | None]:
+        """What became of `plan`, and the first thing that failed."""
+        created = 0
+
+        async def create(pod: Mapping[str, Any]) -> Failure | None:
+            nonlocal created
+            failure = await self._control.create_one(key, job, pod)
+            created += failure is None
+            return failure
+
+        failure = await in_growing_batches([partial(create, pod) for pod in plan.create])
+        going = [*plan.discard, *plan.delete]
+        discarded = {uid(pod) for pod in plan.discard}
+        failures = await self._each(going, partial(self._delete, key, job, discarded))
+        deleted = tuple(pod for pod, failed in zip(going, failures, strict=True) if failed is None)
+        return Outcome(created, deleted), failure or _first(failures)
+
+    async def _delete(self, key: str, job: Object, discarded: set[str], pod: Object) -> Failure | None:
+        """Delete a pod; one that is discarded loses the finalizer before, and stays if that fails."""
+        failure = await self._strip(pod) if uid(pod) in discarded else None
+        return failure or await self._control.delete_one(key, job, pod)
+
+    async def _write(self, key: str, job: Object, conclusion: Conclusion) -> Failure | None:
+        if conclusion.status is not None:
+            await self.update_status(JOBS, job, conclusion.status)
+        self._failures[key] = conclusion.failures
+        for type, reason, message in conclusion.events:
             self.recorder.event(job, type, reason, message)
-        if failure is not None:
-            raise failure
+        return _first(await self._each(conclusion.strip, self._strip))
 
-    async def _strip(self, pods: Iterable[Object]) -> None:
-        """Remove the finalizer: the status accounts for these pods now."""
+    async def _each(self, pods: Sequence[Object], call: Any) -> list[Failure | None]:
         async with asyncio.TaskGroup() as tasks:
-            for pod in pods:
-                if tracked(pod):
-                    tasks.create_task(self._strip_one(pod))
+            calls = [tasks.create_task(call(pod)) for pod in pods]
+        return [each.result() for each in calls]
 
-    async def _strip_one(self, pod: Object) -> None:
+    async def _strip(self, pod: Object) -> Failure | None:
+        """Remove the finalizer: the status accounts for this pod, or it does not count."""
+        if not tracked(pod):
+            return None
         self._stripped.add(uid(pod))
         patch = {"metadata": {"uid": uid(pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
         try:
             await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH)
         except NotFound:
+            return None
+        except Failure as error:
             self._stripped.discard(uid(pod))
-        except (ApiError, OSError):
-            self._stripped.discard(uid(pod))
-            self.queue.add_rate_limited(_owner_key(pod) or key_of(pod))
+            return error
+        return None
 
     async def _free(self, key: str) -> Result | None:
-        """Let a pod go whose Job does not exist any more."""
-        pod = self._pods.get(*split_key(key))
-        owner = controller_of(pod) if pod is not None else None
-        if pod is None or not tracked(pod) or (owner is not None and owner["kind"] != "Job"):
+        """Let a pod go whose Job does not exist any more, or does not care."""
+        pod = self._pods.by_key(key)
+        if pod is None or not tracked(pod) or self._cared_for(pod):
             return None
-        job = self._jobs.get(namespace(pod), owner["name"]) if owner is not None else None
-        if job is None or owner is None or uid(job) != owner["uid"]:
-            await self._strip_one(pod)
+        failure = await self._strip(pod)
+        if failure is not None:
+            raise failure
         return None
+
+    def _cared_for(self, pod: Object) -> bool:
+        """Whether somebody else removes its finalizer."""
+        owner = controller_of(pod)
+        if owner is None:
+            return False
+        if owner["kind"] != "Job" or owner["apiVersion"] != _API:
+            return True
+        job = self._jobs.get(namespace(pod), owner["name"])
+        return job is not None and uid(job) == owner["uid"] and (_foreign(job) or not finished(job))
 
     def _job_changed(self, old: Object | None, new: Object | None) -> None:
         self.enqueue(old, new)
-        gone = old if new is None else None
-        for pod in self._pods.by_index("owner", uid(gone)) if gone is not None else ():
-            self._lost.add(key_of(pod))
+        done = new if new is not None and finished(new) else old if new is None else None
+        for pod in self._pods.by_index("owner", uid(done)) if done is not None else ():
+            if tracked(pod):
+                self._lost.add(key_of(pod))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None or not tracked(new):
+        if self._stripped and (new is None or not tracked(new)):
             self._stripped.discard(uid(new or old or {"metadata": {}}))
         for pod in (old, new):
             key = _owner_key(pod)
-            owner = controller_of(pod) if pod is not None else None
-            if key and owner is not None:
+            owner = controller_of(pod) if key and pod is not None else None
+            if owner is not None:
                 self.enqueue_owner(key, self._pods.count("owner", owner["uid"]))
-                if pod is new and pod is not None and tracked(pod) and self._jobs.synced:
-                    self._check_orphan(key, pod)
-        if new is not None and controller_of(new) is None:
+        if new is None:
+            return
+        if tracked(new) and self._jobs.synced and not self._cared_for(new):
+            self._lost.add(key_of(new))
+        if controller_of(new) is None:
             self._orphan_changed(old, new)
 
-    def _check_orphan(self, key: str, pod: Object) -> None:
-        if self._jobs.by_key(key) is None:
-            self._lost.add(key_of(pod))
-
     def _orphan_changed(self, old: Object | None, new: Object) -> None:
-        if tracked(new):
-            self._lost.add(key_of(new))
         if old is not None and labels(old) == labels(new) and controller_of(old) is None:
             return
         for job in self._jobs.list(namespace(new)):
-            if selectors.from_object(spec(job).get("selector")).matches(labels(new)):
+            if not finished(job) and selectors.from_object(spec(job).get("selector")).matches(labels(new)):
                 self.queue.add(key_of(job))
+
+
+_UNKNOWN_MODE = "Skipped Job sync because completion mode is unknown"
+
+
+def _foreign(job: Object) -> bool:
+    """Whether another controller manages it."""
+    return spec(job).get("managedBy") not in (None, _OURS)
+
+
+def _first(failures: Iterable[Failure | None]) -> Failure | None:
+    return next((each for each in failures if each is not None), None)
 
 
 def _owner_key(pod: Object | None) -> str:
     owner = controller_of(pod) if pod is not None else None
-    return (
-        f"{namespace(pod)}/{owner['name']}" if pod is not None and owner is not None and owner["kind"] == "Job" else ""
-    )
+    if pod is None or owner is None or owner["kind"] != "Job":
+        return ""
+    return f"{namespace(pod)}/{owner['name']}"
