@@ -175,7 +175,8 @@ class FakeNodes:
             }
             for each in pod["spec"]["containers"]
         ]
-        conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": now}]
+        kept = [each for each in (pod.get("status") or {}).get("conditions") or () if each["type"] != "Ready"]
+        conditions = [*kept, {"type": "Ready", "status": "False", "lastTransitionTime": now}]
         phase = "Failed" if code else "Succeeded"
         return {**(pod.get("status") or {}), "phase": phase, "conditions": conditions, "containerStatuses": containers}
 
