@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from tiphys.apiserver.freshness import Freshness
+from tiphys.apiserver.service_ips import ServiceIps
 from tiphys.apiserver.services import ServiceAddresses
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ServiceUnavailable
@@ -88,8 +89,9 @@ class Ledger:
 class SharedAddresses:
     """`ServiceAddresses` of a server that is not the only one."""
 
-    def __init__(self, addresses: ServiceAddresses, ledger: Ledger, freshness: Freshness) -> None:
-        self._addresses, self._ledger, self._freshness = addresses, ledger, freshness
+    def __init__(self, addresses: ServiceAddresses, ips: ServiceIps, ledger: Ledger, freshness: Freshness) -> None:
+        self._addresses, self._ips, self._ledger, self._freshness = addresses, ips, ledger, freshness
+        self.released = ips.released
 
     @asynccontextmanager
     async def reserving(
@@ -106,7 +108,8 @@ class SharedAddresses:
                 wanted = set() if dry_run else held - self._addresses.reserved
                 if not wanted or await self._ledger.claim(claims, wanted, self._addresses.taken()):
                     try:
-                        yield
+                        async with self._ips.following(new, old, dry_run=dry_run):
+                            yield
                     except Exception:
                         if wanted:
                             await self._ledger.release(wanted)

@@ -49,6 +49,8 @@ from tiphys.apiserver.resource import Key, Resource, served_resources, stored_re
 from tiphys.apiserver.reviews import Reviews, access_reviews
 from tiphys.apiserver.routes import Router
 from tiphys.apiserver.security import Security
+from tiphys.apiserver.service_ips import ServiceIps
+from tiphys.apiserver.service_ranges import ServiceRanges
 from tiphys.apiserver.services import OwnAddresses, ServiceAddresses
 from tiphys.apiserver.serving import Serving
 from tiphys.apiserver.storage import Storage
@@ -189,7 +191,11 @@ class ApiServer:
             plugins.append(EscalationCheck(rbac, authorizer))
         first, last = config.node_ports
         address = self._bootstrap().service_address
-        services = ServiceAddresses(caches.of("", "services"), config.service_cidr, range(first, last + 1), {address})
+        ranges = ServiceRanges(caches.of("networking.k8s.io", "servicecidrs"), config.service_cidr)
+        self._ips = ServiceIps(caches, storage, self._clock)
+        services = ServiceAddresses(
+            caches.of("", "services"), ranges.networks, range(first, last + 1), {address}, self._ips.exists
+        )
         return Parts(
             caches=caches,
             storage=storage,
@@ -210,8 +216,8 @@ class ApiServer:
 
     def _among_servers(self, services: ServiceAddresses) -> Reserve:
         if self._freshness is None:
-            return OwnAddresses(services)
-        return SharedAddresses(services, Ledger(self._store, self._clock), self._freshness)
+            return OwnAddresses(services, self._ips)
+        return SharedAddresses(services, self._ips, Ledger(self._store, self._clock), self._freshness)
 
     def _router(
         self,
@@ -256,6 +262,7 @@ class ApiServer:
             await ensure(parts.caches, writer, self._bootstrap(await masters.renew()), self._clock.time())
 
         await restore()
+        self._uphold(self._ips.repair)
         self._uphold(partial(masters.run, restore))
         self._uphold(partial(self._aggregation.run, writer))
         if self._config.fairness:

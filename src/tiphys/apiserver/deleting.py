@@ -62,6 +62,7 @@ async def _attempt(parts: Parts, call: Call, old: Entry, options: Options) -> tu
     if plan.gone:
         # A pod that goes at once is shown marked as deleted, with a grace period of zero.
         gone = await parts.storage.remove(resource.cache, old, call.author)
+        await parts.released(resource.group, resource.plural, current)
         if plan.marked is not None:
             gone = creating.transient(resource, old.key, plan.marked, gone.revision, old.managed)
         return gone, True

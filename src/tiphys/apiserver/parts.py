@@ -28,6 +28,10 @@ class Reserve(Protocol):
         """Fill in `new` and hold what it takes while it is being written. Raises Invalid."""
         ...
 
+    async def released(self, old: Mapping[str, Any]) -> None:
+        """`old` has been deleted: what it held is free."""
+        ...
+
 
 @dataclass(slots=True)
 class Parts:
@@ -53,3 +57,9 @@ class Parts:
         """Hold what `new` takes while it is being written; most kinds take nothing."""
         reserve = self.reserves.get((group, plural))
         return nullcontext() if reserve is None else reserve.reserving(new, old, dry_run=dry_run)
+
+    async def released(self, group: str, plural: str, old: Mapping[str, Any]) -> None:
+        """Set free what an object held that is deleted now."""
+        reserve = self.reserves.get((group, plural))
+        if reserve is not None:
+            await reserve.released(old)

@@ -3,7 +3,7 @@
 What is taken is read from the Services themselves, so there is nothing that could get lost or be left over: the
 watch cache's changes are followed, and what is being written right now is held in memory until the cache shows it.
 Addresses that nobody asked for by name come from the upper band of their range (KEP-3070, KEP-3668), so that the
-lower one stays free for those who do.
+lower one stays free for those who do. An address is also taken if there is an IPAddress object of its name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from tiphys.api.kinds.base import invalid
 from tiphys.api.kinds.core.service import address_problems
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.nodeports import NodePorts, refusal
+from tiphys.apiserver.service_ips import ServiceIps
+from tiphys.apiserver.service_ranges import Network, gives
 from tiphys.base.errors import InternalError
 
 Spec = dict[str, Any]
@@ -27,10 +29,17 @@ EXTERNAL, NONE = "ExternalName", "None"
 
 
 class ServiceAddresses:
-    """Addresses of one range (IPv4) and ports of another. `reserved` addresses are never given out."""
+    """Addresses and ports. `reserved` addresses are never given out; `listed` tells which have an IPAddress."""
 
-    def __init__(self, cache: ResourceCache, cidr: str, ports: range, reserved: set[str]) -> None:
-        self._cache, self._network, self.ports = cache, ipaddress.ip_network(cidr), ports
+    def __init__(
+        self,
+        cache: ResourceCache,
+        ranges: Callable[[], Sequence[Network]],
+        ports: range,
+        reserved: set[str],
+        listed: Callable[[str], bool] = lambda ip: False,
+    ) -> None:
+        self._cache, self._ranges, self.ports, self._listed = cache, ranges, ports, listed
         self.reserved = reserved
         """Never given out; the Service `kubernetes` asks for its own, and its name is taken once."""
         self._by_service: dict[str, Taken] = {}
@@ -50,7 +59,7 @@ class ServiceAddresses:
         spec: Spec = dict(new.get("spec") or {})
         new["spec"] = spec
         held: Taken = set()
-        pool = _Write(self, held)
+        pool = _Write(self, held, dry_run=dry_run)
         try:
             if problems := address_problems(new, old):
                 raise refusal(new, problems)
@@ -85,7 +94,9 @@ class ServiceAddresses:
             self._by_service[key] = held
 
     def free(self, what: str | int) -> bool:
-        return what not in self._taken and what not in self._pending and what not in self.foreign
+        if what in self._taken or what in self._pending or what in self.foreign:
+            return False
+        return isinstance(what, int) or not self._listed(what)
 
     def taken(self) -> Set[str | int]:
         """What the Services have that can be seen."""
@@ -102,7 +113,7 @@ class ServiceAddresses:
         if wanted and was and was.get("type") != EXTERNAL:
             return  # it has an address; validation says that it stays
         if not wanted:
-            wanted = self._next_address(service)
+            wanted = self._next_address(service, pool)
         else:
             self._check_address(service, spec, wanted)
         pool.hold(wanted)
@@ -115,8 +126,8 @@ class ServiceAddresses:
             address = ipaddress.ip_address(wanted)
         except ValueError:
             return  # as above
-        if address not in self._network:
-            problem = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
+        if not any(gives(network, address) for network in self._ranges()):
+            problem = "the provided network does not match the current range"
         elif not _is_apiserver(service) if wanted in self.reserved else not self.free(wanted):
             problem = "provided IP is already allocated"
         if problem:
@@ -124,14 +135,17 @@ class ServiceAddresses:
             text = f"failed to allocate IP {wanted}: {problem}"
             raise refusal(service, [invalid("spec.clusterIPs", shown, text)])
 
-    def _next_address(self, service: Mapping[str, Any]) -> str:
-        size = self._network.num_addresses - 2
-        offset = min(max(16, size // 16), 256) if size > 16 else 0
-        for low, high in ((offset, size), (0, offset)):
-            for number in self._spread(low, high):
-                address = str(self._network.network_address + 1 + number)
-                if address not in self.reserved and self.free(address):
-                    return address
+    def _next_address(self, service: Mapping[str, Any], pool: _Write) -> str:
+        for network in self._ranges():
+            if pool.dry_run:
+                return str(network.network_address)  # nothing is given out: this stands for any
+            size = network.num_addresses - (2 if network.version == 4 else 1)
+            offset = min(max(16, size // 16), 256) if size > 16 else 0
+            for low, high in ((offset, size), (0, offset)):
+                for number in self._spread(low, high):
+                    address = str(network.network_address + 1 + number)
+                    if address not in self.reserved and self.free(address):
+                        return address
         name = service["metadata"].get("name", "")
         raise InternalError(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
@@ -156,8 +170,8 @@ class ServiceAddresses:
 class _Write:
     """What one write takes: held for it, and told."""
 
-    def __init__(self, addresses: ServiceAddresses, held: Taken) -> None:
-        self._addresses, self._held = addresses, held
+    def __init__(self, addresses: ServiceAddresses, held: Taken, *, dry_run: bool) -> None:
+        self._addresses, self._held, self.dry_run = addresses, held, dry_run
         self.ports, self.free, self.any_port = addresses.ports, addresses.free, addresses.any_port
 
     def hold(self, what: str | int) -> None:
@@ -168,8 +182,9 @@ class _Write:
 class OwnAddresses:
     """`ServiceAddresses` of a server that is the only one: there is nobody to agree with (else: `allocation`)."""
 
-    def __init__(self, addresses: ServiceAddresses) -> None:
-        self._addresses = addresses
+    def __init__(self, addresses: ServiceAddresses, ips: ServiceIps) -> None:
+        self._addresses, self._ips = addresses, ips
+        self.released = ips.released
 
     @asynccontextmanager
     async def reserving(
@@ -177,7 +192,8 @@ class OwnAddresses:
     ) -> AsyncIterator[None]:
         """As `ServiceAddresses.reserving`."""
         with self._addresses.reserving(new, old, dry_run=dry_run):
-            yield
+            async with self._ips.following(new, old, dry_run=dry_run):
+                yield
 
 
 def _held(spec: Mapping[str, Any]) -> Taken:

@@ -114,6 +114,7 @@ async def _store(
         return creating.transient(resource, old.key, new, old.revision, managed)
     if ends:
         await parts.storage.remove(resource.cache, old, call.author)
+        await parts.released(resource.group, resource.plural, current)
         return creating.transient(resource, old.key, new, old.revision, managed)
     stored = await resource.to_store(new) if resource.converts else new
     return await parts.storage.replace(resource.cache, old, stored, call.author, managed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
 class World:
     def __init__(self, cidr: str = "10.96.0.0/16", ports: range = range(30000, 32768)) -> None:
         self.cache = ResourceCache(SERVICES)
-        self.addresses = ServiceAddresses(self.cache, cidr, ports, {"10.96.0.1"})
+        self.addresses = ServiceAddresses(self.cache, lambda: (ip_network(cidr),), ports, {"10.96.0.1"})
         self.revision = 0
 
     def create(self, obj: dict[str, Any]) -> dict[str, Any]:
