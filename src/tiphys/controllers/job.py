@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from tiphys.api import selectors
-from tiphys.base.errors import NotFound
+from tiphys.base.errors import ApiError, NotFound
 from tiphys.client.backoff import Backoff
 from tiphys.client.events import WARNING
 from tiphys.client.informer import index_by_owner, key_of
@@ -23,7 +23,7 @@ from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.job_pods import FINALIZER, tracked
 from tiphys.controllers.job_policies import Failures
 from tiphys.controllers.job_state import Conclusion, Outcome, Plan, Step, finished
-from tiphys.controllers.objects import controller_of, labels, name, namespace, spec, uid
+from tiphys.controllers.objects import controller_of, deleting, labels, name, namespace, spec, uid
 from tiphys.controllers.podcontrol import Failure, PodControl, in_growing_batches
 
 _OURS = "kubernetes.io/job-controller"
@@ -115,7 +115,9 @@ class JobController(Controller):
             self.recorder.event(job, type, reason, message)
         return _first(await self._each(conclusion.strip, self._strip))
 
-    async def _each(self, pods: Sequence[Object], call: Any) -> list[Failure | None]:
+    async def _each(
+        self, pods: Sequence[Object], call: Callable[[Object], Coroutine[Any, Any, Failure | None]]
+    ) -> list[Failure | None]:
         async with asyncio.TaskGroup() as tasks:
             calls = [tasks.create_task(call(pod)) for pod in pods]
         return [each.result() for each in calls]
@@ -130,7 +132,7 @@ class JobController(Controller):
             await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH)
         except NotFound:
             return None
-        except Failure as error:
+        except (ApiError, OSError) as error:
             self._stripped.discard(uid(pod))
             return error
         return None
@@ -172,10 +174,17 @@ class JobController(Controller):
                 self.enqueue_owner(key, self._pods.count("owner", owner["uid"]))
         if new is None:
             return
-        if tracked(new) and self._jobs.synced and not self._cared_for(new):
-            self._lost.add(key_of(new))
+        if tracked(new) and self._jobs.synced:
+            self._check_owner(new)
         if controller_of(new) is None:
             self._orphan_changed(old, new)
+
+    def _check_owner(self, pod: Object) -> None:
+        """A Job that is not known may just be new: its pods are let go only when they are being deleted."""
+        owner = controller_of(pod)
+        known = owner is None or self._jobs.get(namespace(pod), owner["name"]) is not None
+        if (known or deleting(pod)) and not self._cared_for(pod):
+            self._lost.add(key_of(pod))
 
     def _orphan_changed(self, old: Object | None, new: Object) -> None:
         if old is not None and labels(old) == labels(new) and controller_of(old) is None:

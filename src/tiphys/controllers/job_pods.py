@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tiphys.client.types import Object
 from tiphys.controllers import pods as podlib
+from tiphys.controllers.job_indexes import number
 from tiphys.controllers.objects import (
     annotations_of,
     condition,
@@ -55,15 +56,13 @@ def failed(job: Object, pod: Object) -> bool:
 
 def index_of(pod: Object) -> int | None:
     """Its completion index."""
-    text = annotations_of(pod).get(INDEX, "")
-    return int(text) if text.isdigit() else None
+    return number(annotations_of(pod).get(INDEX))
 
 
 def index_failures(pod: Object) -> tuple[int, int]:
     """(counted, ignored) failures of its index before this pod."""
     notes = annotations_of(pod)
-    counted, ignored = notes.get(INDEX_FAILURES, "0"), notes.get(INDEX_IGNORED, "0")
-    return int(counted) if counted.isdigit() else 0, int(ignored) if ignored.isdigit() else 0
+    return number(notes.get(INDEX_FAILURES)) or 0, number(notes.get(INDEX_IGNORED)) or 0
 
 
 def finished_at(pod: Object) -> float:
@@ -87,7 +86,8 @@ def job_pod(job: Object) -> dict[str, Any]:
     """A pod of a job without indexes."""
     pod = podlib.from_template(spec(job)["template"], job)
     meta = pod["metadata"]
-    return {**pod, "metadata": {**meta, "finalizers": [*meta.get("finalizers", ()), FINALIZER]}}
+    present = [each for each in meta.get("finalizers", ()) if each != FINALIZER]
+    return {**pod, "metadata": {**meta, "finalizers": [*present, FINALIZER]}}
 
 
 def indexed_pod(job: Object, index: int, failures: tuple[int, int] | None) -> dict[str, Any]:
@@ -120,30 +120,3 @@ def _with_index_env(container: Mapping[str, Any]) -> Mapping[str, Any]:
         return container
     source = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}
     return {**container, "env": [*env, {"name": _INDEX_ENV, "valueFrom": source}]}
-
-
-def parse_indexes(text: str, completions: int) -> set[int]:
-    """The indexes that "1,3-5" names, below `completions`; parts that make no sense are ignored."""
-    indexes: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            indexes.update(range(int(first), min(int(last or first), completions - 1) + 1))
-    return indexes
-
-
-def format_indexes(indexes: Iterable[int]) -> str:
-    """ "1,3-5" for {1, 3, 4, 5}; two in a row are listed one by one."""
-    ordered = sorted(indexes)
-    parts: list[str] = []
-    start = 0
-    for position, index in enumerate(ordered):
-        if position + 1 < len(ordered) and ordered[position + 1] == index + 1:
-            continue
-        length = position - start
-        if length == 0:
-            parts.append(str(index))
-        else:
-            parts.append(f"{ordered[start]}{',' if length == 1 else '-'}{index}")
-        start = position + 1
-    return ",".join(parts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tiphys.client.types import Object
 from tiphys.controllers import job_pods
+from tiphys.controllers.job_indexes import parse_indexes
 from tiphys.controllers.objects import int_of, name, namespace, spec, status
 
 _BASE, _LIMIT = 10.0, 600.0
@@ -28,6 +29,9 @@ class Verdict:
         return self.action != "Ignore"
 
 
+COUNTED = Verdict()
+
+
 def judge(job: Object, pod: Object) -> Verdict:
     """Apply the rules of podFailurePolicy in order."""
     rules = (spec(job).get("podFailurePolicy") or {}).get("rules") or ()
@@ -37,7 +41,7 @@ def judge(job: Object, pod: Object) -> Verdict:
             action = str(rule["action"])
             message = f"{why} matching {action} rule at index {number}" if action == "FailJob" else ""
             return Verdict(action, message)
-    return Verdict()
+    return COUNTED
 
 
 def _matching(rule: Mapping[str, Any], pod: Object) -> str:
@@ -76,7 +80,7 @@ def success_rule(job: Object, succeeded: set[int]) -> int | None:
             if count is not None and succeeded and len(succeeded) >= count:
                 return number
             continue
-        required = job_pods.parse_indexes(rule["succeededIndexes"], completions)
+        required = parse_indexes(rule["succeededIndexes"], completions)
         done = len(required & succeeded)
         if required and succeeded and (done == len(required) or (count is not None and done >= count)):
             return number
@@ -114,21 +118,11 @@ def index_wait(pod: Object | None, now: float) -> float:
 
 
 def next_index_failures(job: Object, pod: Object | None) -> tuple[int, int]:
-    """(counted, ignored) failures of an index, `pod` included."""
+    """(counted, ignored) failures of an index with those of `pod`, its last failed one."""
     if pod is None:
         return 0, 0
     counted, ignored = job_pods.index_failures(pod)
     return (counted + 1, ignored) if judge(job, pod).counts else (counted, ignored + 1)
-
-
-def index_failed(job: Object, pod: Object) -> bool:
-    """Whether the index of `pod` has failed for good."""
-    if not job_pods.failed(job, pod):
-        return False
-    verdict = judge(job, pod)
-    if verdict.action == "FailIndex":
-        return True
-    return verdict.counts and job_pods.index_failures(pod)[0] >= int_of(spec(job).get("backoffLimitPerIndex"))
 
 
 def restarted_too_often(job: Object, pods: Iterable[Object]) -> bool:

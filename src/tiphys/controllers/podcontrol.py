@@ -33,15 +33,16 @@ class PodControl:
         """Create `pods` in batches of 1, 2, 4 ...: if they cannot be created, few attempts show it.
 
         Returns the first failure; those after the failed batch were not tried."""
-        return await in_growing_batches([partial(self._create, key, owner, pod) for pod in pods[:_BURST]])
+        return await in_growing_batches([partial(self.create_one, key, owner, pod) for pod in pods[:_BURST]])
 
     async def delete(self, key: str, owner: Object, pods: Iterable[Object]) -> Failure | None:
         """Delete all of `pods` at once; returns the first failure."""
         async with asyncio.TaskGroup() as tasks:
-            deletions = [tasks.create_task(self._delete(key, owner, pod)) for pod in list(pods)[:_BURST]]
+            deletions = [tasks.create_task(self.delete_one(key, owner, pod)) for pod in list(pods)[:_BURST]]
         return next((error for task in deletions if (error := task.result()) is not None), None)
 
-    async def _create(self, key: str, owner: Object, pod: Mapping[str, Any]) -> Failure | None:
+    async def create_one(self, key: str, owner: Object, pod: Mapping[str, Any]) -> Failure | None:
+        """Create a pod, or return why that failed; that its namespace is going away is no failure."""
         try:
             made = await self._client.create(PODS, pod, namespace(owner))
         except (ApiError, OSError) as error:
@@ -53,7 +54,8 @@ class PodControl:
         self._recorder.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {name(made)}")
         return None
 
-    async def _delete(self, key: str, owner: Object, pod: Object) -> Failure | None:
+    async def delete_one(self, key: str, owner: Object, pod: Object) -> Failure | None:
+        """Delete a pod, or return why that failed; that it has gone already is no failure."""
         self._expectations.deletion(key, pod)
         try:
             await self._client.delete(PODS, name(pod), namespace(pod))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cmp_to_key
 from typing import Any
@@ -25,6 +26,7 @@ from tiphys.controllers.objects import (
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
+_COST = re.compile(r"0|-[0-9]{1,11}|[1-9][0-9]{0,10}")
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -88,6 +90,12 @@ def from_template(template: Mapping[str, Any], owner: Object) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": present, "spec": template["spec"]}
 
 
+def least_advanced(pods: Iterable[Object]) -> list[Object]:
+    """`pods`, the least advanced in front: unassigned, pending, not ready, ready for a short time, often restarted,
+    young."""
+    return sorted(pods, key=lambda pod: (*_stage(pod), _late(ready_since(pod)), _restarts(pod), _late(created(pod))))
+
+
 def ranked_for_deletion(pods: Sequence[Object], related: Iterable[Object], now: float) -> list[Object]:
     """`pods`, those to delete first in front; `related` are all pods of the same application.
 
@@ -99,58 +107,75 @@ def ranked_for_deletion(pods: Sequence[Object], related: Iterable[Object], now: 
         if active(pod):
             node = spec(pod).get("nodeName") or ""
             per_node[node] = per_node.get(node, 0) + 1
-
-    def compare(one: Object, other: Object) -> int:
-        return _compare(one, other, per_node, now)
-
-    return sorted(pods, key=cmp_to_key(compare))
+    ranked = [_Rank(pod, per_node, now) for pod in pods]
+    ranked.sort(key=cmp_to_key(_compare))
+    return [rank.pod for rank in ranked]
 
 
-def _compare(one: Object, other: Object, per_node: Mapping[str, int], now: float) -> int:
-    for left, right in zip(_static_key(one, per_node), _static_key(other, per_node), strict=True):
-        if left != right:
-            return -1 if left < right else 1
-    if ready(one) and ready(other) and ready_since(one) != ready_since(other):
-        return _younger_first(one, other, ready_since(one), ready_since(other), now)
-    restarts = _restarts(one), _restarts(other)
-    if restarts[0] != restarts[1]:
-        return -1 if restarts[0] > restarts[1] else 1
-    if created(one) != created(other):
-        return _younger_first(one, other, created(one), created(other), now)
+class _Rank:
+    """What is compared of a pod, worked out once."""
+
+    __slots__ = ("born", "pod", "ready", "restarts", "static", "uid")
+
+    def __init__(self, pod: Object, per_node: Mapping[str, int], now: float) -> None:
+        doubled = per_node.get(spec(pod).get("nodeName") or "", 0)
+        self.pod, self.uid = pod, uid(pod)
+        self.static = (*_stage(pod), _deletion_cost(pod), -doubled)
+        self.ready = _aged(ready_since(pod), now)
+        self.restarts = _restarts(pod)
+        self.born = _aged(created(pod), now)
+
+
+def _compare(one: _Rank, other: _Rank) -> int:
+    if one.static != other.static:
+        return -1 if one.static < other.static else 1
+    if one.ready[0] != other.ready[0]:
+        return _younger_first(one, other, one.ready, other.ready)
+    if one.restarts != other.restarts:
+        return -1 if one.restarts < other.restarts else 1
+    if one.born[0] != other.born[0]:
+        return _younger_first(one, other, one.born, other.born)
     return 0
 
 
-def _static_key(pod: Object, per_node: Mapping[str, int]) -> tuple[int, ...]:
-    node = spec(pod).get("nodeName") or ""
-    return bool(node), _PHASES.get(phase(pod), -1), ready(pod), _deletion_cost(pod), -per_node.get(node, 0)
+def _younger_first(one: _Rank, other: _Rank, at: tuple[float, int], other_at: tuple[float, int]) -> int:
+    """By the logarithm of age; equal ones are told apart by uid, which is as good as random. No time comes first."""
+    if not at[0] or not other_at[0]:
+        return -1 if not at[0] else 1
+    if at[1] != other_at[1]:
+        return at[1] - other_at[1]
+    return -1 if one.uid < other.uid else 1
+
+
+def _aged(at: float, now: float) -> tuple[float, int]:
+    """(the time, the magnitude of what has passed since)."""
+    return at, int(math.log2((now - at) * 1e9)) if at < now else -1
+
+
+def _late(at: float) -> float:
+    """A sort key: late times first, no time before them."""
+    return -at if at else -math.inf
+
+
+def _stage(pod: Object) -> tuple[int, int, int]:
+    return bool(spec(pod).get("nodeName")), _PHASES.get(phase(pod), 0), ready(pod)
 
 
 def _deletion_cost(pod: Object) -> int:
-    try:
-        return int(annotations_of(pod).get(DELETION_COST, "0"))
-    except ValueError:
-        return 0
-
-
-def _younger_first(one: Object, other: Object, at: float, other_at: float, now: float) -> int:
-    """By the logarithm of age; equal ranks are told apart by uid, which is as good as random."""
-    rank, other_rank = _magnitude(now - at), _magnitude(now - other_at)
-    if rank != other_rank:
-        return rank - other_rank
-    return -1 if uid(one) < uid(other) else 1
-
-
-def _magnitude(seconds: float) -> int:
-    return int(math.log2(seconds * 1e9)) if seconds > 0 else -1
+    """As the annotation says; 0 if that is no number as upstream takes it."""
+    text = annotations_of(pod).get(DELETION_COST, "0")
+    cost = int(text) if _COST.fullmatch(text) else 0
+    return cost if -0x80000000 <= cost <= 0x7FFFFFFF else 0
 
 
 def _restarts(pod: Object) -> tuple[int, int]:
+    """The most restarts of a container and of a sidecar, negative: a sort key that puts many first."""
     sidecars = {each["name"] for each in spec(pod).get("initContainers") or () if each.get("restartPolicy") == "Always"}
     regular = status(pod).get("containerStatuses") or ()
     initial = status(pod).get("initContainerStatuses") or ()
     return (
-        max((int_of(each.get("restartCount")) for each in regular), default=0),
-        max((int_of(each.get("restartCount")) for each in initial if each["name"] in sidecars), default=0),
+        -max((int_of(each.get("restartCount")) for each in regular), default=0),
+        -max((int_of(each.get("restartCount")) for each in initial if each["name"] in sidecars), default=0),
     )
 
 

@@ -33,7 +33,7 @@ from tiphys.controllers.objects import (
     uid,
     without_condition,
 )
-from tiphys.controllers.podcontrol import PodControl
+from tiphys.controllers.podcontrol import Failure, PodControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ def decide(replica_set: Object, active: Sequence[Object], related: Iterable[Obje
     surplus = len(active) - int_of(spec(replica_set).get("replicas"), 1)
     if surplus < 0:
         return Decision(create=-surplus)
+    if surplus >= len(active):
+        return Decision(delete=tuple(active))
     if surplus > 0:
         return Decision(delete=tuple(podlib.ranked_for_deletion(active, related, now)[:surplus]))
     return Decision()
@@ -134,14 +136,16 @@ class ReplicaSetController(Controller):
             return None
         if self.behind(key, replica_set):
             return None
-        satisfied = self._expectations.satisfied(key)
+        if not self._expectations.satisfied(key):
+            return Result(self._expectations.patience)
         active, terminating = await self._claim(replica_set)
         now = self.clock.time()
-        failure = None
-        if satisfied and not deleting(replica_set):
+        decision, failure = Decision(), None
+        if not deleting(replica_set):
             decision = decide(replica_set, active, self._related(replica_set), now)
             failure = await self._carry_out(key, replica_set, decision)
-        new = self.status(replica_set, active, terminating, str(failure) if failure else "", now)
+        words = f"{'unable to delete pods: ' if decision.delete else ''}{failure}" if failure is not None else ""
+        new = self.status(replica_set, active, terminating, words, now)
         if new != status(replica_set):
             await self.update_status(self.resource, replica_set, new)
         if failure is not None:
@@ -158,7 +162,7 @@ class ReplicaSetController(Controller):
         owned = self._pods.by_index("owner", uid(replica_set))
         return active, sum(podlib.terminating(pod) and selector.matches(labels(pod)) for pod in owned)
 
-    async def _carry_out(self, key: str, replica_set: Object, decision: Decision) -> Exception | None:
+    async def _carry_out(self, key: str, replica_set: Object, decision: Decision) -> Failure | None:
         if decision.create:
             pod = podlib.from_template(spec(replica_set)["template"], replica_set)
             return await self._control.create(key, replica_set, [pod] * decision.create)
@@ -167,9 +171,9 @@ class ReplicaSetController(Controller):
         return None
 
     def _related(self, replica_set: Object) -> Iterator[Object]:
-        """Pods of all ReplicaSets of the same Deployment."""
+        """Pods of all ReplicaSets of the same Deployment; none for one that stands alone, as upstream."""
         owner = controller_of(replica_set)
-        siblings = self._sets.by_index("owner", owner["uid"]) if owner else [replica_set]
+        siblings = self._sets.by_index("owner", owner["uid"]) if owner else []
         return (pod for sibling in siblings for pod in self._pods.by_index("owner", uid(sibling)))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:

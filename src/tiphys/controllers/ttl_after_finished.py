@@ -17,7 +17,7 @@ def time_left(job: Object, now: float) -> float | None:
         return None
     for type in ("Complete", "Failed"):
         found = condition(status(job), type)
-        if found is not None and found.get("status") == "True":
+        if found is not None and found.get("status") == "True" and found.get("lastTransitionTime"):
             return moment(found.get("lastTransitionTime")) + float(ttl) - now
     return None
 
