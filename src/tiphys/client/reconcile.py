@@ -13,7 +13,16 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tiphys.base.errors import AlreadyExists, ApiError, Conflict, NotFound, Permanent, Retry, TooManyRequests
+from tiphys.base.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    NotFound,
+    Permanent,
+    Retry,
+    TiphysError,
+    TooManyRequests,
+)
 from tiphys.client.cause import because
 from tiphys.client.workqueue import Closed, WorkQueue
 
@@ -55,7 +64,7 @@ async def reconcile_once(name: str, queue: WorkQueue[K], reconcile: Reconcile[K]
     """One pass over `key`, with what follows from its outcome; never raises an Exception."""
     try:
         with because(f"{name} {key}"):
-            result = await reconcile(key)
+            result = await _alone(reconcile(key))
     except (Conflict, AlreadyExists, NotFound) as error:
         log.debug("%s: %s: the cache is behind, again: %s", name, key, error)
         queue.add_rate_limited(key)
@@ -76,6 +85,22 @@ async def reconcile_once(name: str, queue: WorkQueue[K], reconcile: Reconcile[K]
         queue.forget(key)
         if result is not None and result.after is not None:
             queue.add_after(key, result.after)
+
+
+async def _alone(work: Awaitable[Result | None]) -> Result | None:
+    """Of several calls side by side that failed as calls may, the first failure speaks for all."""
+    try:
+        return await work
+    except ExceptionGroup as group:
+        _, unexpected = group.split((TiphysError, OSError))
+        if unexpected is not None:
+            raise
+        raise _first(group) from group
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
 def _again(queue: WorkQueue[K], key: K, after: float | None) -> None:

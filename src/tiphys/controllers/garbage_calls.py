@@ -155,14 +155,14 @@ class GarbageCalls:
 
     async def orphan(self, owner: str, dependents: list[Node]) -> None:
         """Set dependents free, several at once. Raises the first failure after all have been tried."""
-        failures: list[ApiError] = []
+        failures: list[ApiError | OSError] = []
 
         async def free(node: Node) -> None:
             try:
                 await self.drop_references(node, [owner])
             except NotFound:
                 return
-            except ApiError as error:
+            except (ApiError, OSError) as error:
                 failures.append(error)
 
         for start in range(0, len(dependents), _AT_ONCE):
