@@ -8,14 +8,13 @@ from tiphys.cli.foreground import add_logging, run_component
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from tiphys.cluster.components import add_client_flags, add_manager_flags
+    from tiphys.cluster.manager_component import add_flags
 
-    add_client_flags(parser)
-    add_manager_flags(parser)
+    add_flags(parser)
     add_logging(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from tiphys.cluster import components
+    from tiphys.cluster import manager_component
 
-    return run_component(components.run_controller_manager(options), options)
+    return run_component(manager_component.run(options), options)

@@ -81,6 +81,11 @@ class Election:
         self._until = 0.0
 
     @property
+    def name(self) -> str:
+        """The lease's."""
+        return self._config.name
+
+    @property
     def holds(self) -> bool:
         """Whether the lease is ours for certain, at this moment, by our own clock."""
         return self._held is not None and self._clock.monotonic() < self._until

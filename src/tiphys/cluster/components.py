@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
-from tiphys.cluster.network_flags import add_network_flags, network_settings
+from tiphys.cluster.flag_values import boolean, duration
 
 if TYPE_CHECKING:
     from tiphys.client.https import HttpsClient
@@ -29,22 +29,8 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config, or the pod's service account")
     add("--master", metavar="URL", default="", help="the API server, instead of the kubeconfig's")
-    add("--leader-elect", type=boolean, nargs="?", const=True, default=False, metavar="BOOL", help="(false)")
+    add("--leader-elect", type=boolean, nargs="?", const=True, default=False, metavar="BOOL", help="(%(default)s)")
     add("--leader-elect-resource-name", metavar="NAME", default="", help="the lease to hold in kube-system")
-
-
-def add_manager_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--controllers", default="*", help="'*' for all, 'NAME' for one, '-NAME' for not that one; by commas")
-    add(
-        "--service-account-private-key-file",
-        type=Path,
-        metavar="FILE",
-        help="signs the tokens in Secrets of type kubernetes.io/service-account-token; without it they get none",
-    )
-    add("--root-ca-file", type=Path, metavar="FILE", help="published to every namespace as kube-root-ca.crt")
-    add_signing_flags(parser)
-    add_network_flags(parser, boolean, _duration)
 
 
 SIGNING_FILES = ("kubelet-serving", "kubelet-client", "kube-apiserver-client", "legacy-unknown")
@@ -57,10 +43,10 @@ def add_signing_flags(parser: argparse.ArgumentParser) -> None:
         who, flag = name or "all signers", f"--cluster-signing-{name}-" if name else "--cluster-signing-"
         add(f"{flag}cert-file", type=Path, metavar="FILE", help=f"certificate of the authority of {who}, PEM")
         add(f"{flag}key-file", type=Path, metavar="FILE", help="its key, PEM (0600)")
-    add("--cluster-signing-duration", type=_duration, default=365 * 86400.0, help="longest life of a certificate")
+    add("--cluster-signing-duration", type=duration, default=365 * 86400.0, help="longest life of a certificate")
     add(
         "--legacy-service-account-token-clean-up-period",
-        type=_duration,
+        type=duration,
         default=365 * 86400.0,
         help="how long unused generated tokens in Secrets stay",
     )
@@ -88,15 +74,6 @@ def signing_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _duration(text: str) -> float:
-    from tiphys.apiserver.configfile import duration
-
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def add_scheduler_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler-name", default="default-scheduler", help="which pods are this scheduler's")
     parser.add_argument(
@@ -111,38 +88,6 @@ def add_kubelet_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pod-cidr", default=POD_CIDR, help=f"addresses of this node's pods ({POD_CIDR})")
 
 
-def boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
-async def run_controller_manager(options: argparse.Namespace) -> None:
-    """Run the controllers until cancelled."""
-    from tiphys.controllers import manager
-
-    clock = SystemClock()
-    client = _client(options, clock, "kube-controller-manager")
-    settings: dict[str, Any] = {**signing_settings(options), **network_settings(options)}
-    if options.root_ca_file:
-        settings["root-ca"] = options.root_ca_file.read_text()
-    if options.service_account_private_key_file:
-        from tiphys.apiserver.tokens import TokenIssuer
-
-        issuer = TokenIssuer(options.service_account_private_key_file.read_bytes(), clock=clock)
-        settings["service-account-token"] = issuer.issue_legacy
-    config = manager.ManagerConfig(
-        leader_elect=options.leader_elect,
-        identity=_identity(),
-        lease=options.leader_elect_resource_name or "kube-controller-manager",
-        settings=settings,
-    )
-    try:
-        await manager.run(client, clock, options.controllers, config)
-    finally:
-        await client.close()
-
-
 async def run_scheduler(options: argparse.Namespace) -> None:
     """Run the scheduler until cancelled, while it leads when there is an election."""
     from tiphys.client.election import Election, ElectionConfig
@@ -151,12 +96,12 @@ async def run_scheduler(options: argparse.Namespace) -> None:
     if options.config:
         _read_scheduler_config(options)
     clock = SystemClock()
-    client = _client(options, clock, "kube-scheduler")
+    client = make_client(options, clock, "kube-scheduler")
     scheduler = Scheduler(client, clock, options.scheduler_name)
     try:
         if options.leader_elect:
             lease = options.leader_elect_resource_name or "kube-scheduler"
-            await Election(client, clock, ElectionConfig(lease, _identity())).lead(scheduler.run)
+            await Election(client, clock, ElectionConfig(lease, identity())).lead(scheduler.run)
         else:
             await scheduler.run()
     finally:
@@ -189,7 +134,7 @@ def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime
     return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock)
 
 
-def _client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:
+def make_client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:
     from dataclasses import replace
 
     from tiphys.client.config import load
@@ -201,7 +146,7 @@ def _client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClien
     return HttpsClient(config, clock=clock, agent=agent)
 
 
-def _identity() -> str:
+def identity() -> str:
     return f"{socket.gethostname()}_{os.urandom(4).hex()}"
 
 

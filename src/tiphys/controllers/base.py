@@ -54,7 +54,8 @@ class Controller:
     """Upstream's service account in kube-system; bootstrap roles are bound to it."""
     component: ClassVar[str] = ""
     """Source of events, where it is not the name."""
-    workers: ClassVar[int] = 5
+    workers: int = 5
+    """How many keys are worked on at a time, unless the setting "workers" says otherwise by the controller's name."""
 
     def __init__(self, context: ControllerContext) -> None:
         self.context = context
@@ -62,6 +63,7 @@ class Controller:
         self.client = context.connect(self.identity())
         self.recorder = EventRecorder(self.client, self.clock, self.component or self.name)
         self.queue: WorkQueue[str] = WorkQueue()
+        self.workers = context.settings.get("workers", {}).get(self.name, self.workers)
         self._watched: list[Informer] = []
         self._written: dict[str, int] = {}
 
