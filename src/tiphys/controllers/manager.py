@@ -90,6 +90,16 @@ OFF = {
 """What upstream's manager knows and does not run in 1.36, unless told otherwise, and why: asking for one is noted."""
 
 
+@dataclass(slots=True)
+class ManagerState:
+    """How a manager stands, for whoever serves its health."""
+
+    election: Election | None = None
+    """None: there is none, the controllers just run."""
+    controllers: tuple[str, ...] = ()
+    """Names of those that run now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManagerConfig:
     """How the manager runs."""
@@ -108,6 +118,8 @@ class ManagerConfig:
     retry_seconds: float = 2.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Controllers' settings by upstream's flag names without dashes in front; "root-ca" is PEM text."""
+    state: ManagerState = field(default_factory=ManagerState)
+    """Kept current while the manager runs."""
 
 
 _CONTROLLERS = (
@@ -214,12 +226,12 @@ async def run(
     chosen = [classes[each] for each in choose(names, list(classes))]
     connect = config.connect or (lambda user: client)
     if not config.leader_elect:
-        await _work(client, connect, clock, chosen, config.settings)
+        await _work(client, connect, clock, chosen, config)
         return
-    election = _election(client, clock, config)
+    election = config.state.election = _election(client, clock, config)
 
     async def work() -> None:
-        await _work(client, lambda user: election.fenced(connect(user)), clock, chosen, config.settings)
+        await _work(client, lambda user: election.fenced(connect(user)), clock, chosen, config)
 
     await election.lead(work)
 
@@ -231,12 +243,13 @@ def _election(client: Client, clock: Clock, config: ManagerConfig) -> Election:
 
 
 async def _work(
-    client: Client, connect: Connect, clock: Clock, chosen: Sequence[type[Controller]], settings: Mapping[str, Any]
+    client: Client, connect: Connect, clock: Clock, chosen: Sequence[type[Controller]], config: ManagerConfig
 ) -> None:
     async with InformerFactory(client, clock) as informers:
-        context = ControllerContext(informers, connect, clock, settings)
+        context = ControllerContext(informers, connect, clock, config.settings)
         controllers = [each(context) for each in chosen]
         log.info("starting %d controllers", len(controllers))
+        config.state.controllers = tuple(controller.name for controller in controllers)
         async with asyncio.TaskGroup() as tasks:
             for controller in controllers:
                 tasks.create_task(controller.run(), name=controller.name)
