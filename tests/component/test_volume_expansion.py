@@ -34,7 +34,7 @@ def test_a_claim_that_grows_waits_for_who_made_its_volume(source: str) -> None:
 
 
 def test_a_claim_on_a_moved_plugins_volume_gets_the_name_of_the_driver() -> None:
-    disk = {"gcePersistentDisk": {"pdName": "d"}, "hostPath": None}
+    disk: dict[str, Any] = {"gcePersistentDisk": {"pdName": "d"}, "hostPath": None}
 
     async def scenario(cluster: Cluster) -> None:
         await cluster.client.create(STORAGE_CLASSES, storage_class("fast", allowVolumeExpansion=True))

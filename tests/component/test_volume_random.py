@@ -106,7 +106,7 @@ class Managers:
 
     async def _run(self) -> None:
         cluster = self._cluster
-        config = manager.ManagerConfig(connect=lambda user: Faulty(cluster.connect(user), self._chance))  # type: ignore[arg-type,return-value]  # it speaks the rest by __getattr__
+        config = manager.ManagerConfig(connect=lambda user: Faulty(cluster.connect(user), self._chance))
         await manager.run(cluster.connect(MANAGER), cluster.clock, CONTROLLERS, config)
 
 

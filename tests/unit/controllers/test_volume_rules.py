@@ -326,7 +326,7 @@ def test_a_recycler_gets_time_by_the_size_of_the_volume() -> None:
     assert recycler_pod(volume(csi={}), {}) is None
 
 
-def pod(node: str = "n", **more: Any) -> dict[str, Any]:
+def pod(node: str = "n", /, **more: Any) -> dict[str, Any]:
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
     meta = {"name": "p", "namespace": "ns", "uid": "p", **more.pop("metadata", {})}
     return {"metadata": meta, "spec": {"nodeName": node, "volumes": volumes, **more.pop("spec", {})}, "status": more}
@@ -342,7 +342,7 @@ def test_a_claim_is_held_by_pods_that_have_a_node_even_if_they_are_over() -> Non
 def test_an_ephemeral_claim_is_held_until_nothing_but_the_pods_object_is_left() -> None:
     made = claim("p-v")
     made["metadata"]["ownerReferences"] = [{"controller": True, "uid": "p"}]
-    spec = {"volumes": [{"name": "v", "ephemeral": {}}]}
+    spec: Any = {"volumes": [{"name": "v", "ephemeral": {}}]}
     assert holds(pod(spec=spec), made)
     assert not holds(pod(spec=spec), claim("p-v")), "a claim of that name which is not the pod's"
     over = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
