@@ -351,7 +351,7 @@ def test_an_ephemeral_claim_is_held_until_nothing_but_the_pods_object_is_left() 
 
 def test_a_pod_is_over_when_its_containers_are() -> None:
     deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-    running = {"containerStatuses": [{"state": {"running": {}}}]}
+    running: Any = {"containerStatuses": [{"state": {"running": {}}}]}
     assert terminated(pod(phase="Failed"))
     assert not terminated(pod(phase="Running"))
     assert terminated(pod(metadata=deleted))
