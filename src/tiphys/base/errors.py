@@ -60,7 +60,7 @@ class ApiError(TiphysError):
         """ListMeta of the Status: a list that expired tells here how to go on (`continue`)."""
 
     def __init_subclass__(cls) -> None:
-        ApiError._classes[cls.code, cls.reason] = cls
+        ApiError._classes.setdefault((cls.code, cls.reason), cls)  # a narrower one stands for no answer
 
     def status(self) -> dict[str, Any]:
         """The meta/v1 Status object, with its keys in upstream's order."""

@@ -28,6 +28,8 @@ _WATCH = 300.0
 """Seconds, and up to twice that, that the server is asked to keep a watch; then it is opened anew."""
 _GRACE = 30.0
 """Seconds after which a server that has not ended a watch as asked is taken for gone."""
+_DOUBTS = 5
+"""Lists that are refused because they are too old before one is believed."""
 
 Changed = Callable[[Object | None, Object | None], None]
 """Called with (old, new): (None, new) was added, (old, None) was deleted. Must not block and must not raise."""
@@ -109,6 +111,11 @@ class ObjectCache:
         return old
 
 
+def _number(revision: str) -> int:
+    """A resourceVersion as a number; 0 for one that is none, which some aggregated servers have."""
+    return int(revision) if revision.isdigit() else 0
+
+
 def _namespaces(obj: Object) -> Iterable[str]:
     namespace = obj["metadata"].get("namespace")
     return (namespace,) if namespace else ()
@@ -151,6 +158,7 @@ class Informer(ObjectCache):
         self._subscribers: list[Changed] = []
         self._synced = asyncio.Event()
         self._revision = ""
+        self._newest = self._older = 0
         self._failures = 0
         self._patience = Backoff(base=_WATCH, limit=_WATCH, jitter=1.0, seed=resource.plural)
         self._backoff = Backoff(base=0.8, limit=30.0, jitter=1.0, seed=resource.plural)
@@ -163,7 +171,7 @@ class Informer(ObjectCache):
     @property
     def revision(self) -> int:
         """How far into the history of its resource the cache has come; 0 while that is not known (KEP-5504)."""
-        return int(self._revision or 0)
+        return _number(self._revision)
 
     async def wait_synced(self) -> None:
         """Wait until the first list has arrived."""
@@ -186,7 +194,10 @@ class Informer(ObjectCache):
                     await self._relist()
                 await self._follow()
                 self._failures = 0
-            except (ApiError, OSError) as error:
+            except (ApiError, OSError, ValueError) as error:
+                await self._recover(error)
+            except Exception as error:  # what one server answers must not end everybody's work
+                log.exception("watch of %s: unexpected answer", self.resource.plural)
                 await self._recover(error)
 
     async def _recover(self, error: Exception) -> None:
@@ -202,8 +213,9 @@ class Informer(ObjectCache):
 
     async def _relist(self) -> None:
         listing = await self._client.list(self.resource, self._namespace, labels=self._labels, fields=self._fields)
+        self._check_age(_number(listing.resource_version))
         present = set()
-        for obj in listing.items:
+        for obj in filter(self._named, listing.items):
             present.add(key_of(obj))
             self._put(obj)
         for key in self.keys():
@@ -211,6 +223,23 @@ class Informer(ObjectCache):
                 self._remove(key, None)
         self._revision = listing.resource_version
         self._synced.set()
+
+    def _check_age(self, revision: int) -> None:
+        """Refuse a list from before what has been seen: it would take new objects for deleted ones.
+
+        One that stays old is believed at last: the store was restored from a copy. Raises ApiError."""
+        if revision < self._newest and self._older < _DOUBTS:
+            self._older += 1
+            raise ApiError(f"a list of revision {revision} is older than {self._newest}, which was seen")
+        self._newest, self._older = revision, 0
+
+    def _named(self, obj: Object) -> bool:
+        """Whether it is an object that can be kept; others are left out, aloud."""
+        meta = obj.get("metadata")
+        if isinstance(meta, Mapping) and meta.get("name"):
+            return True
+        log.warning("%s: an object without a name was left out", self.resource.plural)
+        return False
 
     async def _follow(self) -> None:
         """Watch until the server ends it. A watch that ends at once without an event backs off like an error."""
@@ -233,7 +262,10 @@ class Informer(ObjectCache):
             raise ApiError("the watch ended at once")
 
     def _apply(self, event: WatchEvent) -> None:
-        self._revision = str(event.object["metadata"].get("resourceVersion") or self._revision)
+        self._revision = str((event.object.get("metadata") or {}).get("resourceVersion") or self._revision)
+        self._newest = max(self._newest, self.revision)
+        if event.type == "BOOKMARK" or not self._named(event.object):
+            return
         if event.type in ("ADDED", "MODIFIED"):
             self._put(event.object)
         elif event.type == "DELETED":
