@@ -5,6 +5,7 @@ A policy is checked once for each change of its spec; the schemas are those that
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiphys.api.catalog import group_version, split_group_version
@@ -26,6 +27,8 @@ from tiphys.controllers.objects import name, spec, status
 
 if TYPE_CHECKING:
     from tiphys.api.cel import Type
+
+_FIELD_MANAGER = "validatingadmissionpolicy-status"
 
 
 class PolicyStatusController(Controller):
@@ -60,7 +63,7 @@ class PolicyStatusController(Controller):
             patch,
             type=APPLY_PATCH,
             subresource="status",
-            field_manager=self.name,
+            field_manager=_FIELD_MANAGER,
             force=True,
         )
         return None
@@ -82,7 +85,7 @@ async def _kinds(policy: Object, schemas: Schemas) -> list[Triple]:
     for rule in resources(policy):
         of_rule: list[Triple] = []
         for group, version, plural in rule:
-            of_rule += [(group, version, kind) for kind in await schemas.kinds(group, version, plural)]
+            of_rule += await schemas.kinds(group, version, plural)
             if len(of_rule) >= MOST_KINDS:
                 return sorted(found | set(of_rule[:MOST_KINDS]))
         found |= set(of_rule)
@@ -96,11 +99,33 @@ class Schemas:
         self._client = client
         self._read: dict[str, Any] = {}
 
-    async def kinds(self, group: str, version: str, plural: str) -> list[str]:
-        """The kind of a resource that is served; none otherwise."""
-        listed = await self._get(_path(group, version)) or {}
+    async def kinds(self, group: str, version: str, plural: str) -> list[Triple]:
+        """The kinds of a resource that is served; none otherwise.
+
+        As to upstream's mapper, the core group is no group in particular: any may have the resource."""
+        groups = [group] if group else ["", *await self._groups(version)]
+        found: list[Triple] = []
+        for each in groups:
+            resources = (await self._served(each, version, needed=each == group)).get("resources") or ()
+            named = [one["kind"] for one in resources if plural in (one["name"], one.get("singularName"))]
+            found += [(each, version, kind) for kind in dict.fromkeys(named)]
+        return found
+
+    async def _served(self, group: str, version: str, *, needed: bool) -> Mapping[str, Any]:
+        try:
+            return await self._get(_path(group, version)) or {}
+        except ApiError:
+            if needed:
+                raise
+            return {}  # its server is down, and was only looked at by the way
+
+    async def _groups(self, version: str) -> list[str]:
+        """Groups that serve a version of that name."""
+        listed = await self._get("/apis") or {}
         return [
-            one["kind"] for one in listed.get("resources") or () if plural in (one["name"], one.get("singularName"))
+            group["name"]
+            for group in listed.get("groups") or ()
+            if any(each.get("version") == version for each in group.get("versions") or ())
         ]
 
     async def of(self, kind: Triple) -> Type | None:
