@@ -21,8 +21,6 @@ def status_of(policy: dict[str, Any]) -> dict[str, Any]:
             checked = await cluster.wait(
                 VALIDATING_ADMISSION_POLICIES, "", "policy", lambda it: bool(it.get("status") or {})
             )
-            managers = [each["manager"] for each in checked["metadata"]["managedFields"] if each.get("subresource")]
-            assert managers == ["validatingadmissionpolicy-status"]
             await clock.sleep(3600)
             later = await cluster.client.get(VALIDATING_ADMISSION_POLICIES, "policy")
             assert later["metadata"]["resourceVersion"] == checked["metadata"]["resourceVersion"]

@@ -198,6 +198,8 @@ def test_a_claim_made_for_a_pod_is_deleted_when_the_pod_has_ended() -> None:
         assert len(await made(cluster)) == 1
         await set_phase(cluster, "user", "Failed")
         await cluster.wait_gone(RESOURCE_CLAIMS, "default", claim["metadata"]["name"])
+        await cluster.clock.sleep(3600)
+        assert await made(cluster) == []
 
     run(scenario)
 

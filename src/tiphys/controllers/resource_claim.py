@@ -80,7 +80,7 @@ class ResourceClaimController(Controller):
         kind, _, rest = key.partition(" ")
         if kind == _POD.strip():
             pod = self._pods.by_key(rest)
-            if pod is not None and not deleting(pod):
+            if pod is not None and not (deleting(pod) or rules.done(pod)):
                 await self._provide(pod)
         else:
             claim = self._claims.by_key(rest)

@@ -116,8 +116,8 @@ def to_reserve(pod: Object, claim: Object) -> bool:
 
 
 def needs_work(pod: Object, get: GetClaim) -> bool:
-    """Whether claims are to be made for `pod`, or reserved."""
-    return not deleting(pod) and any(_entry_needs_work(pod, entry, get) for entry in claims_of(pod))
+    """Whether claims are to be made for `pod`, or reserved; for one that has ended they were just taken back."""
+    return not (deleting(pod) or done(pod)) and any(_entry_needs_work(pod, entry, get) for entry in claims_of(pod))
 
 
 def _entry_needs_work(pod: Object, entry: Mapping[str, Any], get: GetClaim) -> bool:
