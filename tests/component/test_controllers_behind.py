@@ -161,3 +161,25 @@ def test_a_connection_that_breaks_while_pods_are_written_is_only_another_try(
     with caplog.at_level(logging.ERROR, "tiphys"):
         play(scenario)
     assert not caplog.records
+
+
+def test_a_deployment_that_is_gone_starts_nothing_though_its_watch_is_late() -> None:
+    async def scenario(cluster: Cluster, line: Line) -> None:
+        await cluster.client.create(DEPLOYMENTS, workload("Deployment", replicas=2))
+        await cluster.clock.sleep(5)
+        line.late.add("deployments")
+        tried = [0]
+
+        def count(call: Call) -> None:
+            tried[0] += call.method == "POST" and call.path.endswith("/replicasets")
+
+        line.trouble = count
+        await cluster.client.delete(DEPLOYMENTS, "web", NS)
+        for each in (await cluster.client.list(REPLICA_SETS, NS)).items:
+            await cluster.client.delete(REPLICA_SETS, each["metadata"]["name"], NS)
+        await cluster.clock.sleep(20)
+        assert not (await cluster.client.list(PODS, NS)).items
+        assert tried == [0]
+        await line.hurry()
+
+    play(scenario)

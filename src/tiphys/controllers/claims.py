@@ -59,7 +59,7 @@ async def settle(
     """
     managed = list(claims.owned)
     if claims.adopt:
-        await _check_alive(client, owners, owner)
+        await check_alive(client, owners, owner)
     for obj in claims.adopt:
         adopted = await _patch(client, resource, obj, _adoption(owner, obj, finalizer))
         if adopted is not None:
@@ -69,12 +69,13 @@ async def settle(
     return tuple(managed)
 
 
-async def _check_alive(client: Client, owners: Resource, owner: Object) -> None:
+async def check_alive(client: Client, owners: Resource, owner: Object) -> None:
+    """Read the owner afresh; raises Retry or NotFound if it is not what the cache says."""
     fresh = await client.get(owners, name(owner), namespace(owner))
     if uid(fresh) != uid(owner):
         raise Retry(f"{owner['kind']} {name(owner)} was replaced by another of the same name")
     if deleting(fresh):
-        raise Retry(f"{owner['kind']} {name(owner)} is being deleted and adopts nothing")
+        raise Retry(f"{owner['kind']} {name(owner)} is being deleted")
 
 
 def _adoption(owner: Object, obj: Object, finalizer: str) -> dict[str, Any]:

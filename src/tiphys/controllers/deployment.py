@@ -20,7 +20,7 @@ from tiphys.client.types import Object
 from tiphys.controllers import deployment_status as reporting
 from tiphys.controllers import pods as podlib
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.claims import claim, settle
+from tiphys.controllers.claims import check_alive, claim, settle
 from tiphys.controllers.deployment_rollback import Rollback, roll_back
 from tiphys.controllers.deployment_rollback import wanted as rollback_wanted
 from tiphys.controllers.objects import (
@@ -287,6 +287,7 @@ class DeploymentController(Controller):
         await self.update_status(DEPLOYMENTS, deployment, new)
 
     async def _create(self, deployment: Object, replica_set: Object) -> None:
+        await check_alive(self.client, DEPLOYMENTS, deployment)  # else garbage collection and we chase each other
         try:
             self._note_resizing(await self.client.create(REPLICA_SETS, replica_set))
         except AlreadyExists:
