@@ -104,7 +104,7 @@ class JobController(Controller):
 
     async def _delete(self, key: str, job: Object, discarded: set[str], pod: Object) -> Failure | None:
         """Delete a pod; one that is discarded loses the finalizer before, and stays if that fails."""
-        failure = await self._strip(pod) if uid(pod) in discarded else None
+        failure = await self._strip(pod, as_seen=True) if uid(pod) in discarded else None
         return failure or await self._control.delete_one(key, job, pod)
 
     async def _write(self, key: str, job: Object, conclusion: Conclusion) -> Failure | None:
@@ -122,12 +122,15 @@ class JobController(Controller):
             calls = [tasks.create_task(call(pod)) for pod in pods]
         return [each.result() for each in calls]
 
-    async def _strip(self, pod: Object) -> Failure | None:
-        """Remove the finalizer: the status accounts for this pod, or it does not count."""
+    async def _strip(self, pod: Object, *, as_seen: bool = False) -> Failure | None:
+        """Remove the finalizer: the status accounts for this pod, or it does not count.
+
+        `as_seen`: only if it has not changed: one that has ended meanwhile does count."""
         if not tracked(pod):
             return None
         self._stripped.add(uid(pod))
-        patch = {"metadata": {"uid": uid(pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
+        version = {"resourceVersion": pod["metadata"].get("resourceVersion")} if as_seen else {}
+        patch = {"metadata": {"uid": uid(pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER], **version}}
         try:
             await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH)
         except NotFound:
