@@ -67,13 +67,6 @@ ALIASES = {
 }
 """Names of old, which upstream accepts for ever."""
 
-ELSEWHERE = frozenset(
-    {
-        "selinux-warning-controller",
-    }
-)
-"""Upstream's controllers that Tiphys has not got: leaving them out is fine, asking for one is refused."""
-
 ON_REQUEST = frozenset({"bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"})
 """What "*" leaves out, as upstream."""
 
@@ -152,6 +145,7 @@ _CONTROLLERS = (
     "attach_detach.AttachDetachController",
     "resource_claim.ResourceClaimController",
     "device_taint_eviction.DeviceTaintEvictionController",
+    "selinux_warning.SELinuxWarningController",
     "node_ipam.NodeIpamController",
     "ttl.TtlController",
     "node_lifecycle.NodeLifecycleController",
@@ -198,10 +192,7 @@ def choose(names: Sequence[str] | str, known: Sequence[str]) -> list[str]:
 
 
 def _check(asked: Sequence[str], known: Sequence[str]) -> None:
-    absent = [each for each in asked if each in ELSEWHERE and each not in known]
-    if absent:
-        raise Permanent(f"--controllers: {', '.join(absent)}: not supported by Tiphys")
-    valid = {ALL, *known, *ELSEWHERE, *OFF}
+    valid = {ALL, *known, *OFF}
     unknown = [f'"{bare}"' for each in asked if (bare := each.removeprefix("-")) not in valid]
     if unknown:
         listed = f"{', '.join(unknown)} is not in the list of known controllers"

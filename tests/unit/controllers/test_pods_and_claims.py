@@ -8,7 +8,7 @@ from tiphys.base.clock import rfc3339
 from tiphys.base.errors import Permanent
 from tiphys.controllers.claims import claim
 from tiphys.controllers.daemonset import by_node, place, roll
-from tiphys.controllers.manager import ELSEWHERE, ON_REQUEST, choose, registry
+from tiphys.controllers.manager import ALIASES, OFF, ON_REQUEST, choose, registry
 from tiphys.controllers.objects import semantically_equal, template_hash
 from tiphys.controllers.pods import available, next_availability, ranked_for_deletion
 
@@ -153,10 +153,11 @@ USUAL = [each for each in KNOWN if each not in ON_REQUEST]
     ("asked", "expected"),
     [
         ("*", USUAL),
-        ("*,tokencleaner", [each for each in KNOWN if each != "bootstrap-signer-controller"]),
+        ("*,tokencleaner", [each for each in KNOWN if each in {*USUAL, "token-cleaner-controller"}]),
         ("job-controller,cronjob", ["job-controller", "cronjob-controller"]),
         ("*,-job-controller", [each for each in USUAL if each != "job-controller"]),
-        ("*,-service-cidr-controller", USUAL),
+        ("*,-cloud-node-lifecycle,storage-version-migrator-controller", USUAL),
+        ("-job-controller,job,*", [each for each in USUAL if each != "job-controller"]),
         ("-podgc,*", [each for each in USUAL if each != "pod-garbage-collector-controller"]),
         ("", []),
     ],
@@ -165,7 +166,38 @@ def test_controllers_are_chosen_by_upstreams_names(asked: str, expected: list[st
     assert choose(asked, KNOWN) == expected
 
 
-@pytest.mark.parametrize("asked", ["nonsense", "*,-nonsense", *sorted(ELSEWHERE)[:1]])
+@pytest.mark.parametrize("asked", ["nonsense", "*,-nonsense"])
 def test_names_that_nobody_has_are_refused(asked: str) -> None:
-    with pytest.raises(Permanent):
+    with pytest.raises(Permanent, match='"nonsense" is not in the list of known controllers'):
         choose(asked, KNOWN)
+
+
+def test_every_name_of_upstream_is_known_and_no_other() -> None:
+    """As `kube-controller-manager --help` of 1.36 lists them."""
+    upstreams = set(UPSTREAM.split())
+    assert {*KNOWN, *OFF} == upstreams
+    assert set(ALIASES.values()) <= upstreams
+    assert not set(ALIASES) & upstreams
+    assert {"bootstrap-signer-controller", "selinux-warning-controller", "token-cleaner-controller"} == ON_REQUEST
+
+
+UPSTREAM = """
+    bootstrap-signer-controller certificatesigningrequest-approving-controller
+    certificatesigningrequest-cleaner-controller certificatesigningrequest-signing-controller
+    cloud-node-lifecycle-controller clusterrole-aggregation-controller cronjob-controller daemonset-controller
+    deployment-controller device-taint-eviction-controller disruption-controller endpoints-controller
+    endpointslice-controller endpointslice-mirroring-controller ephemeral-volume-controller garbage-collector-controller
+    horizontal-pod-autoscaler-controller job-controller kube-apiserver-serving-clustertrustbundle-publisher-controller
+    legacy-serviceaccount-token-cleaner-controller namespace-controller node-ipam-controller node-lifecycle-controller
+    node-route-controller persistentvolume-attach-detach-controller persistentvolume-binder-controller
+    persistentvolume-expander-controller persistentvolume-protection-controller
+    persistentvolumeclaim-protection-controller pod-garbage-collector-controller
+    podcertificaterequest-cleaner-controller
+    podgroup-protection-controller replicaset-controller replicationcontroller-controller resourceclaim-controller
+    resourcepoolstatusrequest-controller resourcequota-controller root-ca-certificate-publisher-controller
+    selinux-warning-controller service-cidr-controller service-lb-controller serviceaccount-controller
+    serviceaccount-token-controller statefulset-controller storage-version-migrator-controller
+    storageversion-garbage-collector-controller taint-eviction-controller token-cleaner-controller
+    ttl-after-finished-controller ttl-controller validatingadmissionpolicy-status-controller
+    volumeattributesclass-protection-controller
+"""
