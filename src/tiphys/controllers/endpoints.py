@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tiphys.api.validation.addresses import is_ipv6, parse, shown
 from tiphys.base.errors import AlreadyExists, ApiError, NotFound
 from tiphys.client.events import WARNING
 from tiphys.client.informer import key_of, split_key
@@ -22,10 +21,11 @@ from tiphys.controllers.objects import annotations_of, int_of, labels, name, nam
 from tiphys.controllers.service_pods import (
     ServicePodsController,
     addresses,
+    addresses_of,
     endpoint_ports,
+    family_of,
     hostname,
     included,
-    is_address,
     pod_reference,
     selects_pods,
 )
@@ -70,13 +70,10 @@ def _address(service: Object, pod: Object) -> str | None:
     own = spec(service).get("clusterIP") or ""
     if families:
         family = str(families[0])
-    elif own and own != "None":
-        family = "IPv6" if is_ipv6(own) else "IPv4"
     else:
-        family = "IPv6" if is_ipv6(addresses(pod)[0]) else "IPv4"
-    found = next((each for each in addresses(pod) if is_address(each, family)), None)
-    address = parse(found) if found else None
-    return shown(address) if address is not None else None
+        known = family_of(own if own and own != "None" else addresses(pod)[0])
+        family = known[0] if known is not None else "IPv4"
+    return next(iter(addresses_of(pod, family)), None)
 
 
 def truncated(found: list[dict[str, Any]], capacity: int = CAPACITY) -> tuple[list[dict[str, Any]], bool]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from tiphys.api import selectors
-from tiphys.api.validation.addresses import is_ipv6, parse
+from tiphys.api.validation.addresses import parse, shown
 from tiphys.client.backoff import Backoff
 from tiphys.client.informer import key_of
 from tiphys.client.resources import PODS, SERVICES
@@ -22,9 +23,19 @@ def selects_pods(service: Object) -> bool:
     return bool(spec(service).get("selector")) and spec(service).get("type") != "ExternalName"
 
 
-def is_address(text: str, family: str) -> bool:
-    """Whether it is an address of that family ("IPv4", "IPv6"); what is no address at all belongs to none."""
-    return parse(text) is not None and is_ipv6(text) is (family == "IPv6")
+@lru_cache(maxsize=1 << 15)
+def family_of(text: str) -> tuple[str, str] | None:
+    """("IPv4" or "IPv6", the address as it is written everywhere); None for what is no address."""
+    address = parse(text)
+    if address is None:
+        return None
+    plain = shown(address)
+    return "IPv6" if ":" in plain else "IPv4", plain
+
+
+def addresses_of(pod: Object, family: str) -> list[str]:
+    """The pod's addresses of one family, in their usual form."""
+    return [known[1] for text in addresses(pod) if (known := family_of(text)) is not None and known[0] == family]
 
 
 def addresses(pod: Object) -> list[str]:

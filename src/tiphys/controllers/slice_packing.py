@@ -53,8 +53,13 @@ def ports_of(ports: Sequence[Mapping[str, Any]] | None) -> Ports:
 
 def identity(endpoint: Endpoint) -> Identity:
     target = endpoint.get("targetRef") or {}
-    addresses = tuple(sorted(endpoint.get("addresses") or ()))
-    return addresses, endpoint.get("hostname") or "", target.get("namespace") or "", target.get("name") or ""
+    addresses = endpoint.get("addresses") or ()
+    return (
+        tuple(addresses if len(addresses) == 1 else sorted(addresses)),
+        endpoint.get("hostname") or "",
+        target.get("namespace") or "",
+        target.get("name") or "",
+    )
 
 
 def by_identity(endpoints: Sequence[Endpoint]) -> dict[Identity, Endpoint]:
@@ -67,7 +72,7 @@ def endpoints_of(held: Object) -> Sequence[Endpoint]:
 
 def same(one: Endpoint, other: Endpoint) -> bool:
     """Whether two endpoints of the same identity say the same; hints are somebody else's business."""
-    return _told(one) == _told(other)
+    return one == other or _told(one) == _told(other)
 
 
 def _told(endpoint: Endpoint) -> tuple[Any, ...]:

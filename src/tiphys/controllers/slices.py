@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiphys.api.validation.addresses import is_ipv6, parse, shown
+from tiphys.api.validation.addresses import is_ipv6
 from tiphys.api.validation.names import dns_subdomain
 from tiphys.client.types import Object
 from tiphys.controllers import pods as podlib
@@ -25,7 +25,7 @@ from tiphys.controllers.objects import (
     spec,
     uid,
 )
-from tiphys.controllers.service_pods import addresses, endpoint_ports, hostname, included, is_address
+from tiphys.controllers.service_pods import addresses_of, endpoint_ports, hostname, included
 from tiphys.controllers.service_pods import pod_reference as reference
 from tiphys.controllers.slice_hints import Event, Hinted
 from tiphys.controllers.slice_packing import (
@@ -109,17 +109,16 @@ class Planner:
         """Endpoints, together with those that have the same ports."""
         out: dict[Ports, list[Endpoint]] = {}
         published = bool(spec(service).get("publishNotReadyAddresses"))
+        fixed = _fixed_ports(service)
         for pod in pods:
             if not included(pod, terminating=True):
                 continue
-            group = out.setdefault(ports_of(endpoint_ports(service, pod)), [])
+            group = out.setdefault(ports_of(endpoint_ports(service, pod)) if fixed is None else fixed, [])
             placed = str(spec(pod).get("nodeName") or "")
             node = self.node_of(placed)
             if node is None and not published:
                 plan.problems.append(f"skipping Pod {name(pod)} for Service {_key(service)}: Node {placed} Not Found")
-                continue
-            own = [each for each in addresses(pod) if is_address(each, plan.family)]
-            if own:
+            elif own := addresses_of(pod, plan.family):
                 group.append(endpoint(service, pod, own, node))
         return out
 
@@ -134,6 +133,14 @@ class Planner:
             hints.distribute(hinted, wanted)
         else:
             hints.remove(hinted)
+
+
+def _fixed_ports(service: Object) -> Ports | None:
+    """The ports of all pods, if they do not depend on what the pods call theirs."""
+    ports = spec(service).get("ports") or ()
+    if any(isinstance(port.get("targetPort"), str) for port in ports):
+        return None
+    return ports_of(endpoint_ports(service, {}))
 
 
 def _key(service: Object) -> str:
@@ -159,7 +166,7 @@ def owned(held: Object, service: Object) -> bool:
     )
 
 
-def endpoint(service: Object, pod: Object, own: Sequence[str], node: Object | None) -> dict[str, Any]:
+def endpoint(service: Object, pod: Object, own: list[str], node: Object | None) -> dict[str, Any]:
     """One pod's endpoint with these of its addresses."""
     serving = podlib.ready(pod)
     published = bool(spec(service).get("publishNotReadyAddresses"))
@@ -168,8 +175,7 @@ def endpoint(service: Object, pod: Object, own: Sequence[str], node: Object | No
         "serving": serving,
         "terminating": deleting(pod),
     }
-    listed = [shown(each) for text in own if (each := parse(text)) is not None]
-    out: dict[str, Any] = {"addresses": listed, "conditions": conditions, "targetRef": reference(pod)}
+    out: dict[str, Any] = {"addresses": own, "conditions": conditions, "targetRef": reference(pod)}
     zone = labels(node).get(ZONE) if node is not None else ""
     optional = {"nodeName": spec(pod).get("nodeName"), "zone": zone, "hostname": hostname(service, pod)}
     return {**out, **{key: value for key, value in optional.items() if value}}
