@@ -17,7 +17,7 @@ from tiphys.controllers.objects import name, namespace, namespace_terminating
 Failure = ApiError | OSError
 """An answer of the server, or none: the connection broke, and nobody knows what became of the call."""
 
-_BURST = 500
+BURST = 500
 """As many pods are created or deleted in one go at most."""
 
 
@@ -33,12 +33,12 @@ class PodControl:
         """Create `pods` in batches of 1, 2, 4 ...: if they cannot be created, few attempts show it.
 
         Returns the first failure; those after the failed batch were not tried."""
-        return await in_growing_batches([partial(self.create_one, key, owner, pod) for pod in pods[:_BURST]])
+        return await in_growing_batches([partial(self.create_one, key, owner, pod) for pod in pods[:BURST]])
 
     async def delete(self, key: str, owner: Object, pods: Iterable[Object]) -> Failure | None:
         """Delete all of `pods` at once; returns the first failure."""
         async with asyncio.TaskGroup() as tasks:
-            deletions = [tasks.create_task(self.delete_one(key, owner, pod)) for pod in list(pods)[:_BURST]]
+            deletions = [tasks.create_task(self.delete_one(key, owner, pod)) for pod in list(pods)[:BURST]]
         return next((error for task in deletions if (error := task.result()) is not None), None)
 
     async def create_one(self, key: str, owner: Object, pod: Mapping[str, Any]) -> Failure | None:

@@ -33,7 +33,7 @@ from tiphys.controllers.objects import (
     uid,
     without_condition,
 )
-from tiphys.controllers.podcontrol import Failure, PodControl
+from tiphys.controllers.podcontrol import BURST, Failure, PodControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class ReplicaSetController(Controller):
     async def _carry_out(self, key: str, replica_set: Object, decision: Decision) -> Failure | None:
         if decision.create:
             pod = podlib.from_template(spec(replica_set)["template"], replica_set)
-            return await self._control.create(key, replica_set, [pod] * decision.create)
+            return await self._control.create(key, replica_set, [pod] * min(decision.create, BURST))
         if decision.delete:
             return await self._control.delete(key, replica_set, decision.delete)
         return None

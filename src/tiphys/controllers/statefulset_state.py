@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from tiphys.client.types import Object
@@ -28,6 +29,8 @@ from tiphys.controllers.statefulset_pods import (
 )
 
 _COUNTS = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+_AT_ONCE = 500
+"""As many pods are created in one go at most."""
 _COMPARED = (*_COUNTS, "currentRevision", "updateRevision")
 
 
@@ -88,7 +91,7 @@ def plan(
     new_status = _status(stateful_set, members, revisions, collisions, now)
     draft = _Draft(ordered=spec(stateful_set).get("podManagementPolicy") != "Parallel")
     if not deleting(stateful_set):
-        replicas = _replicas(stateful_set, members, revisions)
+        replicas = _replicas(stateful_set, members, revisions, 1 if draft.ordered else _AT_ONCE)
         condemned = sorted((pod for pod in members if not in_range(stateful_set, pod)), key=ordinal_of, reverse=True)
         _keep(draft, stateful_set, replicas, claims, now)
         if not draft.blocked:
@@ -119,18 +122,19 @@ def next_check(stateful_set: Object, pods: Iterable[Object], new: Mapping[str, A
     return podlib.next_availability(pods, min_ready, now) or float(min_ready)
 
 
-def _replicas(stateful_set: Object, pods: Sequence[Object], revisions: Revisions) -> list[Object]:
-    """The pods of all ordinals in order; one that is missing is as it is to be created."""
-    present = {ordinal_of(pod): pod for pod in pods}
+def _replicas(stateful_set: Object, pods: Sequence[Object], revisions: Revisions, most: int) -> list[Object]:
+    """The pods of its ordinals in order; one that is missing is as it is to be created.
+
+    Of those that are missing only the first `most`: whoever asks for a thousand million pods gets them in turns."""
+    present = {ordinal_of(pod): pod for pod in pods if in_range(stateful_set, pod)}
     start = start_of(stateful_set)
-    made = []
-    for ordinal in range(start, start + replicas_of(stateful_set)):
-        pod = present.get(ordinal)
-        if pod is None:
-            revision = revisions.current if _keeps_revision(stateful_set, ordinal) else revisions.update
-            pod = new_pod(stateful_set, template_of(revision), name(revision), ordinal)
-        made.append(pod)
-    return made
+    wanted = range(start, start + replicas_of(stateful_set))
+    lacking = islice((ordinal for ordinal in wanted if ordinal not in present), most)
+    made = {}
+    for ordinal in lacking:
+        revision = revisions.current if _keeps_revision(stateful_set, ordinal) else revisions.update
+        made[ordinal] = new_pod(stateful_set, template_of(revision), name(revision), ordinal)
+    return [pod for _, pod in sorted({**present, **made}.items())]
 
 
 def _keeps_revision(stateful_set: Object, ordinal: int) -> bool:
@@ -224,10 +228,11 @@ def _outdated(stateful_set: Object, replicas: Sequence[Object], update: str, now
     if strategy.get("type") == "OnDelete":
         return []
     rolling = strategy.get("rollingUpdate") or {}
-    candidates = replicas[int_of(rolling.get("partition")) :][::-1]
+    lowest = start_of(stateful_set) + int_of(rolling.get("partition"))
+    candidates = [pod for pod in replicas if ordinal_of(pod) >= lowest][::-1]
     most = rolling.get("maxUnavailable")
     if most is not None:
-        room = max(1, scaled(most, len(replicas), round_up=False))
+        room = max(1, scaled(most, replicas_of(stateful_set), round_up=False))
         room -= sum(not _in_service(stateful_set, pod, now) for pod in replicas)
         return [pod for pod in candidates if _is_old(pod, update)][: max(0, room)]
     for pod in candidates:

@@ -176,6 +176,23 @@ def test_min_ready_seconds_make_the_next_pod_wait() -> None:
     assert steps(wanted, pod(0, since=90)) == ["create db-1"]
 
 
+@pytest.mark.parametrize("policy", ["OrderedReady", "Parallel"])
+def test_a_thousand_million_pods_are_made_in_turns(policy: str) -> None:
+    wanted = make(replicas=2**31 - 1, podManagementPolicy=policy)
+    made = steps(wanted, pod(0), pod(7), pod(2**31 - 2))
+    assert made[0] == "create db-1"
+    assert len(made) == (500 if policy == "Parallel" else 1)
+    assert "create db-7" not in made
+
+
+def test_an_update_of_sparse_ordinals_keeps_to_its_partition() -> None:
+    wanted = make(replicas=4, ordinals={"start": 5}, rolling={"partition": 2})
+    pods = [pod(ordinal, "db-a") for ordinal in (5, 6, 7, 8)]
+    assert steps(wanted, *pods) == ["delete db-8"]
+    assert steps(wanted, *pods[:3], pod(8)) == ["delete db-7"]
+    assert steps(wanted, *pods[:2], pod(7), pod(8)) == []
+
+
 def test_strangers_names_and_ordinals() -> None:
     names = ("db-0", "db-01", "web-1-2", "db", "db-", "db-x", "db-99999999999")
     read = [podlib.parent_and_ordinal({"metadata": {"name": name}}) for name in names]
