@@ -91,8 +91,6 @@ class Step:
         self._ending = ending(self._facts, self._start)
         self._waits: float | None = None
         """Seconds that a back-off still lasts."""
-        self._held_back = False
-        """Pods are missing that a back-off does not allow yet."""
 
     def plan(self) -> Plan:
         if self._ending is not None:
@@ -105,14 +103,11 @@ class Step:
         if creation is None:
             return Plan()
         self._waits = creation.after
-        self._held_back = creation.after is not None and not creation.pods
         return Plan(create=creation.pods)
 
     def conclude(self, outcome: Outcome) -> Conclusion:
         """What follows when the plan has been carried out as far as `outcome` says."""
         active = len(self._facts.active) + outcome.created - len(outcome.deleted)
-        if self._held_back:
-            active = 0  # upstream reports nothing as active while it waits with further pods
         if self._ending is not None:
             if len(outcome.deleted) < len(self._facts.active):
                 self._ending = None  # not yet: the rest has to go first
