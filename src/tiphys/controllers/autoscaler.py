@@ -184,6 +184,8 @@ class HorizontalPodAutoscalerController(Controller):
         return best
 
     def _no_metrics(self, draft: Draft, failed: Sequence[Failed], count: int) -> None:
+        if not failed:
+            raise GivenUp("there are no metrics")
         first = failed[0]
         message = f"the HPA was unable to compute the replica count: {first.why}"
         draft.set(ACTIVE, "False", first.reason, message)

@@ -47,9 +47,9 @@ class Draft:
 
     def set(self, type: str, value: str, reason: str, message: str) -> None:
         """Set a condition, in its place."""
-        old = next((each for each in self.conditions if each["type"] == type), None)
+        old = next((each for each in self.conditions if each.get("type") == type), None)
         same = old is not None and old.get("status") == value
-        since = old["lastTransitionTime"] if old is not None and same else rfc3339(self.now)
+        since = (old.get("lastTransitionTime") if old is not None and same else None) or rfc3339(self.now)
         new = {"type": type, "status": value, "lastTransitionTime": since, "reason": reason, "message": message}
         if old is None:
             self.conditions.append(new)
@@ -57,7 +57,7 @@ class Draft:
             self.conditions = [new if each is old else each for each in self.conditions]
 
     def remove(self, type: str) -> None:
-        self.conditions = [each for each in self.conditions if each["type"] != type]
+        self.conditions = [each for each in self.conditions if each.get("type") != type]
 
     def status(self) -> dict[str, Any]:
         """The whole status."""

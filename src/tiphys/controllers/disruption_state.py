@@ -109,15 +109,15 @@ def _conditions(
     present = list(status(budget).get("conditions") or ())
     old = condition(status(budget), CONDITION)
     since = rfc3339(now)
-    if old is not None and old["status"] == value:
-        since = old["lastTransitionTime"]
+    if old is not None and old.get("status") == value and old.get("lastTransitionTime"):
+        since = str(old["lastTransitionTime"])
     new: dict[str, Any] = {"type": CONDITION, "status": value}
     if generation:
         new["observedGeneration"] = generation
     new |= {"lastTransitionTime": since, "reason": reason, "message": message}
     if old is None:
         return [*present, new]
-    return [new if each["type"] == CONDITION else each for each in present]
+    return [new if each is old else each for each in present]
 
 
 def stale_after(pod: Object, now: float) -> float | None:
@@ -134,7 +134,7 @@ def without_target(pod: Object, now: float) -> dict[str, Any]:
     """The pod's status with the condition DisruptionTarget set back."""
     times = {"lastProbeTime": None, "lastTransitionTime": rfc3339(now)}
     new = {"type": TARGET, "status": "False", **observed(pod), **times}
-    conditions = [new if each["type"] == TARGET else each for each in status(pod).get("conditions") or ()]
+    conditions = [new if each.get("type") == TARGET else each for each in status(pod).get("conditions") or ()]
     return {**status(pod), "conditions": conditions}
 
 

@@ -92,7 +92,7 @@ def silent(node: Object, now: float) -> list[Mapping[str, Any]] | None:
         else:
             new = {**old, "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status."}
         new = {**new, "type": type, "status": "Unknown", "lastTransitionTime": stamp}
-        position = next((number for number, each in enumerate(result) if each["type"] == type), len(result))
+        position = next((number for number, each in enumerate(result) if each.get("type") == type), len(result))
         result[position : position + 1] = [new]
     return result
 
@@ -101,7 +101,7 @@ def no_schedule(node: Object) -> list[Taint]:
     """The NoSchedule taints that its conditions call for."""
     wanted: list[Taint] = []
     for each in status(node).get("conditions") or ():
-        key = _CONDITION_TAINTS.get((each["type"], str(each.get("status"))))
+        key = _CONDITION_TAINTS.get((str(each.get("type")), str(each.get("status"))))
         if key is not None:
             wanted.append({"key": key, "effect": "NoSchedule"})
     if spec(node).get("unschedulable"):

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from tiphys.controllers.node_health import Execution, Health, next_check, silent, with_taints
-from tiphys.controllers.node_ipam import next_free
 from tiphys.controllers.nodes import selects_node, tolerates, untolerated
 
 NOW = 1_767_225_600.0
@@ -141,12 +140,3 @@ def test_node_affinity(expression: dict[str, Any], expected: bool) -> None:
     terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
     spec = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
     assert selects_node(spec, node(disk="ssd", cores="8")) is expected
-
-
-def test_ranges_fill_gaps_and_run_out() -> None:
-    from ipaddress import ip_network
-
-    cluster = ip_network("10.244.0.0/22")
-    assert str(next_free(cluster, 24, ["10.244.0.0/24", "10.244.2.0/24"])) == "10.244.1.0/24"
-    assert str(next_free(cluster, 24, ["10.244.0.128/25", "10.0.0.0/24"])) == "10.244.1.0/24"
-    assert next_free(cluster, 24, [f"10.244.{number}.0/24" for number in range(4)]) is None
