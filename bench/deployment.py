@@ -217,7 +217,10 @@ def together() -> Iterator[Target]:
 @contextlib.contextmanager
 def apart() -> Iterator[Target]:
     program = [sys.executable, "-m", "tiphys"]
-    commands = {name: [*program, name, "--kubeconfig", "{kubeconfig}"] for name in ("controller-manager", "scheduler")}
+    commands = {
+        name: [*program, name, "--kubeconfig", "{kubeconfig}", "--leader-elect=false"]
+        for name in ("controller-manager", "scheduler")
+    }
     with tiphys([]) as server, beside("apart", server, commands) as target:
         yield target
 
