@@ -6,11 +6,12 @@ write that failed after it was charged left behind. Namespaced resources of any 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from tiphys.api import quota_usage
+from tiphys.api import quota_pods, quota_usage
 from tiphys.api.quantity import from_units
 from tiphys.client.discovery import preferred_resources
 from tiphys.client.informer import Informer, key_of
@@ -28,8 +29,13 @@ from tiphys.controllers.objects import deleting, name, namespace, spec, status
 from tiphys.controllers.owner_graph import stripped
 from tiphys.controllers.pods import terminal
 
+log = logging.getLogger(__name__)
+
 GroupResource = tuple[str, str]
 
+_CLAIMS = ("resource.k8s.io", "resourceclaims")
+"""What counts by more than its number, but that few quotas name."""
+_NEEDED = {"create", "list", "watch", "delete"}
 _GATHER = 0.1
 """Seconds in which further changes of a namespace are awaited before it is counted again."""
 _RECOUNT = 300.0
@@ -42,19 +48,34 @@ def counted(hard: Iterable[str]) -> frozenset[GroupResource]:
     return frozenset(each for each in found if each is not None)
 
 
-def new_status(quota: Object, objects: Mapping[GroupResource, Iterable[Object]]) -> dict[str, Any]:
+def new_status(quota: Object, objects: Mapping[GroupResource, Iterable[Object]], now: float) -> dict[str, Any]:
     """hard as the spec says, used as the objects add up; what is not counted here keeps its last figure."""
     hard = spec(quota).get("hard") or {}
     known = status(quota).get("used") or {}
     totals = {name: from_units(0) for name in hard if quota_usage.counts(name) in objects}
     for (group, plural), items in objects.items():
         for obj in items:
-            if quota_usage.in_scope(quota, obj if (group, plural) == ("", "pods") else None):
-                for name, amount in quota_usage.usage(group, plural, obj).items():
-                    if name in totals:
-                        totals[name] += amount
+            for counted_as, amount in _usage(group, plural, quota, obj, now).items():
+                if counted_as in totals:
+                    totals[counted_as] += amount
     used = {name: str(totals[name]) if name in totals else known.get(name) for name in hard}
     return {"hard": dict(hard), "used": {name: amount for name, amount in used.items() if amount is not None}}
+
+
+def _usage(group: str, plural: str, quota: Object, obj: Object, now: float) -> quota_pods.Usage:
+    """What one object uses of a quota; an object that makes no sense uses nothing, lest it stop all counting."""
+    try:
+        if quota_usage.in_scope(group, plural, quota, obj):
+            return quota_usage.usage(group, plural, obj, now)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("%s %s cannot be counted: %r", plural, key_of(obj), error)
+    return {}
+
+
+def recount(pods: Iterable[Object], now: float) -> float:
+    """Seconds until a quota is to be counted again: when a pod that does not end stops to count, or periodically."""
+    moments = (end - now for pod in pods if (end := quota_pods.ends(pod)) is not None and end >= now)
+    return min(min(moments, default=_RECOUNT) + 1, _RECOUNT)
 
 
 class ResourceQuotaController(Controller):
@@ -82,20 +103,22 @@ class ResourceQuotaController(Controller):
             informer = self._counted.get(each) or await self._discover(each)
             if informer is not None:
                 objects[each] = informer.list(where)
-        new = new_status(quota, objects)
+        now = self.clock.time()
+        new = new_status(quota, objects, now)
         if new != status(quota):
             await self.update_status(RESOURCE_QUOTAS, quota, new)
-        return Result(_RECOUNT)
+        return Result(recount(objects.get(("", "pods"), ()), now))
 
     async def _discover(self, wanted: GroupResource) -> Informer | None:
         """Start to count a resource that no quota named before; None if there is no such resource."""
         for each in await preferred_resources(self.client):
-            if (each.resource.group, each.resource.plural) == wanted and each.verbs >= {"list", "watch"}:
+            if (each.resource.group, each.resource.plural) == wanted and each.verbs >= _NEEDED:
                 return await self._begin(wanted, each.resource)
         return None
 
     async def _begin(self, wanted: GroupResource, resource: Resource) -> Informer:
-        informer = self.context.informers.metadata_of(resource, stripped)
+        informers = self.context.informers
+        informer = informers.get(resource) if wanted == _CLAIMS else informers.metadata_of(resource, stripped)
         await informer.wait_synced()
         if wanted not in self._counted:
             self._count(wanted, informer)
@@ -134,6 +157,16 @@ class ResourceQuotaController(Controller):
 
 
 def _differs(what: GroupResource, old: Object, new: Object) -> bool:
+    """Whether a change may be one of what is used."""
     if what == ("", "pods"):
-        return terminal(old) != terminal(new) or spec(old) != spec(new)
-    return what in (("", "services"), ("", "persistentvolumeclaims")) and spec(old) != spec(new)
+        ended = terminal(old) != terminal(new) or deleting(old) != deleting(new)
+        return ended or spec(old) != spec(new) or _resized(old) != _resized(new)
+    if what == ("", "persistentvolumeclaims"):
+        return bool(spec(old) != spec(new) or status(old) != status(new))
+    return what in (("", "services"), _CLAIMS) and spec(old) != spec(new)
+
+
+def _resized(pod: Object) -> list[Any]:
+    """What a pod's containers have, which may not be what they want."""
+    states = (each for kind in ("containerStatuses", "initContainerStatuses") for each in status(pod).get(kind) or ())
+    return [(each.get("name"), each.get("resources"), each.get("allocatedResources")) for each in states]

@@ -10,13 +10,20 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from tiphys.api.quantity import Quantity, from_units, parse
-from tiphys.api.quota_usage import Usage, concerned, in_scope, unset, usage
+from tiphys.api.quota_pods import Usage
+from tiphys.api.quota_usage import concerned, in_scope, unset, usage
 from tiphys.apiserver.admission.decision import refuse
 from tiphys.apiserver.types import Attributes, Object, Plugin, Reader
 from tiphys.base.errors import Conflict
 
 ATTEMPTS = 10
-UPDATED = {("", "services", ""), ("", "persistentvolumeclaims", ""), ("", "pods", "resize")}
+UPDATED = {
+    ("", "services", ""),
+    ("", "persistentvolumeclaims", ""),
+    ("", "persistentvolumeclaims", "status"),
+    ("resource.k8s.io", "resourceclaims", ""),
+    ("", "pods", "resize"),
+}
 """(group, resource, subresource) whose updates can use more; of the rest only creation counts."""
 
 
@@ -80,7 +87,7 @@ def _charged(attributes: Attributes, quota: Object) -> dict[str, str] | None:
     """The quota's status.used with the request's share; None if it is not concerned. Raises Forbidden."""
     info, obj, name = attributes.info, attributes.obj or {}, quota["metadata"]["name"]
     is_pod = not info.group and info.resource == "pods"
-    if not in_scope(quota, obj if is_pod else None):
+    if not in_scope(info.group, info.resource, quota, obj):
         return None
     status = quota.get("status") or {}
     hard, used = _quantities(status.get("hard")), _quantities(status.get("used"))
@@ -92,7 +99,7 @@ def _charged(attributes: Attributes, quota: Object) -> dict[str, str] | None:
     unknown = sorted(set(names) - used.keys())
     if unknown:
         raise refuse(attributes, f"status unknown for quota: {name}, resources: {','.join(unknown)}")
-    counted = attributes.old is not None and in_scope(quota, attributes.old if is_pod else None)
+    counted = attributes.old is not None and in_scope(info.group, info.resource, quota, attributes.old)
     wanted = _delta(attributes, new, names, counted=counted)
     over = [key for key, amount in wanted.items() if used[key] + amount > hard[key]]
     if over:
