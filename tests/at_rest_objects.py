@@ -94,6 +94,12 @@ def _storage() -> Iterable[tuple[Resource, Object]]:
         meta = {"name": f"disk-{number}"}
         yield known.PERSISTENT_VOLUMES, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}
     yield known.PERSISTENT_VOLUME_CLAIMS, _named("v1", "PersistentVolumeClaim", "data", _claim())
+    csi = {"driver": "disks.example.com", "volumeHandle": "far"}
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "far", "csi": csi}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "far"}, "spec": spec}
+    yield known.PERSISTENT_VOLUMES, volume
+    claim = _named("v1", "PersistentVolumeClaim", "far", {**_claim(), "storageClassName": "far"})
+    yield known.PERSISTENT_VOLUME_CLAIMS, claim
 
 
 def _claim() -> dict[str, Any]:
@@ -121,8 +127,10 @@ def _workloads() -> Iterable[tuple[Resource, Object]]:
         {"name": "d", "persistentVolumeClaim": {"claimName": "data"}},
         {"name": "e", "emptyDir": {}},
     ]
-    pod = _named("v1", "Pod", "bare", {"containers": [{"name": "c", "image": "i"}], "volumes": volumes})
-    yield known.PODS, pod
+    containers = [{"name": "c", "image": "i"}]
+    yield known.PODS, _named("v1", "Pod", "bare", {"containers": containers, "volumes": volumes})
+    far = [{"name": "d", "persistentVolumeClaim": {"claimName": "far"}}]
+    yield known.PODS, _named("v1", "Pod", "far", {"containers": containers, "volumes": far})
 
 
 def _services() -> Iterable[tuple[Resource, Object]]:
@@ -160,7 +168,7 @@ def _template(app: str, **labels: str) -> dict[str, Any]:
 
 
 async def settled(cluster: Cluster) -> None:
-    """Wait until the workloads are complete."""
+    """Wait until the workloads are complete; say of the far volume that it is attached."""
 
     def ready(number: int) -> Any:
         return lambda obj: (obj.get("status") or {}).get("readyReplicas") == number
@@ -172,3 +180,8 @@ async def settled(cluster: Cluster) -> None:
     await cluster.wait(
         known.PERSISTENT_VOLUME_CLAIMS, NAMESPACE, "data", lambda claim: claim["status"].get("phase") == "Bound"
     )
+    attachments = (await cluster.client.list(known.VOLUME_ATTACHMENTS)).items
+    for each in attachments:
+        attached = {**each, "status": {"attached": True}}
+        await cluster.client.update(known.VOLUME_ATTACHMENTS, attached, subresource="status")
+    assert len(attachments) == 1

@@ -15,8 +15,8 @@ from tiphys.base.identity import User
 from tiphys.client.calls import Call
 from tiphys.client.informer import InformerFactory
 from tiphys.client.local import LocalClient
-from tiphys.client.resources import CUSTOM_RESOURCE_DEFINITIONS
-from tiphys.client.types import Client, Resource
+from tiphys.client.resources import CUSTOM_RESOURCE_DEFINITIONS, NODES
+from tiphys.client.types import MERGE_PATCH, Client, Resource
 from tiphys.controllers import manager
 from tiphys.controllers.base import ControllerContext
 from tiphys.testing.clock import VirtualClock
@@ -94,6 +94,9 @@ class _WatchedClient(LocalClient):
 
 async def fill(cluster: Cluster) -> None:
     """One of everything."""
+    for node in ("node-1", "node-2"):
+        annotation = {"metadata": {"annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}}}
+        await cluster.client.patch(NODES, node, annotation, type=MERGE_PATCH)
     await cluster.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition())
     await cluster.clock.sleep(5)
     for resource, obj in busy_objects():
@@ -143,3 +146,4 @@ def test_the_witness_sees_what_controllers_write(writes: dict[str, dict[str, int
     who = {what.split(" ")[0] for what in writes["filling"]}
     assert {"deployment-controller", "statefulset-controller", "resourcequota-controller", "endpoint-controller"} <= who
     assert {"persistent-volume-binder", "resource-claim-controller", "disruption-controller", "job-controller"} <= who
+    assert {"attachdetach-controller", "endpointslice-controller", "endpointslicemirroring-controller"} <= who
