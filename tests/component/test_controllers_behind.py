@@ -183,3 +183,32 @@ def test_a_deployment_that_is_gone_starts_nothing_though_its_watch_is_late() -> 
         await line.hurry()
 
     play(scenario)
+
+
+def test_a_pod_whose_job_went_while_nobody_looked_is_let_go_by_the_next_manager() -> None:
+    clock = VirtualClock()
+
+    async def scenario() -> None:
+        async with Cluster(clock, nodes=1, controllers="") as cluster:
+            config = manager.ManagerConfig(connect=cluster.connect, settings={"root-ca": "test certificate"})
+
+            async def manage() -> None:
+                await manager.run(cluster.connect(MANAGER), clock, manager.ALL, config)
+
+            async with background(manage):
+                await clock.sleep(5)
+                await cluster.client.create(JOBS, job(completions=2))
+                await clock.sleep(5)
+            await cluster.client.delete(JOBS, "sum", NS, propagation="Background")
+            for pod in (await cluster.client.list(PODS, NS)).items:
+                await cluster.client.delete(PODS, pod["metadata"]["name"], NS)
+            await clock.sleep(60)
+            assert (await cluster.client.list(PODS, NS)).items
+            async with background(manage):
+                await clock.sleep(60)
+                assert not (await cluster.client.list(PODS, NS)).items
+
+    try:
+        clock.run(scenario())
+    finally:
+        clock.close()

@@ -177,13 +177,14 @@ class JobController(Controller):
                 self.enqueue_owner(key, self._pods.count("owner", owner["uid"]))
         if new is None:
             return
-        if tracked(new) and self._jobs.synced:
+        if tracked(new):
             self._check_owner(new)
         if controller_of(new) is None:
             self._orphan_changed(old, new)
 
     def _check_owner(self, pod: Object) -> None:
-        """A Job that is not known may just be new: its pods are let go only when they are being deleted."""
+        """A Job that is not known may just be new, or not listed yet: its pods are let go only when they are being
+        deleted, and whoever does that looks again when all Jobs are listed."""
         owner = controller_of(pod)
         known = owner is None or self._jobs.get(namespace(pod), owner["name"]) is not None
         if (known or deleting(pod)) and not self._cared_for(pod):
