@@ -6,8 +6,8 @@ Pure: `decide` turns a Deployment, its ReplicaSets and the time into a `Decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api import selectors
@@ -68,8 +68,8 @@ class Decision:
     """The new ReplicaSet, if it does not exist yet."""
     write: tuple[Object, ...] = ()
     """ReplicaSets with changed replicas or annotations."""
-    events: tuple[str, ...] = ()
-    """ScalingReplicaSet messages, once all is written."""
+    events: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """ScalingReplicaSet messages by the uid of what has been written then; "" is the new ReplicaSet's."""
     delete: tuple[Object, ...] = ()
     revision: str = ""
     """The revision that the Deployment's annotation should name; "" leaves it."""
@@ -109,7 +109,7 @@ def decide(deployment: Object, sets: Sequence[Object], old_pods_run: Callable[[s
     return Decision(
         create=create,
         write=tuple(each for each in rollout.changed if each is not create and uid(each)),
-        events=tuple(rollout.events),
+        events=rollout.events,
         delete=tuple(removable),
         revision=_revision(rollout),
         status=None if final == status(deployment) else final,
@@ -160,7 +160,7 @@ def _add_new(rollout: Rollout) -> Object | None:
     made = {**made, "spec": {**made["spec"], "replicas": size}}
     rollout.add_new(made)
     if size:
-        rollout.events.append(f"Scaled up replica set {name(made)} from 0 to {size}")
+        rollout.events[uid(made)] = [f"Scaled up replica set {name(made)} from 0 to {size}"]
     return made
 
 
@@ -264,16 +264,33 @@ class DeploymentController(Controller):
     async def _carry_out(self, deployment: Object, decision: Decision) -> None:
         if decision.create is not None:
             await self._create(deployment, decision.create)
-        for replica_set in decision.write:
-            self._note_resizing(await self.client.update(REPLICA_SETS, replica_set))
-        if decision.rollback is not None:
-            await self._roll_back(deployment, decision.rollback)
-        for message in decision.events:
-            self.recorder.event(deployment, NORMAL, "ScalingReplicaSet", message)
-        for replica_set in decision.delete:
-            await self._delete(replica_set)
-        if decision.status is not None or decision.revision:
+            self._tell(deployment, decision.events.get("", ()))
+            # At once: were it lost with what fails below, the deadline for the new one would never begin to run.
             await self._report(deployment, decision)
+        failure = await self._write(deployment, decision)
+        if failure is None:
+            if decision.rollback is not None:
+                await self._roll_back(deployment, decision.rollback)
+            for replica_set in decision.delete:
+                await self._delete(replica_set)
+        if decision.create is None:
+            await self._report(deployment, decision)
+        if failure is not None:
+            raise failure
+
+    async def _write(self, deployment: Object, decision: Decision) -> ApiError | None:
+        """Change ReplicaSets; returns what stopped it. The status is told all the same, or no deadline would pass."""
+        for replica_set in decision.write:
+            try:
+                self._note_resizing(await self.client.update(REPLICA_SETS, replica_set))
+            except ApiError as error:
+                return error
+            self._tell(deployment, decision.events.get(uid(replica_set), ()))
+        return None
+
+    def _tell(self, deployment: Object, messages: Iterable[str]) -> None:
+        for message in messages:
+            self.recorder.event(deployment, NORMAL, "ScalingReplicaSet", message)
 
     async def _roll_back(self, deployment: Object, rollback: Rollback) -> None:
         await self.client.update(DEPLOYMENTS, rollback.deployment)
@@ -281,6 +298,8 @@ class DeploymentController(Controller):
 
     async def _report(self, deployment: Object, decision: Decision) -> None:
         """Status and revision in one write: /status takes annotations too, and counts no generation for them."""
+        if decision.status is None and not decision.revision:
+            return
         if decision.revision:
             deployment = annotated(deployment, {REVISION: decision.revision})
         new = decision.status if decision.status is not None else status(deployment)

@@ -151,7 +151,8 @@ class Rollout:
         self._new = uid(new) if new is not None else None
         self._sets = {uid(each): each for each in ([new] if new is not None else []) + list(old)}
         self._before = dict(self._sets)
-        self.events: list[str] = []
+        self.events: dict[str, list[str]] = {}
+        """What to tell once a ReplicaSet is written, by its uid."""
 
     @property
     def new(self) -> Object | None:
@@ -190,7 +191,8 @@ class Rollout:
         if have != wanted:
             result = {**result, "spec": {**spec(result), "replicas": wanted}}
             direction = "up" if have < wanted else "down"
-            self.events.append(f"Scaled {direction} replica set {name(result)} from {have} to {wanted}")
+            message = f"Scaled {direction} replica set {name(result)} from {have} to {wanted}"
+            self.events.setdefault(uid(result), []).append(message)
         self.replace(result)
         return have != wanted
 
