@@ -74,6 +74,18 @@ def test_the_smallest_volume_that_fits_is_taken() -> None:
     in_cluster(scenario)
 
 
+@pytest.mark.parametrize("first", ["claims", "volumes"])
+def test_of_many_that_come_at_once_none_is_left_over(first: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        claims, volumes = ([make(f"n{number}") for number in range(40)] for make in (claim, volume))
+        await create(cluster, *(claims if first == "claims" else volumes))
+        await create(cluster, *(volumes if first == "claims" else claims))
+        for number in range(40):
+            await claim_in(cluster, "Bound", f"n{number}", timeout=5)
+
+    in_cluster(scenario)
+
+
 def test_a_claim_without_any_volume_waits_and_is_told_why() -> None:
     async def scenario(cluster: Cluster) -> None:
         await create(cluster, claim(), volume("small", "1Mi"))

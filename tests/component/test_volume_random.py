@@ -13,7 +13,7 @@ from tiphys.base.errors import ApiError, Conflict
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
 from tiphys.client.types import MERGE_PATCH, Client, Object, Resource
 from tiphys.controllers import manager
-from tiphys.controllers.volume_matching import best_match, misfit
+from tiphys.controllers.volume_matching import FreeVolumes, best_match, misfit
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import MANAGER, Cluster, background
 from volume_world import CONTROLLERS, NS, claim, storage_class, volume
@@ -265,7 +265,9 @@ def check_claim(obj: Object, volumes: Mapping[str, Object]) -> None:
     elif phase == "Pending" and not obj["spec"].get("volumeName"):
         free = [each for each in volumes.values() if not each["spec"].get("claimRef")]
         late = obj["spec"].get("storageClassName") == "late"
-        assert best_match(obj, (), [] if late else free) is None, "it waits though there is a volume for it"
+        assert best_match(obj, (), FreeVolumes(() if late else free)) is None, (
+            "it waits though there is a volume for it"
+        )
     elif phase == "Pending":
         mine = named is not None and not named["spec"].get("claimRef") and misfit(named, obj) is None
         assert not mine, "it waits though its volume is free"
@@ -286,4 +288,4 @@ def check_volume(obj: Object, claims: list[Object]) -> None:
     elif owner["spec"].get("volumeName") == obj["metadata"]["name"]:
         assert phase == "Bound"
     else:
-        assert best_match(owner, (obj,), ()) is None, "it was given to a claim that does not take it"
+        assert best_match(owner, (obj,), FreeVolumes()) is None, "it was given to a claim that does not take it"

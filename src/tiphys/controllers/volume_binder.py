@@ -7,16 +7,16 @@ class, its pods, and volumes that become available. Source: "Persistent Volumes"
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from tiphys.base.errors import NotFound, Permanent
 from tiphys.client.events import WARNING
+from tiphys.client.informer import key_of
 from tiphys.client.reconcile import Result
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from tiphys.client.types import Object
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.objects import annotations_of, name, namespace, spec, status, uid
+from tiphys.controllers.objects import annotations_of, name, spec, status, uid
 from tiphys.controllers.volume_binder_state import (
     AskClaim,
     AssignClass,
@@ -40,10 +40,10 @@ from tiphys.controllers.volume_binding import (
     migrated_volume,
     unbound_volume,
 )
-from tiphys.controllers.volume_matching import best_match, pair
+from tiphys.controllers.volume_matching import FreeVolumes, best_match, pair
 from tiphys.controllers.volume_provisioner import Provisioner
 from tiphys.controllers.volume_reclaimer import Reclaimer
-from tiphys.controllers.volume_store import BY_CLAIM, BY_VOLUME, FREE, WAITING, VolumeStore
+from tiphys.controllers.volume_store import BY_CLAIM, BY_VOLUME, WAITING, VolumeStore
 from tiphys.controllers.volumes import (
     AVAILABLE,
     BIND_COMPLETED,
@@ -76,7 +76,8 @@ class VolumeBinderController(Controller):
         again = self._look_again
         self._reclaimer = Reclaimer(self.store, self._pods, context.settings, again)
         self._provisioner = Provisioner(self.store, context.settings)
-        self._taken: set[str] = set()
+        self._held: dict[str, str] = {}
+        """Volumes that are being bound or promised, by name, with the key of the claim."""
         self.watch(PERSISTENT_VOLUMES).subscribe(self._volume_changed)
         self.watch(PERSISTENT_VOLUME_CLAIMS).subscribe(self._claim_changed)
         self._classes.subscribe(self._class_changed)
@@ -101,9 +102,10 @@ class VolumeBinderController(Controller):
         return self.store.volumes.by_key(name)
 
     def match(self, claim: Object, *, delayed: bool) -> Object | None:
-        kept = self.store.volumes.by_index(BY_CLAIM, f"{namespace(claim)}/{name(claim)}")
-        free = [] if delayed else self.store.volumes.by_index(FREE, class_of_claim(claim))
-        return best_match(claim, kept, free, self._taken)
+        key = key_of(claim)
+        kept = self.store.volumes.by_index(BY_CLAIM, key)
+        free = FreeVolumes() if delayed else self.store.volumes.free
+        return best_match(claim, kept, free, lambda volume: self._held.get(volume, key) == key)
 
     def storage_class(self, name: str) -> Object | None:
         return self._classes.by_key(name)
@@ -112,7 +114,7 @@ class VolumeBinderController(Controller):
         return default_class(self._classes.list())
 
     def waiting_pods(self, claim: Object) -> Sequence[str]:
-        pods = self._pods.by_index("claims", f"{namespace(claim)}/{name(claim)}")
+        pods = self._pods.by_index("claims", key_of(claim))
         return sorted(name(pod) for pod in pods if not spec(pod).get("nodeName") and not terminated(pod))
 
     # Changes that make keys.
@@ -132,13 +134,13 @@ class VolumeBinderController(Controller):
         for key in {claim_key(each) for each in (old, new) if each is not None and claim_ref(each)}:
             self.queue.add(f"claim/{key}")
         for claim in self.store.claims.by_index(BY_VOLUME, name(volume)):
-            self.queue.add(f"claim/{namespace(claim)}/{name(claim)}")
+            self.queue.add(f"claim/{key_of(claim)}")
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         claim = new or old
         if claim is None:
             return
-        key = f"{namespace(claim)}/{name(claim)}"
+        key = key_of(claim)
         if new is None:
             self.store.claims.drop(claim)
             self.store.forget(claim)
@@ -160,7 +162,7 @@ class VolumeBinderController(Controller):
         if new is not None and is_default_class(new):
             waiting += self.store.claims.by_index(WAITING, "")
         for claim in waiting:
-            self.queue.add(f"claim/{namespace(claim)}/{name(claim)}")
+            self.queue.add(f"claim/{key_of(claim)}")
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """Claims that wait for a consumer, and volumes that wait until nobody uses them."""
@@ -178,22 +180,40 @@ class VolumeBinderController(Controller):
     # The work.
 
     def _sync_class(self, storage_class: str) -> None:
-        """Wake claims that wait for volumes of the class, as many as there are volumes."""
+        """Promise volumes of the class to claims that wait, and wake these."""
         if waits_for_consumer(self._classes.by_key(storage_class)):
             return
-        waiting = self.store.claims.by_index(WAITING, storage_class)
-        for claim, _ in pair(waiting, self.store.volumes.by_index(FREE, storage_class), self._taken):
-            self.queue.add(f"claim/{namespace(claim)}/{name(claim)}")
+        busy = set(self._held.values())
+        waiting = (each for each in self.store.claims.by_index(WAITING, storage_class) if self._idle(each, busy))
+        free = self.store.volumes.free
+        for claim, volume in pair(waiting, free, storage_class, lambda each: each not in self._held):
+            self._held[volume] = key_of(claim)
+            self.queue.add(f"claim/{key_of(claim)}")
+
+    def _idle(self, claim: Object, busy: set[str]) -> bool:
+        """Whether nothing goes on about the claim; one that failed comes back by itself."""
+        key = key_of(claim)
+        return key not in busy and not self.queue.failures(f"claim/{key}")
+
+    def _let_go(self, key: str) -> None:
+        """The claim's turn is over: what it held and did not take is for others."""
+        for volume in [volume for volume, holder in self._held.items() if holder == key]:
+            del self._held[volume]
+            current = self.store.volumes.by_key(volume)
+            if current is not None and volume in self.store.volumes.free:
+                self.queue.add(f"class/{class_of_volume(current)}")
 
     async def _sync_claim(self, key: str) -> None:
         claim = self.store.claims.by_key(key)
-        if claim is None:
-            return
-        moved = migrated_claim(claim)
-        if moved is not None:
-            claim = await self.store.update_claim(moved)
-        for step in decide_claim(claim, self):
-            await self._for_claim(step, claim)
+        try:
+            if claim is not None:
+                moved = migrated_claim(claim)
+                if moved is not None:
+                    claim = await self.store.update_claim(moved)
+                for step in decide_claim(claim, self):
+                    await self._for_claim(step, claim)
+        finally:
+            self._let_go(key)
 
     async def _for_claim(self, step: Step, claim: Object) -> None:
         match step:
@@ -234,25 +254,16 @@ class VolumeBinderController(Controller):
 
     async def _bind(self, volume: Object, claim: Object) -> None:
         """Write the volume, then the claim; each only if something is missing."""
-        with self._reserved(volume):
-            chosen = bound_volume(volume, claim)
-            if chosen is not None:
-                volume = await self.store.update_volume(chosen)
-            volume = await self.store.set_volume_phase(volume, BOUND)
-            complete = bound_claim(claim, volume)
-            if complete is not None:
-                claim = await self.store.update_claim(complete)
-            await self.store.set_claim_phase(claim, BOUND, volume)
+        self._held[name(volume)] = key_of(claim)
+        chosen = bound_volume(volume, claim)
+        if chosen is not None:
+            volume = await self.store.update_volume(chosen)
+        volume = await self.store.set_volume_phase(volume, BOUND)
+        complete = bound_claim(claim, volume)
+        if complete is not None:
+            claim = await self.store.update_claim(complete)
+        await self.store.set_claim_phase(claim, BOUND, volume)
         self.store.forget(claim)
-
-    @contextmanager
-    def _reserved(self, volume: Object) -> Iterator[None]:
-        """Nobody else chooses the volume meanwhile."""
-        self._taken.add(name(volume))
-        try:
-            yield
-        finally:
-            self._taken.discard(name(volume))
 
     async def _sync_volume(self, key: str) -> None:
         volume = self.store.volumes.by_key(key)

@@ -6,16 +6,19 @@ do more than it asks for while there is another. Source: "Persistent Volumes", B
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
+from tiphys.api.quantity import Quantity
 from tiphys.api.selectors import LabelSelector, from_object
 from tiphys.client.types import Object
-from tiphys.controllers.objects import created, deleting, labels, name, namespace, spec, status
+from tiphys.controllers.objects import deleting, labels, name, namespace, spec, status
 from tiphys.controllers.volumes import (
     AVAILABLE,
     access_modes,
     attributes_class,
     capacity,
+    claim_ref,
     class_of_claim,
     class_of_volume,
     is_bound_to,
@@ -41,43 +44,109 @@ def misfit(volume: Object, claim: Object) -> str | None:
     return None
 
 
+class Shape(NamedTuple):
+    """What a volume is to claims; equal ones differ by name and labels only."""
+
+    modes: tuple[str, ...]
+    capacity: Quantity
+    mode: str
+    attributes: str
+
+    @property
+    def group(self) -> tuple[int, tuple[str, ...]]:
+        """Where volumes with these access modes come among all that fit."""
+        return len(self.modes), self.modes
+
+
+class FreeVolumes:
+    """Volumes that claims may choose, by class and shape; those of one shape in the order in which they became free."""
+
+    def __init__(self, volumes: Iterable[Object] = ()) -> None:
+        self._classes: dict[str, dict[Shape, dict[str, Object]]] = {}
+        self._places: dict[str, tuple[str, Shape]] = {}
+        for volume in volumes:
+            self.put(volume)
+
+    def put(self, volume: Object) -> None:
+        """Take the volume as it is now."""
+        if claim_ref(volume) or deleting(volume) or status(volume).get("phase") != AVAILABLE:
+            self.drop(name(volume))
+            return
+        place = class_of_volume(volume), shape_of(volume)
+        if self._places.get(name(volume)) != place:
+            self.drop(name(volume))
+            self._places[name(volume)] = place
+        self._classes.setdefault(place[0], {}).setdefault(place[1], {})[name(volume)] = volume
+
+    def drop(self, volume: str) -> None:
+        """The volume of that name cannot be chosen any more."""
+        place = self._places.pop(volume, None)
+        if place is None:
+            return
+        shapes = self._classes[place[0]]
+        del shapes[place[1]][volume]
+        if not shapes[place[1]]:
+            del shapes[place[1]]
+        if not shapes:
+            del self._classes[place[0]]
+
+    def __contains__(self, volume: str) -> bool:
+        return volume in self._places
+
+    def of(self, storage_class: str) -> Mapping[Shape, Mapping[str, Object]]:
+        """The volumes of a class by name, by their shapes."""
+        return self._classes.get(storage_class, {})
+
+
+Usable = Callable[[str], bool]
+"""Whether the volume of that name may be chosen."""
+
+
+def shape_of(volume: Object) -> Shape:
+    return Shape(access_modes(volume), capacity(volume), volume_mode(volume), attributes_class(volume))
+
+
 def best_match(
-    claim: Object, kept: Iterable[Object], free: Iterable[Object], taken: Collection[str] = ()
+    claim: Object, kept: Iterable[Object], free: FreeVolumes, usable: Usable = lambda volume: True
 ) -> Object | None:
     """The volume for a claim that names none.
 
-    `kept` are volumes that refer to a claim of its name, `free` those that refer to none (nothing where binding waits
-    for the first consumer: the scheduler chooses then); `taken` are names of volumes that are being bound.
-    Raises ValueError if the claim's selector cannot be read.
+    `kept` are volumes that refer to a claim of its name, `free` those that may be chosen (none where binding waits for
+    the first consumer: the scheduler chooses then). Raises ValueError if the claim's selector cannot be read.
     """
     selector = _selector(claim)
-    wanted = set(spec(claim).get("accessModes") or ())
-    groups: dict[tuple[str, ...], list[Object]] = {}
-    for volume in (*kept, *free):
-        modes = access_modes(volume)
-        if wanted <= set(modes) and name(volume) not in taken and _has_room(volume, claim):
-            groups.setdefault(modes, []).append(volume)
-    for modes in sorted(groups, key=lambda each: (len(each), each)):
-        found = _best_of(claim, groups[modes], selector)
-        if found is not None:
-            return found
-    return None
+    mine = [each for each in kept if is_bound_to(each, claim) and _fits(shape_of(each), claim) and not deleting(each)]
+    best = min(mine, key=lambda each: (shape_of(each).group, name(each)), default=None)
+    shapes = free.of(class_of_claim(claim))
+    for shape in sorted((each for each in shapes if _fits(each, claim)), key=lambda each: (each.group, each.capacity)):
+        if best is not None and shape_of(best).group <= shape.group:
+            break
+        for volume in shapes[shape].values():
+            if usable(name(volume)) and (selector is None or selector.matches(labels(volume))):
+                return volume
+    return best
 
 
-def pair(claims: Iterable[Object], free: Sequence[Object], taken: Collection[str] = ()) -> list[tuple[Object, Object]]:
-    """Claims that wait, the oldest first, each with another free volume that fits; claims that cannot be read, none."""
-    gone, pairs = set(taken), []
-    for claim in sorted(claims, key=lambda each: (created(each), namespace(each), name(each))):
-        if len(gone) >= len(free) + len(taken):
+def pair(claims: Iterable[Object], free: FreeVolumes, storage_class: str, usable: Usable) -> list[tuple[Object, str]]:
+    """Claims of a class that wait, the oldest first, each with the name of another volume that it may choose."""
+    gone: set[str] = set()
+    left = sum(usable(volume) for volumes in free.of(storage_class).values() for volume in volumes)
+    pairs: list[tuple[Object, str]] = []
+    for claim in sorted(claims, key=_age) if left else ():
+        if len(gone) == left:
             break
         try:
-            volume = best_match(claim, (), free, gone)
+            volume = best_match(claim, (), free, lambda each: each not in gone and usable(each))
         except ValueError:
-            continue
+            continue  # the claim's own turn says so
         if volume is not None:
             gone.add(name(volume))
-            pairs.append((claim, volume))
+            pairs.append((claim, name(volume)))
     return pairs
+
+
+def _age(claim: Object) -> tuple[str, str, str]:
+    return str(claim["metadata"].get("creationTimestamp") or ""), namespace(claim), name(claim)
 
 
 def _selector(claim: Object) -> LabelSelector | None:
@@ -85,26 +154,10 @@ def _selector(claim: Object) -> LabelSelector | None:
     return None if selector is None else from_object(selector)
 
 
-def _has_room(volume: Object, claim: Object) -> bool:
+def _fits(shape: Shape, claim: Object) -> bool:
     return (
-        capacity(volume) >= requested(claim)
-        and volume_mode(volume) == volume_mode(claim)
-        and attributes_class(volume) == attributes_class(claim)
-        and not deleting(volume)
+        shape.capacity >= requested(claim)
+        and shape.mode == volume_mode(claim)
+        and shape.attributes == attributes_class(claim)
+        and set(spec(claim).get("accessModes") or ()) <= set(shape.modes)
     )
-
-
-def _best_of(claim: Object, volumes: Sequence[Object], selector: LabelSelector | None) -> Object | None:
-    kept = next((each for each in volumes if is_bound_to(each, claim)), None)
-    if kept is not None:
-        return kept
-    asked = class_of_claim(claim)
-    fitting = (
-        each
-        for each in volumes
-        if not spec(each).get("claimRef")
-        and status(each).get("phase") == AVAILABLE
-        and class_of_volume(each) == asked
-        and (selector is None or selector.matches(labels(each)))
-    )
-    return min(fitting, key=lambda each: (capacity(each), name(each)), default=None)

@@ -15,10 +15,11 @@ from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 from tiphys.client.types import Client, Object
 from tiphys.controllers.objects import annotations_of, namespace, spec, uid
 from tiphys.controllers.volume_binding import claim_status, volume_status
-from tiphys.controllers.volumes import BIND_COMPLETED, claim_key, claim_ref, class_of_claim, class_of_volume
+from tiphys.controllers.volume_matching import FreeVolumes
+from tiphys.controllers.volumes import BIND_COMPLETED, claim_key, claim_ref, class_of_claim
 
-BY_CLAIM, FREE = "claim", "free"
-"""Indexes of volumes: by the claim that they refer to; those that refer to none, by their class."""
+BY_CLAIM = "claim"
+"""Index of volumes: by the claim that they refer to."""
 BY_VOLUME, WAITING = "volume", "waiting"
 """Indexes of claims: by the volume that they name; those that name none and have none, by their class."""
 
@@ -40,6 +41,21 @@ class NewestCache(ObjectCache):
             self.store(key_of(obj), None)
 
 
+class VolumeCache(NewestCache):
+    """Volumes, and which of them may be chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = FreeVolumes()
+
+    def store(self, key: str, new: Object | None) -> Object | None:
+        if new is None:
+            self.free.drop(key)
+        else:
+            self.free.put(new)
+        return super().store(key, new)
+
+
 class VolumeStore:
     """Claims and volumes, read at once and written at the revision that was read."""
 
@@ -48,9 +64,8 @@ class VolumeStore:
         self.clock = clock
         self._recorder = recorder
         self._told: dict[str, tuple[str, str, str]] = {}
-        self.volumes, self.claims = NewestCache(), NewestCache()
+        self.volumes, self.claims = VolumeCache(), NewestCache()
         self.volumes.add_index(BY_CLAIM, _referred)
-        self.volumes.add_index(FREE, _free)
         self.claims.add_index(BY_VOLUME, _named)
         self.claims.add_index(WAITING, _waiting)
 
@@ -107,10 +122,6 @@ def _revision(obj: Object) -> int:
 
 def _referred(volume: Object) -> Iterable[str]:
     return (claim_key(volume),) if claim_ref(volume) else ()
-
-
-def _free(volume: Object) -> Iterable[str]:
-    return () if claim_ref(volume) else (class_of_volume(volume),)
 
 
 def _named(claim: Object) -> Iterable[str]:

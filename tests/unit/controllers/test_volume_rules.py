@@ -33,7 +33,7 @@ from tiphys.controllers.volume_binding import (
     with_provisioner,
 )
 from tiphys.controllers.volume_expander import grown, to_expand
-from tiphys.controllers.volume_matching import best_match, misfit, pair
+from tiphys.controllers.volume_matching import FreeVolumes, best_match, misfit, pair
 from tiphys.controllers.volume_plugins import NoPlugin, deletable_path, recycler_pod
 from tiphys.controllers.volume_protection import holds
 from tiphys.controllers.volumes import default_class, is_bound_to, terminated
@@ -82,7 +82,7 @@ class Known:
     def match(self, claim: Object, *, delayed: bool) -> Object | None:
         kept = [each for each in self._volumes.values() if is_bound_to(each, claim)]
         free = [each for each in self._volumes.values() if not each["spec"].get("claimRef")]
-        return best_match(claim, kept, () if delayed else free)
+        return best_match(claim, kept, FreeVolumes(() if delayed else free))
 
     def storage_class(self, name: str) -> Object | None:
         return self._classes.get(name)
@@ -96,12 +96,12 @@ class Known:
 
 def chosen(wanted: Object, *volumes: Object) -> str | None:
     kept = [each for each in volumes if each["spec"].get("claimRef")]
-    found = best_match(wanted, kept, [each for each in volumes if not each["spec"].get("claimRef")])
+    found = best_match(wanted, kept, FreeVolumes(volumes))
     return found["metadata"]["name"] if found else None
 
 
-def test_the_smallest_fitting_volume_is_chosen_and_of_equal_ones_the_first_by_name() -> None:
-    assert chosen(claim(), volume("c", "3Gi"), volume("b", "2Gi"), volume("a", "2Gi"), volume("d", "900Mi")) == "a"
+def test_the_smallest_fitting_volume_is_chosen() -> None:
+    assert chosen(claim(), volume("c", "3Gi"), volume("b", "2Gi"), volume("a", "4Gi"), volume("d", "900Mi")) == "b"
 
 
 def test_a_volume_with_fewer_modes_comes_before_a_smaller_one_and_before_one_that_is_kept() -> None:
@@ -146,8 +146,26 @@ def test_the_class_of_the_old_annotation_counts_before_the_field() -> None:
 def test_claims_that_wait_are_paired_with_volumes_the_oldest_first() -> None:
     old, young, picky = claim("old"), claim("young"), claim("picky", selector={"matchExpressions": [{"key": "a"}]})
     young["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
-    pairs = pair([young, picky, old], [volume("a"), volume("b", "500Mi")])
-    assert [(one["metadata"]["name"], other["metadata"]["name"]) for one, other in pairs] == [("old", "a")]
+    free = FreeVolumes([volume("a"), volume("b", "500Mi"), volume("taken"), volume("c", storageClassName="x")])
+    pairs = pair([young, picky, old], free, "", lambda each: each != "taken")
+    assert [(one["metadata"]["name"], other) for one, other in pairs] == [("old", "a")]
+
+
+def test_only_volumes_that_may_be_chosen_are_free_and_the_first_to_become_so_comes_first() -> None:
+    free = FreeVolumes([volume("b"), volume("a"), volume("c", phase="Pending")])
+    chosen = best_match(claim(), (), free)
+    assert chosen is not None
+    assert chosen["metadata"]["name"] == "b"
+    free.put(volume("b", claimRef=ref()))
+    free.put(volume("a", "2Gi"))
+    free.put(volume("c"))
+    assert "b" not in free
+    chosen = best_match(claim(), (), free)
+    assert chosen is not None
+    assert chosen["metadata"]["name"] == "c"
+    for each in "abc":
+        free.drop(each)
+    assert free.of("") == {}
 
 
 def test_the_newest_default_class_counts_and_the_first_by_name_of_equal_ones() -> None:
