@@ -7,9 +7,9 @@ from typing import Any
 
 from tiphys.api import selectors
 from tiphys.client.reconcile import Result
-from tiphys.client.types import Object, Resource
+from tiphys.client.types import APPLY_PATCH, Object, Resource
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.objects import labels, name
+from tiphys.controllers.objects import labels, name, semantically_equal
 
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)
 
@@ -26,7 +26,9 @@ def rules(role: Object, roles: Iterable[Object]) -> list[Mapping[str, Any]]:
     for selector in map(selectors.from_object, sources(role)):
         for other in ordered:
             if name(other) != name(role) and selector.matches(labels(other)):
-                wanted += [each for each in other.get("rules") or () if each not in wanted]
+                for rule in other.get("rules") or ():
+                    if not any(semantically_equal(rule, each) for each in wanted):
+                        wanted.append(rule)
     return wanted
 
 
@@ -46,9 +48,19 @@ class ClusterRoleAggregationController(Controller):
         if role is None or not sources(role):
             return None
         wanted = rules(role, self._roles.list())
-        if wanted != list(role.get("rules") or ()):
-            await self.client.update(CLUSTER_ROLES, {**role, "rules": wanted})
+        if not semantically_equal(wanted, list(role.get("rules") or ())):
+            await self._apply(key, wanted)
         return None
+
+    async def _apply(self, name: str, wanted: list[Mapping[str, Any]]) -> None:
+        """Take the rules over from whoever wrote them; an aggregated role has no others."""
+        body = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            **({"rules": wanted} if wanted else {}),
+        }
+        await self.client.patch(CLUSTER_ROLES, name, body, type=APPLY_PATCH, field_manager=self.name, force=True)
 
     def _role_changed(self, old: Object | None, new: Object | None) -> None:
         """Any role may be part of any aggregated one; there are few of those."""

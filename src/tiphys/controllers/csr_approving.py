@@ -1,6 +1,7 @@
 """Approves the client certificates of kubelets, for whom RBAC says that they may have them.
 
 A node asks for its own next certificate (selfnodeclient), a bootstrap token for the first one of a node (nodeclient).
+Who may not have it now may have it later: such requests are looked at again, ever less often.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from tiphys.base.errors import Retry
+from tiphys.client.backoff import Backoff
 from tiphys.client.reconcile import Result
 from tiphys.client.types import Object
+from tiphys.client.workqueue import WorkQueue
 from tiphys.controllers import csr_rules
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.csr_rules import CERTIFICATE_SIGNING_REQUESTS, SUBJECT_ACCESS_REVIEWS
@@ -57,6 +61,7 @@ class CsrApprovingController(Controller):
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
+        self.queue = WorkQueue(Backoff(base=0.2, limit=1000.0))
         self._requests = self.watch(CERTIFICATE_SIGNING_REQUESTS)
         self._requests.subscribe(self.enqueue)
 
@@ -77,7 +82,7 @@ class CsrApprovingController(Controller):
                 return None
         if found:
             tried = " ".join(subresource for subresource, _ in found)
-            log.info('recognized csr "%s" as [%s] but subject access review was not approved', name(request), tried)
+            raise Retry(f'recognized csr "{name(request)}" as [{tried}] but subject access review was not approved')
         return None
 
     async def _may(self, request: Object, subresource: str) -> bool:

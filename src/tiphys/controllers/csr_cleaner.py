@@ -22,7 +22,7 @@ def due(request: Object) -> float:
         return created(request) + WAITING
     ends = []
     for condition in conditions:
-        since, kind = moment(condition.get("lastUpdateTime")), condition.get("type")
+        since, kind = moment(condition.get("lastUpdateTime")) or float("inf"), condition.get("type")
         if kind == "Approved":
             ends.append(since + (SETTLED if issued else WAITING))
             if issued:

@@ -34,6 +34,8 @@ KEY_USAGES = {
     "encipher only": "encipher_only",
     "decipher only": "decipher_only",
 }
+_SUBJECT = (6, 10, 11, 7, 8, 9, 17, 3, 5)
+"""X.500 attributes: country, organization, unit, locality, province, street, postal code; name and serial number."""
 EXTENDED = {
     "any": "2.5.29.37.0",
     "server auth": "1.3.6.1.5.5.7.3.1",
@@ -73,7 +75,9 @@ class SigningAuthority:
 
         authority, key = self._loaded
         start, end = self._validity(authority, seconds, now)
-        builder = x509.CertificateBuilder(authority.subject, csr.subject, csr.public_key(), x509.random_serial_number())
+        builder = x509.CertificateBuilder(
+            authority.subject, _subject(csr), csr.public_key(), x509.random_serial_number()
+        )
         builder = builder.not_valid_before(start).not_valid_after(end)
         for extension, critical in self._extensions(csr, usages, key):
             builder = builder.add_extension(extension, critical=critical)
@@ -109,6 +113,17 @@ class SigningAuthority:
         if names:
             found.append((x509.SubjectAlternativeName(names), False))
         return found
+
+
+def _subject(csr: x509.CertificateSigningRequest) -> Any:
+    """The subject in the order and form of Go's: values of one kind together, kinds that it does not know left out."""
+    from cryptography import x509
+
+    order = [f"2.5.4.{number}" for number in _SUBJECT]
+    grouped = {each: csr.subject.get_attributes_for_oid(x509.ObjectIdentifier(each)) for each in order}
+    for single in order[-2:]:
+        grouped[single] = grouped[single][-1:]
+    return x509.Name([x509.RelativeDistinguishedName(set(found)) for found in grouped.values() if found])
 
 
 def _names(csr: x509.CertificateSigningRequest) -> list[Any]:

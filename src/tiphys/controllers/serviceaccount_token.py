@@ -32,7 +32,7 @@ Sign = Callable[[Object, Object], str]
 def belongs(secret: Object, account: Object | None) -> bool:
     """Whether `account` is the one that the secret names, and not a later one of the same name."""
     notes = annotations_of(secret)
-    if account is None or deleting(account) or notes.get(ACCOUNT_NAME) != name(account):
+    if account is None or notes.get(ACCOUNT_NAME) != name(account):
         return False
     return notes.get(ACCOUNT_UID) in (None, "", uid(account))
 
@@ -98,7 +98,7 @@ class ServiceAccountTokenController(Controller):
         gone = self._gone.pop(key, None)
         if gone is not None:
             await self._forget(gone)
-        if secret is None or deleting(secret) or self._sign is None:
+        if secret is None or deleting(secret) or self._sign is None or not annotations_of(secret).get(ACCOUNT_NAME):
             return None
         account = await self._account_of(secret)
         if account is None:
@@ -156,7 +156,7 @@ class ServiceAccountTokenController(Controller):
 
     def _account_changed(self, old: Object | None, new: Object | None) -> None:
         account = new or old
-        if account is not None and (old is None or new is None or deleting(account)):
+        if account is not None and (old is None or new is None):
             for secret in self._secrets.by_index("account", key_of(account)):
                 self.queue.add(key_of(secret))
 
