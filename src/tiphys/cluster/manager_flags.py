@@ -33,6 +33,12 @@ _SETTINGS: dict[str, tuple[Kind, Any, str]] = {
     "pvclaimbinder-sync-period": (duration, 15.0, "how often volumes and claims are looked at"),
     "enable-dynamic-provisioning": (boolean, True, "volumes are made for claims"),
     "enable-hostpath-provisioner": (boolean, False, "volumes of this machine's directories, for tests"),
+    "pv-recycler-minimum-timeout-hostpath": (whole, 60, "seconds that emptying a host path may take at least"),
+    "pv-recycler-timeout-increment-hostpath": (whole, 30, "the same for each gibibyte"),
+    "pv-recycler-pod-template-filepath-hostpath": (str, "", "a file with the pod that empties host paths"),
+    "pv-recycler-minimum-timeout-nfs": (whole, 300, "seconds that emptying an NFS volume may take at least"),
+    "pv-recycler-increment-timeout-nfs": (whole, 30, "the same for each gibibyte"),
+    "pv-recycler-pod-template-filepath-nfs": (str, "", "a file with the pod that empties NFS volumes"),
     "disable-force-detach-on-timeout": (boolean, False, "volumes stay attached to lost nodes without a taint"),
 }
 
@@ -76,6 +82,7 @@ _NOTHING: dict[str, Kind] = {
     "min-resync-period": duration,
     "namespace-sync-period": duration,
     "profiling": boolean,
+    "pv-recycler-maximum-retry": whole,
     "resource-quota-sync-period": duration,
     "route-reconciliation-period": duration,
 }
