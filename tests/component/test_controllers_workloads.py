@@ -240,6 +240,20 @@ def test_a_daemon_set_rolls_node_by_node_and_keeps_its_revisions() -> None:
     play(scenario, nodes=3)
 
 
+def test_a_revision_that_somebody_deletes_comes_back() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.client.create(DAEMON_SETS, workload("DaemonSet"))
+        await cluster.wait(DAEMON_SETS, NS, "web", count("numberAvailable", 2))
+        (first,) = (await cluster.client.list(CONTROLLER_REVISIONS, NS)).items
+        await cluster.client.delete(CONTROLLER_REVISIONS, first["metadata"]["name"], NS)
+        await cluster.clock.sleep(1)
+        (again,) = (await cluster.client.list(CONTROLLER_REVISIONS, NS)).items
+        assert again["metadata"]["name"] == first["metadata"]["name"]
+        assert again["metadata"]["uid"] != first["metadata"]["uid"]
+
+    play(scenario)
+
+
 def test_an_idle_cluster_writes_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.client.create(DEPLOYMENTS, workload("Deployment", replicas=2))

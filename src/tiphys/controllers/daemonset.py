@@ -247,6 +247,7 @@ class DaemonSetController(Controller):
         self._sets.subscribe(self.enqueue)
         self._nodes.subscribe(self._node_changed)
         self._pods.subscribe(self._pod_changed)
+        self._revisions.subscribe(self._revision_changed)
 
     async def reconcile(self, key: str) -> Result | None:
         daemon_set = self._sets.by_key(key)
@@ -387,10 +388,21 @@ class DaemonSetController(Controller):
             if owner is not None and pod is not None and owner["kind"] == "DaemonSet":
                 size = self._pods.count("owner", owner["uid"])
                 self.enqueue_owner(f"{namespace(pod)}/{owner['name']}", size)
-        if new is not None and controller_of(new) is None and (old is None or _orphaned_or_relabelled(old, new)):
-            for daemon_set in self._sets.list(namespace(new)):
-                if selectors.from_object(spec(daemon_set).get("selector")).matches(labels(new)):
-                    self.queue.add(key_of(daemon_set))
+        self._orphan_changed(old, new)
+
+    def _revision_changed(self, old: Object | None, new: Object | None) -> None:
+        """What somebody does to a revision is looked at; a new one is our own doing."""
+        owner = controller_of(old) if old is not None else None
+        if owner is not None and old is not None and owner["kind"] == "DaemonSet":
+            self.queue.add(f"{namespace(old)}/{owner['name']}")
+        self._orphan_changed(old, new)
+
+    def _orphan_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None or controller_of(new) is not None or (old is not None and not _orphaned_or_relabelled(old, new)):
+            return
+        for daemon_set in self._sets.list(namespace(new)):
+            if selectors.from_object(spec(daemon_set).get("selector")).matches(labels(new)):
+                self.queue.add(key_of(daemon_set))
 
 
 def _placement(node: Object) -> tuple[Any, ...]:
