@@ -181,6 +181,27 @@ def test_a_volume_is_not_recycled_while_a_pod_uses_it() -> None:
     in_cluster(scenario, binder="")
 
 
+def test_the_pod_that_empties_volumes_may_be_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("""
+metadata: {namespace: kube-system, generateName: x-, labels: {mine: "yes"}}
+spec:
+  containers: [{name: c, image: busybox, volumeMounts: [{name: v, mountPath: /scrub}]}]
+  volumes: [{name: v}, {name: other, emptyDir: {}}]
+""")
+    settings = {"root-ca": "none", "pv-recycler-pod-template-filepath-hostpath": str(file)}
+
+    async def scenario(cluster: Cluster) -> None:
+        await release(cluster, persistentVolumeReclaimPolicy="Recycle")
+        scrubber = await cluster.wait(PODS, "kube-system", RECYCLER)
+        assert scrubber["metadata"]["labels"] == {"mine": "yes"}
+        assert scrubber["spec"]["containers"][0]["image"] == "busybox"
+        assert [each["name"] for each in scrubber["spec"]["volumes"]][:2] == ["v", "other"]
+        assert scrubber["spec"]["volumes"][0]["hostPath"]["path"] == "/srv/disk"
+
+    in_cluster(scenario, binder="", settings=settings)
+
+
 def test_a_recycler_that_an_earlier_manager_left_is_replaced() -> None:
     async def scenario(cluster: Cluster) -> None:
         old = {**pod(RECYCLER, "other"), "metadata": {"name": RECYCLER, "namespace": NS, "labels": {"old": "yes"}}}

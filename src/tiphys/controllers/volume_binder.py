@@ -296,15 +296,15 @@ class VolumeBinderController(Controller):
         ref = claim_ref(volume) or {}
         if not ref.get("uid"):
             return None
+        if not ref.get("name") or not ref.get("namespace"):
+            raise Permanent(f"volume {name(volume)} refers to a claim without a name or a namespace")
         claim = self.store.claims.by_key(claim_key(volume))
         if claim is not None and uid(claim) == ref["uid"]:
             return claim
         if claim is None and keeps_phase(volume):
             return None
         try:
-            current = await self.client.get(
-                PERSISTENT_VOLUME_CLAIMS, str(ref.get("name")), str(ref.get("namespace") or "")
-            )
+            current = await self.client.get(PERSISTENT_VOLUME_CLAIMS, str(ref["name"]), str(ref["namespace"]))
         except NotFound:
             return None
         return current if uid(current) == ref["uid"] else None

@@ -8,7 +8,6 @@ Host paths are for tests and development: they are directories of the machine th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from tiphys.client.events import reference
@@ -141,26 +140,8 @@ def host_path_volume(claim: Object, storage_class: Object, path: str) -> Mapping
     }
 
 
-def recycler_pod(volume: Object, settings: Mapping[str, Any]) -> Object | None:
-    """The pod that empties the volume; None if nobody knows how to.
-
-    `settings` are by upstream's flags: seconds that it may take at least, and for each gibibyte."""
-    for source, least, each in (
-        ("hostPath", "pv-recycler-minimum-timeout-hostpath", "pv-recycler-timeout-increment-hostpath"),
-        ("nfs", "pv-recycler-minimum-timeout-nfs", "pv-recycler-increment-timeout-nfs"),
-    ):
-        given = spec(volume).get(source)
-        if given:
-            fields = ("path",) if source == "hostPath" else ("server", "path")
-            seconds = max(
-                int(settings.get(least, 60 if source == "hostPath" else 300)),
-                capacity(volume).value // _GIBI * int(settings.get(each, 30)),
-            )
-            return _recycler(name(volume), seconds, {source: {field: given.get(field) for field in fields}})
-    return None
-
-
-def _recycler(volume: str, seconds: int, source: Mapping[str, Any]) -> Object:
+def recycler_template() -> Mapping[str, Any]:
+    """The pod that empties volumes, unless a setting names a file with another one."""
     container = {
         "name": "pv-recycler",
         "image": RECYCLER_IMAGE,
@@ -171,11 +152,31 @@ def _recycler(volume: str, seconds: int, source: Mapping[str, Any]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": f"{RECYCLER_PREFIX}{volume}", "namespace": RECYCLER_NAMESPACE},
-        "spec": {
-            "activeDeadlineSeconds": seconds,
-            "restartPolicy": "Never",
-            "volumes": [{"name": "vol", **deepcopy(dict(source))}],
-            "containers": [container],
-        },
+        "metadata": {"namespace": RECYCLER_NAMESPACE},
+        "spec": {"restartPolicy": "Never", "volumes": [{"name": "vol"}], "containers": [container]},
     }
+
+
+def recycler_plugin(volume: Object) -> str | None:
+    """The plugin that can empty the volume."""
+    sources = {"hostPath": HOST_PATH, "nfs": NFS}
+    return next((plugin for source, plugin in sources.items() if spec(volume).get(source)), None)
+
+
+def recycler_pod(volume: Object, template: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The pod that empties this volume: the template with the volume in its first place, and a time limit.
+
+    `settings` are by upstream's flags: seconds that it may take at least, and for each gibibyte."""
+    host = recycler_plugin(volume) == HOST_PATH
+    least = "pv-recycler-minimum-timeout-hostpath" if host else "pv-recycler-minimum-timeout-nfs"
+    each = "pv-recycler-timeout-increment-hostpath" if host else "pv-recycler-increment-timeout-nfs"
+    size = capacity(volume).value // _GIBI
+    seconds = max(int(settings.get(least, 60 if host else 300)), size * int(settings.get(each, 30)))
+    source, fields = ("hostPath", ("path",)) if host else ("nfs", ("server", "path"))
+    given = spec(volume)[source]
+    first, *others = template["spec"]["volumes"]
+    mounted = {"name": first.get("name"), source: {field: given.get(field) for field in fields}}
+    meta = {key: value for key, value in template["metadata"].items() if key != "generateName"}
+    named = {"namespace": RECYCLER_NAMESPACE, **meta, "name": f"{RECYCLER_PREFIX}{name(volume)}"}
+    body = {**template["spec"], "activeDeadlineSeconds": seconds, "volumes": [mounted, *others]}
+    return {**template, "metadata": named, "spec": body}

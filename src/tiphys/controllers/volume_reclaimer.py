@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiphys.base.errors import NotFound, Retry
+from tiphys.base.errors import NotFound, Permanent, Retry
 from tiphys.client.events import NORMAL, WARNING
 from tiphys.client.informer import Informer
 from tiphys.client.resources import PERSISTENT_VOLUMES
@@ -21,7 +21,16 @@ from tiphys.client.types import Object
 from tiphys.controllers.objects import annotations_of, finalizers, name, namespace, spec, uid
 from tiphys.controllers.volume_binder_state import keeps_phase, released
 from tiphys.controllers.volume_binding import IN_TREE_FINALIZER, unbound_volume
-from tiphys.controllers.volume_plugins import NoPlugin, deletable_path, deleter_plugin, recycler_pod
+from tiphys.controllers.volume_plugins import (
+    HOST_PATH,
+    NFS,
+    NoPlugin,
+    deletable_path,
+    deleter_plugin,
+    recycler_plugin,
+    recycler_pod,
+    recycler_template,
+)
 from tiphys.controllers.volume_recycler import scrub
 from tiphys.controllers.volume_store import VolumeStore
 from tiphys.controllers.volumes import (
@@ -58,6 +67,7 @@ class Reclaimer:
         self._settings = settings
         self._again = again
         self._period = float(settings.get("pvclaimbinder-sync-period", 15.0))
+        self._templates = {plugin: _template(plugin, settings) for plugin in (HOST_PATH, NFS)}
         self._recycling: set[str] = set()
         self._wanted: asyncio.Queue[Object] = asyncio.Queue()
 
@@ -136,11 +146,12 @@ class Reclaimer:
         if users and self._store.claims.by_key(claim_key(current)) is None:
             self._store.tell(current, NORMAL, "VolumeFailedRecycle", f"Volume is used by pods: {','.join(users)}")
             return
-        pod = recycler_pod(current, self._settings)
-        if pod is None:
+        plugin = recycler_plugin(current)
+        if plugin is None:
             message = "No recycler plugin found for the volume!"
             await self._store.set_volume_phase(current, FAILED, message, _FAILED_RECYCLE)
             return
+        pod = recycler_pod(current, self._templates[plugin], self._settings)
         problem = await scrub(self._store.client, pod, self._forward(current))
         if problem:
             await self._store.set_volume_phase(current, FAILED, f"Recycle failed: {problem}", _FAILED_RECYCLE)
@@ -156,6 +167,23 @@ class Reclaimer:
 
     def _forward(self, volume: Object) -> Callable[[str, str], None]:
         return lambda type, message: self._store.tell(volume, type, "RecyclerPod", f"Recycler pod: {message}")
+
+
+def _template(plugin: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recycler's pod: that of the file which a setting names, else ours. Raises Permanent if it is no pod."""
+    kind = "hostpath" if plugin == HOST_PATH else "nfs"
+    path = settings.get(f"pv-recycler-pod-template-filepath-{kind}")
+    if not path:
+        return recycler_template()
+    import yaml
+
+    try:
+        pod = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise Permanent(f"{path} is no template of a recycler: {error}") from error
+    if not isinstance(pod, dict) or not (pod.get("spec") or {}).get("volumes"):
+        raise Permanent(f"pod specification ({path}): does not contain any volume(s)")
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, **pod}
 
 
 def _remove(path: str) -> None:

@@ -34,7 +34,13 @@ from tiphys.controllers.volume_binding import (
 )
 from tiphys.controllers.volume_expander import grown, to_expand
 from tiphys.controllers.volume_matching import FreeVolumes, best_match, misfit, pair
-from tiphys.controllers.volume_plugins import NoPlugin, deletable_path, recycler_pod
+from tiphys.controllers.volume_plugins import (
+    NoPlugin,
+    deletable_path,
+    recycler_plugin,
+    recycler_pod,
+    recycler_template,
+)
 from tiphys.controllers.volume_protection import holds
 from tiphys.controllers.volumes import default_class, is_bound_to, terminated
 
@@ -334,14 +340,19 @@ def test_nothing_outside_of_tmp_is_deleted(path: str) -> None:
 
 
 def test_a_recycler_gets_time_by_the_size_of_the_volume() -> None:
-    small = recycler_pod(volume(hostPath={"path": "/x", "type": ""}), {})
-    large = recycler_pod(volume(size="20Gi", nfs={"server": "s", "path": "/x"}), {})
-    assert small is not None
-    assert large is not None
+    template = recycler_template()
+    small = recycler_pod(volume(hostPath={"path": "/x", "type": ""}), template, {})
+    large = recycler_pod(volume(size="20Gi", nfs={"server": "s", "path": "/x"}), template, {})
+    asked = recycler_pod(
+        volume(size="20Gi", hostPath={"path": "/x"}), template, {"pv-recycler-timeout-increment-hostpath": 10}
+    )
+    assert small["metadata"] == {"name": "recycler-for-disk", "namespace": "default"}
     assert small["spec"]["activeDeadlineSeconds"] == 60
     assert small["spec"]["volumes"] == [{"name": "vol", "hostPath": {"path": "/x"}}]
     assert large["spec"]["activeDeadlineSeconds"] == 600
-    assert recycler_pod(volume(csi={}), {}) is None
+    assert large["spec"]["volumes"] == [{"name": "vol", "nfs": {"server": "s", "path": "/x"}}]
+    assert asked["spec"]["activeDeadlineSeconds"] == 200
+    assert recycler_plugin(volume(csi={})) is None
 
 
 def pod(node: str = "n", /, **more: Any) -> dict[str, Any]:
