@@ -132,13 +132,18 @@ class Witness:
         alive = [each for each in self._pods.values() if phase(each) not in ("Succeeded", "Failed")]
         if self._kind != "replaced when failed":
             alive = [each for each in alive if not deleting(each)]
-        now = self._cluster.clock.monotonic()
-        allowed = max(number for at, number in self.parallelism[-3:] if at >= now - 1 or at == self.parallelism[-1][0])
+        allowed = self._allowed()
         assert len(alive) < allowed, f"{len(alive) + 1} pods at once, {allowed} allowed"
         index = pod["metadata"].get("annotations", {}).get(INDEX)
         if index is not None:
             assert index not in {each["metadata"]["annotations"][INDEX] for each in alive}, f"index {index} runs twice"
             assert int(index) not in self.completed, f"index {index} has succeeded before"
+
+    def _allowed(self) -> int:
+        """The most that was asked for within the last second."""
+        recent = self._cluster.clock.monotonic() - 1
+        before = [number for at, number in self.parallelism if at < recent]
+        return max([*before[-1:], *(number for at, number in self.parallelism if at >= recent)])
 
     async def watch_job(self) -> None:
         """Completed indexes stay completed, counters do not go down."""

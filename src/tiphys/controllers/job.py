@@ -23,7 +23,7 @@ from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.job_pods import FINALIZER, tracked
 from tiphys.controllers.job_policies import Failures
 from tiphys.controllers.job_state import Conclusion, Outcome, Plan, Step, finished
-from tiphys.controllers.objects import controller_of, deleting, labels, name, namespace, spec, uid
+from tiphys.controllers.objects import controller_of, deleting, labels, name, namespace, same_wish, spec, uid
 from tiphys.controllers.podcontrol import Failure, PodControl, in_growing_batches
 
 _OURS = "kubernetes.io/job-controller"
@@ -161,7 +161,10 @@ class JobController(Controller):
         return job is not None and uid(job) == owner["uid"] and (_foreign(job) or not finished(job))
 
     def _job_changed(self, old: Object | None, new: Object | None) -> None:
-        self.enqueue(old, new)
+        if old is not None and new is not None and same_wish(old, new):
+            self.enqueue_owner(key_of(new), self._pods.count("owner", uid(new)))
+        else:
+            self.enqueue(old, new)
         done = new if new is not None and finished(new) else old if new is None else None
         for pod in self._pods.by_index("owner", uid(done)) if done is not None else ():
             if tracked(pod):

@@ -71,6 +71,12 @@ def int_of(value: Any, default: int = 0) -> int:
     return default if value is None else int(value)
 
 
+def same_wish(old: Object, new: Object) -> bool:
+    """Whether two versions of an object ask for the same: only its status or its notes may differ."""
+    before, after = old["metadata"], new["metadata"]
+    return all(before.get(key) == after.get(key) for key in ("uid", "generation", "deletionTimestamp", "labels"))
+
+
 def controller_of(obj: Object) -> Mapping[str, Any] | None:
     """The owner reference of the managing controller."""
     for reference in obj["metadata"].get("ownerReferences") or ():

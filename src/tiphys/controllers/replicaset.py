@@ -28,6 +28,7 @@ from tiphys.controllers.objects import (
     int_of,
     labels,
     namespace,
+    same_wish,
     spec,
     status,
     uid,
@@ -116,7 +117,7 @@ class ReplicaSetController(Controller):
         self._pods.add_index("orphans", podlib.orphans_by_namespace)
         self._expectations = Expectations(self._pods, self.clock)
         self._control = PodControl(self.client, self.recorder, self._expectations)
-        self._sets.subscribe(self.enqueue)
+        self._sets.subscribe(self._set_changed)
         self._pods.subscribe(self._pod_changed)
 
     def selector(self, replica_set: Object) -> LabelSelector:
@@ -175,6 +176,13 @@ class ReplicaSetController(Controller):
         owner = controller_of(replica_set)
         siblings = self._sets.by_index("owner", owner["uid"]) if owner else []
         return (pod for sibling in siblings for pod in self._pods.by_index("owner", uid(sibling)))
+
+    def _set_changed(self, old: Object | None, new: Object | None) -> None:
+        """What changes but a status, most often by ourselves, is no more urgent than the pods that it tells of."""
+        if old is not None and new is not None and same_wish(old, new):
+            self.enqueue_owner(key_of(new), self._pods.count("owner", uid(new)))
+        else:
+            self.enqueue(old, new)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         before = controller_of(old) if old is not None else None
