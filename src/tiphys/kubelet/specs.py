@@ -20,7 +20,7 @@ from tiphys.kubelet.resources import container_resources, pod_resources, qos_cla
 from tiphys.kubelet.security import security_of, strict_groups, supplemental_groups, user_of
 from tiphys.kubelet.sysctls import sysctls_of
 from tiphys.kubelet.unsupported import container_refusal
-from tiphys.kubelet.volumes.manager import VolumeManager, is_filled
+from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.payload import VolumeError
 from tiphys.kubelet.volumes.subpath import prepare_subpath
 from tiphys.runtime.types import ContainerSpec, Image, Mount, SandboxSpec
@@ -207,7 +207,7 @@ def _volume_mount(setting: Setting, container: Object, mount: Mapping[str, Any])
     made = Mount(
         target=target if target.startswith("/") else f"/{target}",
         source=str(source),
-        readonly=bool(mount.get("readOnly")) or is_filled(setting.facts.pod, mount["name"]),
+        readonly=bool(mount.get("readOnly")) or setting.volumes.is_readonly(setting.facts.pod, mount["name"]),
         source_resolved=bool(subpath),
         propagation=_PROPAGATION.get(str(mount.get("mountPropagation")), "private"),
     )

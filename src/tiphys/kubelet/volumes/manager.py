@@ -23,6 +23,7 @@ from tiphys.kubelet.podspec import Object, all_containers, namespace_of, uid_of
 from tiphys.kubelet.sources import Key, ObjectSources
 from tiphys.kubelet.volumes import emptydir, hostpath, payload
 from tiphys.kubelet.volumes.atomic import write_payload
+from tiphys.kubelet.volumes.claims import Claimed, Claims
 from tiphys.kubelet.volumes.payload import File, Payload, VolumeError
 from tiphys.kubelet.volumes.tokens import DEFAULT_EXPIRATION, Tokens
 
@@ -35,6 +36,9 @@ _PLUGINS = {
     "downwardAPI": "kubernetes.io~downward-api",
     "emptyDir": "kubernetes.io~empty-dir",
 }
+
+
+_CLAIMS = ("persistentVolumeClaim", "ephemeral")
 
 
 class VolumesError(TiphysError):
@@ -53,6 +57,9 @@ class VolumeManager:
         self._clock = clock
         self._sources = sources
         self._tokens = Tokens(client, clock)
+        self._claims = Claims(client)
+        self._claimed: dict[str, dict[str, Claimed]] = {}
+        """Of each pod, by its uid: what its volumes of claims are."""
         self._renewals: dict[str, float] = {}
 
     async def ensure(self, facts: PodFacts) -> None:
@@ -82,12 +89,23 @@ class VolumeManager:
             raise VolumeError(f'cannot find volume "{name}"')
         if "hostPath" in volume:
             return Path(str(volume["hostPath"]["path"]))
+        if _source(volume) in _CLAIMS:
+            claimed = self._claimed.get(uid_of(pod), {}).get(name)
+            if claimed is None:
+                raise VolumeError(f'volume "{name}" is not set up')
+            return claimed.path
         return self._root(pod, volume)
+
+    def is_readonly(self, pod: Object, name: str) -> bool:
+        """Whether containers may only read a volume, whatever their mounts say."""
+        claimed = self._claimed.get(uid_of(pod), {}).get(name)
+        return _is_filled(pod, name) or (claimed is not None and claimed.readonly)
 
     def tear_down(self, uid: str) -> None:
         """Unmount and remove all volumes and files of the pod."""
         self._sources.release(uid)
         self._tokens.forget(uid)
+        self._claimed.pop(uid, None)
         self._renewals.pop(uid, None)
         directory = self._config.pod_dir(uid)
         for mount in directory.glob("volumes/kubernetes.io~empty-dir/*"):
@@ -104,6 +122,11 @@ class VolumeManager:
         source = _source(volume)
         if source == "hostPath":
             hostpath.prepare_host_path(volume["hostPath"])
+            return
+        if source in _CLAIMS:
+            known = self._claimed.setdefault(uid_of(facts.pod), {})
+            if volume["name"] not in known:
+                known[volume["name"]] = await self._claims.prepare(facts.pod, volume)
             return
         root = self._root(facts.pod, volume)
         group = (facts.pod["spec"].get("securityContext") or {}).get("fsGroup")
@@ -191,7 +214,7 @@ def _volume_references(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 _FILLED = frozenset({"configMap", "secret", "projected", "downwardAPI"})
 
 
-def is_filled(pod: Object, name: str) -> bool:
+def _is_filled(pod: Object, name: str) -> bool:
     """Whether the kubelet fills this volume from the API; containers may only read it."""
     return any(volume["name"] == name and _source(volume) in _FILLED for volume in pod["spec"].get("volumes") or ())
 
