@@ -3,7 +3,8 @@
 The correlation is client-go's: the same event again bumps `count` and `lastTimestamp` of the first one; from the
 tenth on that are alike but for the message, less than ten minutes apart, they become one "(combined from similar
 events)"; one source may speak 25 times about an object (of good things, and as often of bad ones) and then once in
-five minutes. A failure to write is logged, never raised.
+five minutes. What the server refuses is logged and dropped; while it cannot be reached, events are tried again for two
+minutes. Nothing is ever raised to who records.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _BURST = 25
 _REFILL = 1 / 300.0
 _REMEMBERED = 4096
 _BACKLOG = 10_000
+_TRIES, _PAUSE = 12, 10.0
+"""How often an event is tried, and seconds in between, while the server cannot be reached."""
 
 
 def reference(obj: Object, field_path: str = "") -> dict[str, str]:
@@ -178,15 +181,24 @@ class EventRecorder:
         """Write events until cancelled."""
         while True:
             event = await self._queue.get()
+            found = self._correlator.correlate(event, self._clock.time())
+            if found is None:
+                continue
             try:
-                await self._write(event)
+                await self._deliver(event, found)
             except (ApiError, OSError) as error:
                 log.info("event %s about %s was not written: %s", event["reason"], event["involvedObject"], error)
 
-    async def _write(self, event: Object) -> None:
-        found = self._correlator.correlate(event, self._clock.time())
-        if found is None:
-            return
+    async def _deliver(self, event: Object, found: Correlated) -> None:
+        for _ in range(1, _TRIES):
+            try:
+                return await self._write(event, found)
+            except OSError as error:
+                log.debug("event %s is tried again: %s", event["reason"], error)
+                await self._clock.sleep(_PAUSE)
+        await self._write(event, found)
+
+    async def _write(self, event: Object, found: Correlated) -> None:
         if found.earlier is not None:
             try:
                 self._correlator.written(found.key, await self._count(found.event))

@@ -6,7 +6,7 @@ setting "legacy-service-account-token-clean-up-period" is in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,11 +63,11 @@ def mounts(pod: Object) -> Iterator[str]:
 
 
 def _in_volume(volume: Object) -> Iterator[str]:
-    yield (volume.get("secret") or {}).get("secretName", "")
     for source in (volume.get("projected") or {}).get("sources") or ():
         yield (source.get("secret") or {}).get("name", "")
     for body in volume.values():
-        if isinstance(body, dict):
+        if isinstance(body, Mapping):
+            yield body.get("secretName") or ""
             for field in ("secretRef", "nodePublishSecretRef"):
                 yield (body.get(field) or {}).get("name", "")
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tiphys.base.errors import Forbidden
 from tiphys.client.events import NORMAL, WARNING, EventRecorder
 
@@ -90,3 +92,20 @@ def test_an_event_that_expired_is_created_anew(run: Any, client: Any, clock: Any
         return len(server.objects)
 
     assert run(scenario()) == 1
+
+
+@pytest.mark.parametrize(("failures", "written"), [(11, ["one", "two"]), (12, ["two"])])
+def test_while_the_server_cannot_be_reached_an_event_is_tried_again(
+    run: Any, client: Any, clock: Any, server: Any, monkeypatch: Any, failures: int, written: list[str]
+) -> None:
+    reach = client.exchange
+    left = [OSError("no route to host")] * failures
+
+    async def exchange(call: Any) -> Any:
+        if left:
+            raise left.pop()
+        return await reach(call)
+
+    monkeypatch.setattr(client, "exchange", exchange)
+    events = record(run, client, clock, server, ["one", "two"], pause=150)
+    assert [each["message"] for each in events] == written

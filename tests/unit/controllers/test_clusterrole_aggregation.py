@@ -16,7 +16,7 @@ def role(name: str, labels: dict[str, str], *given: dict[str, Any]) -> dict[str,
 def aggregated(*labels: str) -> dict[str, Any]:
     selectors = [{"matchLabels": {label: "yes"}} for label in labels]
     return {
-        **role("all", {label: "yes" for label in labels}, PODS),
+        **role("all", dict.fromkeys(labels, "yes"), PODS),
         "aggregationRule": {"clusterRoleSelectors": selectors},
     }
 
