@@ -70,7 +70,6 @@ class NodeLifecycleController(Controller):
         self._pods.add_index("node", index_by_field("spec", "nodeName"))
         self._health: dict[str, Health] = {}
         self._lost_at: dict[str, float] = {}
-        self._pardoned: set[str] = set()
         self._condemned: set[str] = set()
         self._failing: set[str] = set()
         self._marking = 0
@@ -113,7 +112,6 @@ class NodeLifecycleController(Controller):
     def _forget(self, key: str) -> None:
         self._health.pop(key, None)
         self._lost_at.pop(key, None)
-        self._pardoned.discard(key)
         self._condemned.discard(key)
         self._failing.discard(key)
 
@@ -144,7 +142,6 @@ class NodeLifecycleController(Controller):
         if taints is not None:
             version = node["metadata"].get("resourceVersion")
             await self._patch(node, {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})
-        self._pardoned.discard(name(node))
         self._condemned.discard(name(node))
         return after
 
@@ -155,9 +152,10 @@ class NodeLifecycleController(Controller):
             self._condemned.discard(key)
             self._withdraw(key, now)
             return (Execution.REMOVE if ready == "True" else Execution.KEEP), None
-        if key in self._pardoned:
-            self._withdraw(key, now)
-            return Execution.REMOVE, _HESITATION
+        if self._zones.lost:
+            self._condemned.discard(key)
+            self._zones.take(key, now)  # it waits with all the others until a node is back
+            return Execution.REMOVE, None
         if key in self._condemned or evicting(taints_of(node)):
             return Execution.ADD, None
         hesitation = self._lost_at.setdefault(key, now) + _HESITATION - now
@@ -184,9 +182,9 @@ class NodeLifecycleController(Controller):
         now = self.clock.monotonic()
         shift = self._zones.settle(now)
         if shift is Shift.LOST:
-            self._pardoned = {name(node) for node in self._nodes.list() if evicting(taints_of(node))}
-            for key in self._pardoned:
-                self.queue.add(key)
+            for node in self._nodes.list():
+                if evicting(taints_of(node)):
+                    self.queue.add(name(node))
         elif shift is Shift.BACK:
             self._health = {key: Health(now, health.heartbeat, health.renewed) for key, health in self._health.items()}
         self._wake(now)

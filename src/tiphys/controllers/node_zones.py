@@ -105,6 +105,8 @@ class Zones:
         self._policy = policy
         self._zones: dict[str, Zone] = {}
         self._zone_of: dict[str, str] = {}
+        self.lost = False
+        """Whether the last ready node of the cluster was lost (not deleted)."""
 
     def observe(self, name: str, node: Object | None, *, ready: bool) -> bool:
         """Note how the node is (None: it is gone). True if the zones have to be settled."""
@@ -138,11 +140,13 @@ class Zones:
                 zone.state = State.FULL
                 if not was_lost:
                     zone.swap(0.0, now)
+            self.lost = self.lost or not was_lost
             return None if was_lost else Shift.LOST
         for zone, state in zip(zones, states, strict=True):
             if was_lost or zone.state is not state:
                 zone.swap(self._policy.rate_of(state, len(zone.ready) + len(zone.lost)), now)
                 zone.state = state
+        self.lost = False
         return Shift.BACK if was_lost else None
 
     def take(self, name: str, now: float) -> bool:

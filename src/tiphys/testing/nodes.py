@@ -202,6 +202,8 @@ class FakeNodes:
         try:
             held = await self._client.get(LEASES, name, LEASE_NAMESPACE)
             await self._client.update(LEASES, {**held, "spec": spec})
+        except Conflict:
+            return  # it was renewed just now
         except NotFound:
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
             await self._create_lease(lease)
