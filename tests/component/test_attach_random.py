@@ -34,6 +34,7 @@ DRIVER = "disks.example.com"
 NODE_NAMES = ("node-1", "node-2", "node-3")
 CLAIMS = {"one": "ReadWriteOnce", "two": "ReadWriteOnce", "many": "ReadWriteMany"}
 FINALIZER = "external-attacher/disks-example-com"
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 STEPS = 200
 
 
@@ -74,6 +75,8 @@ class Driver:
     def __init__(self, cluster: Cluster, rng: random.Random, kubelets: Kubelets) -> None:
         self._cluster, self._rng, self._kubelets = cluster, rng, kubelets
         self.well = False
+        self.undone: set[str] = set()
+        """Attachments that somebody deleted by hand, at his own risk."""
 
     async def run(self) -> None:
         while True:
@@ -108,14 +111,16 @@ class Driver:
             )
             return
         node, volume = attachment["spec"]["nodeName"], attachment["spec"]["source"]["persistentVolumeName"]
-        await self._check(node, volume)
+        if attachment["metadata"]["uid"] not in self.undone:
+            await self._check(node, volume)
         meta = {**attachment["metadata"], "finalizers": []}
         await self._cluster.client.update(VOLUME_ATTACHMENTS, {**attachment, "metadata": meta})
 
     async def _check(self, name: str, claim: str) -> None:
         """Nobody may ask for a volume to be taken from a healthy node that has it mounted."""
         node = await self._cluster.client.get(NODES, name)
-        if name not in self._kubelets.silent and not (node.get("spec") or {}).get("taints"):
+        taints = [each["key"] for each in (node.get("spec") or {}).get("taints") or ()]
+        if name not in self._kubelets.silent and OUT_OF_SERVICE not in taints:
             assert unique(claim) not in self._kubelets.mounted[name], f"{claim} is taken from {name}, which uses it"
 
 
@@ -225,7 +230,7 @@ class World:
     async def taint(self) -> None:
         if self.kubelets.silent:
             name = min(self.kubelets.silent)
-            taint = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}
+            taint = {"key": OUT_OF_SERVICE, "effect": "NoExecute"}
             await self.cluster.client.patch(NODES, name, {"spec": {"taints": [taint]}}, type=MERGE_PATCH)
 
     async def undo(self) -> None:
@@ -233,6 +238,7 @@ class World:
         for each in (await self.cluster.client.list(VOLUME_ATTACHMENTS)).items:
             claim = each["spec"]["source"]["persistentVolumeName"]
             if unique(claim) not in self.kubelets.mounted[each["spec"]["nodeName"]]:
+                self.driver.undone.add(each["metadata"]["uid"])
                 await self.cluster.client.delete(VOLUME_ATTACHMENTS, each["metadata"]["name"])
                 return
 
