@@ -89,7 +89,7 @@ def test_a_cache_is_what_the_server_has_and_what_was_told(seed: int) -> None:
                 task.cancel()
             there = {key_of(each): each for each in (await cluster.client.list(CONFIG_MAPS, "default")).items}
             assert not faults
-            assert {key: informer.by_key(key) for key in informer.keys()} == there
+            assert {key_of(each): each for each in informer.list()} == there
             assert told.objects == there
 
     clock.run(main())
