@@ -13,16 +13,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.base.clock import Clock, rfc3339
-from tiphys.base.errors import ApiError, Conflict, NotFound
+from tiphys.base.errors import ApiError, Conflict, NotFound, Permanent
 from tiphys.client.events import NORMAL, WARNING, EventRecorder
 from tiphys.client.informer import InformerFactory
-from tiphys.client.resources import NAMESPACES, NODES, PODS
+from tiphys.client.resources import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    STORAGE_CLASSES,
+)
 from tiphys.client.types import Client
 from tiphys.scheduler import plugins as default_plugins
 from tiphys.scheduler.decide import Decider, Decision
+from tiphys.scheduler.plugins.volumes import Plan, plan_for
 from tiphys.scheduler.queue import SchedulingQueue
 from tiphys.scheduler.snapshot import FINISHED, PodInfo, Snapshot
 from tiphys.scheduler.types import Change, Plugin
+from tiphys.scheduler.volume_binder import VolumeBinder
 
 log = logging.getLogger(__name__)
 Object = Mapping[str, Any]
@@ -50,6 +59,7 @@ class Scheduler:
         """Nodes of the pods whose Binding is not seen yet."""
         self._queue = SchedulingQueue(clock)
         self._events = EventRecorder(client, clock, name)
+        self._volumes = VolumeBinder(client, self._snapshot.storage)
         self._slots = asyncio.Semaphore(BINDINGS_AT_ONCE)
 
     async def run(self) -> None:
@@ -58,6 +68,9 @@ class Scheduler:
                 (NAMESPACES, self._namespace_changed),
                 (NODES, self._node_changed),
                 (PODS, self._pod_changed),
+                (PERSISTENT_VOLUME_CLAIMS, self._claim_changed),
+                (PERSISTENT_VOLUMES, self._volume_changed),
+                (STORAGE_CLASSES, self._class_changed),
             ):
                 informers.get(resource).subscribe(changed)
             await informers.wait_synced()
@@ -73,11 +86,29 @@ class Scheduler:
                 if not decision.node:
                     tasks.create_task(self._refuse(info, decision, moves), name="refuse")
                     continue
+                plan = self._plan(info, decision.node)
                 self._assumed[info.key] = decision.node
                 self._snapshot.place(info, decision.node)
+                if plan.bindings or plan.provisions:
+                    tasks.create_task(self._bind_with_volumes(info, decision.node, plan), name="bind volumes")
+                    continue
                 await self._slots.acquire()
                 tasks.create_task(self._bind(info, decision.node), name="bind")
             await self._clock.sleep(0)
+
+    def _plan(self, info: PodInfo, node: str) -> Plan:
+        found = self._snapshot.node(node)
+        return plan_for(info, found, self._snapshot.storage) if found is not None else Plan()
+
+    async def _bind_with_volumes(self, info: PodInfo, node: str, plan: Plan) -> None:
+        """Volumes may take minutes: nobody else waits for them."""
+        try:
+            await self._volumes.bind(plan, node)
+        except (ApiError, Permanent, OSError) as error:
+            self._not_bound(info, node, error)
+            return
+        await self._slots.acquire()
+        await self._bind(info, node)
 
     async def _bind(self, info: PodInfo, node: str) -> None:
         meta = info.pod["metadata"]
@@ -97,7 +128,7 @@ class Scheduler:
         finally:
             self._slots.release()
 
-    def _not_bound(self, info: PodInfo, node: str, error: ApiError | OSError) -> None:
+    def _not_bound(self, info: PodInfo, node: str, error: Exception) -> None:
         """Give the room back, unless the informer has told meanwhile what became of the pod."""
         if self._assumed.pop(info.key, "") != node:
             return
@@ -147,6 +178,22 @@ class Scheduler:
             return
         self._snapshot.node_changed(old, new)
         self._queue.something_changed(Change.NEIGHBOURS if new is None else Change.NODE)
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        self._snapshot.storage.claim_changed(old, new)
+        self._storage_changed()
+
+    def _volume_changed(self, old: Object | None, new: Object | None) -> None:
+        self._snapshot.storage.volume_changed(old, new)
+        self._storage_changed()
+
+    def _class_changed(self, old: Object | None, new: Object | None) -> None:
+        self._snapshot.storage.class_changed(old, new)
+        self._storage_changed()
+
+    def _storage_changed(self) -> None:
+        self._volumes.changed()
+        self._queue.something_changed(Change.STORAGE)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old

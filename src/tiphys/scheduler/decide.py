@@ -46,6 +46,8 @@ def prepare(pod: PodInfo, snapshot: Snapshot, plugins: Iterable[Plugin]) -> Acti
 
 
 def _decide(pod: PodInfo, snapshot: Snapshot, active: Active, turn: int) -> Decision:
+    if refused_by := _refused(pod, active):
+        return nowhere(snapshot, *refused_by)
     feasible: list[NodeInfo] = []
     refusals: dict[str, Refusal] = {}
     left_out = _left_out(pod, active)
@@ -85,6 +87,22 @@ def _best(pod: PodInfo, nodes: Sequence[NodeInfo], active: Active, turn: int) ->
     top = max(totals)
     best = [node for node, total in zip(nodes, totals, strict=True) if total >= top - 1e-6]
     return best[turn % len(best)]
+
+
+def _refused(pod: PodInfo, active: Active) -> tuple[Plugin, str] | None:
+    """The first plugin to which no node will do, and why."""
+    told = ((plugin, plugin.refuse(pod, state)) for plugin, state in active)
+    return next(((plugin, reason) for plugin, reason in told if reason), None)
+
+
+def nowhere(snapshot: Snapshot, plugin: Plugin, reason: str) -> Decision:
+    """That no node was looked at, and why."""
+    if not len(snapshot):
+        return Decision(message=NO_NODES)
+    nodes = len(snapshot)
+    useless = unavailable(nodes, {"Preemption is not helpful for scheduling": nodes})
+    message = f"0/{nodes} nodes are available: {reason}. no new claims to deallocate, preemption: {useless}"
+    return Decision(message=message, helped_by=Change.NODE | plugin.helped_by)
 
 
 def failure(pod: PodInfo, snapshot: Snapshot, refusals: Mapping[str, Refusal], left_out: str) -> Decision:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tiphys.api import pod_resources
+from tiphys.scheduler.storage import Storage
 from tiphys.scheduler.terms import AffinityTerms
 
 Object = Mapping[str, Any]
@@ -161,6 +162,7 @@ class Snapshot:
         """How many nodes have a taint that asks pods to prefer other nodes."""
         self.namespaces: dict[str, Mapping[str, str]] = {}
         """Labels of each namespace."""
+        self.storage = Storage()
 
     def __len__(self) -> int:
         return self._count

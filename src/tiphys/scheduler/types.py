@@ -20,6 +20,8 @@ class Change(Flag):
     """A pod went, or asks for less than before."""
     NEIGHBOURS = auto()
     """A pod came to a node, or labels of pods or namespaces changed."""
+    STORAGE = auto()
+    """A claim, a volume or a StorageClass came, changed or went."""
 
 
 class Silent(Enum):
@@ -44,6 +46,10 @@ class Plugin:
     def prepare(self, pod: PodInfo, snapshot: Snapshot) -> Any:
         """Work out once for this pod what the other methods need, handed to them as `state`; SILENT leaves it out."""
         return None
+
+    def refuse(self, pod: PodInfo, state: Any) -> str:
+        """Why no node at all can come into question; "" if some may."""
+        return ""
 
     def local(self, pod: PodInfo, state: Any) -> Hashable | None:
         """On what, besides the node itself and the pod's class, its verdicts rest; they are kept for as long as that

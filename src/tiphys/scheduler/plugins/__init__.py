@@ -8,6 +8,7 @@ from tiphys.scheduler.plugins.node import NodeAffinity, NodeName, NodePorts, Nod
 from tiphys.scheduler.plugins.pod_affinity import InterPodAffinity
 from tiphys.scheduler.plugins.spread import PodTopologySpread
 from tiphys.scheduler.plugins.taints import TaintToleration
+from tiphys.scheduler.plugins.volumes import VolumeBinding, VolumeRestrictions
 from tiphys.scheduler.types import Plugin
 
 
@@ -19,6 +20,8 @@ def default() -> tuple[Plugin, ...]:
         NodeAffinity(),
         NodePorts(),
         Fit(),
+        VolumeRestrictions(),
+        VolumeBinding(),
         PodTopologySpread(),
         InterPodAffinity(),
         BalancedAllocation(),
