@@ -18,16 +18,13 @@ from tiphys.client.types import Object
 from tiphys.controllers.base import Controller, ControllerContext
 from tiphys.controllers.objects import annotations_of, name, spec, status, uid
 from tiphys.controllers.volume_binder_state import (
-    AskClaim,
     AssignClass,
     Bind,
     ClaimPhase,
-    Provision,
-    Reclaim,
+    Do,
     Refuse,
     Step,
     Tell,
-    Unbind,
     VolumePhase,
     decide_claim,
     decide_volume,
@@ -223,7 +220,7 @@ class VolumeBinderController(Controller):
                 await self._set_claim_phase(step, claim)
             case AssignClass(storage_class):
                 await self.store.update_claim({**claim, "spec": {**spec(claim), "storageClassName": storage_class}})
-            case Provision():
+            case Do.PROVISION:
                 await self._provisioner.provision(claim, self._classes.by_key(class_of_claim(claim)))
             case Tell(about, type, reason, message):
                 self.store.tell(about, type, reason, message)
@@ -279,12 +276,12 @@ class VolumeBinderController(Controller):
         match step:
             case VolumePhase(phase):
                 await self.store.set_volume_phase(volume, phase)
-            case Reclaim():
+            case Do.RECLAIM:
                 await self._reclaimer.reclaim(volume)
-            case Unbind():
+            case Do.UNBIND:
                 free = await self.store.update_volume(unbound_volume(volume))
                 await self.store.set_volume_phase(free, AVAILABLE)
-            case AskClaim():
+            case Do.ASK_CLAIM:
                 self.queue.add(f"claim/{claim_key(volume)}")
             case Tell(about, type, reason, message):
                 self.store.tell(about, type, reason, message)

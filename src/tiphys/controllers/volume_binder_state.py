@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from tiphys.client.events import NORMAL, WARNING
@@ -60,11 +61,6 @@ class AssignClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Provision:
-    """Have a volume made for the claim."""
-
-
-@dataclass(frozen=True, slots=True)
 class Tell:
     """An event about `about`."""
 
@@ -88,22 +84,16 @@ class VolumePhase:
     phase: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reclaim:
-    """The volume's claim has gone: Released, and then what its policy says."""
+class Do(Enum):
+    """What needs no more words."""
+
+    PROVISION = "have a volume made for the claim"
+    RECLAIM = "the claim has gone: the volume is released, and its policy followed"
+    UNBIND = "take the volume's reference to the claim back"
+    ASK_CLAIM = "it is the claim's turn"
 
 
-@dataclass(frozen=True, slots=True)
-class Unbind:
-    """Take the volume's reference to the claim back."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskClaim:
-    """The claim's turn."""
-
-
-Step = Bind | ClaimPhase | AssignClass | Provision | Tell | Refuse | VolumePhase | Reclaim | Unbind | AskClaim
+Step = Bind | ClaimPhase | AssignClass | Tell | Refuse | VolumePhase | Do
 
 
 class View(Protocol):
@@ -138,17 +128,17 @@ def decide_volume(volume: Object, claim: Object | None) -> Sequence[Step]:
     if not (claim_ref(volume) or {}).get("uid"):
         return (VolumePhase(AVAILABLE),)
     if claim is None:
-        return (Reclaim(),)
+        return (Do.RECLAIM,)
     named = spec(claim).get("volumeName")
     if named == name(volume):
         return (VolumePhase(BOUND),)
     if named:
         provisioned = PROVISIONED_BY in annotations_of(volume)
         delete = spec(volume).get("persistentVolumeReclaimPolicy") == DELETE
-        return (Reclaim(),) if provisioned and delete else (Unbind(),)
+        return (Do.RECLAIM,) if provisioned and delete else (Do.UNBIND,)
     if volume_mode(claim) != volume_mode(volume):
         return _modes_differ(volume, claim)
-    return (AskClaim(),)
+    return (Do.ASK_CLAIM,)
 
 
 def released(volume: Object, claim: Object | None) -> bool:
@@ -184,7 +174,7 @@ def _unbound(claim: Object, view: View) -> Sequence[Step]:
     if delayed and SELECTED_NODE not in annotations_of(claim):
         return (_waiting(claim, view), ClaimPhase(PENDING))
     if storage_class:
-        return (Provision(),)
+        return (Do.PROVISION,)
     message = "no persistent volumes available for this claim and no storage class is set"
     return (Tell(claim, NORMAL, "FailedBinding", message), ClaimPhase(PENDING))
 

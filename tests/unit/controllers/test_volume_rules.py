@@ -9,15 +9,12 @@ import pytest
 from tiphys.base.errors import Permanent
 from tiphys.client.types import Object
 from tiphys.controllers.volume_binder_state import (
-    AskClaim,
     AssignClass,
     Bind,
     ClaimPhase,
-    Provision,
-    Reclaim,
+    Do,
     Refuse,
     Tell,
-    Unbind,
     VolumePhase,
     decide_claim,
     decide_volume,
@@ -195,7 +192,7 @@ def test_an_unbound_claim_gets_a_volume_a_class_or_a_provisioner() -> None:
     default = {"metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}
     assert decide_claim(claim(), Known(volume())) == (Bind(volume()),)
     assert decide_claim(claim(), Known(classes={"standard": default})) == (AssignClass("standard"),)
-    assert decide_claim(claim(storageClassName="x"), Known()) == (Provision(),)
+    assert decide_claim(claim(storageClassName="x"), Known()) == (Do.PROVISION,)
     told, phase = decide_claim(claim(storageClassName=""), Known(classes={"standard": default}))
     assert isinstance(told, Tell)
     assert told.reason == "FailedBinding"
@@ -209,7 +206,7 @@ def test_a_claim_waits_for_its_consumer_until_the_scheduler_has_chosen_a_node() 
     told = decide_claim(waiting, known)[0]
     assert isinstance(told, Tell)
     assert told.message == "waiting for pods a,b to be scheduled"
-    assert decide_claim(marked(waiting, **{"volume.kubernetes.io/selected-node": "n"}), known) == (Provision(),)
+    assert decide_claim(marked(waiting, **{"volume.kubernetes.io/selected-node": "n"}), known) == (Do.PROVISION,)
     kept = volume(claimRef=ref())
     assert decide_claim(waiting, Known(kept, classes={"late": late})) == (Bind(kept),)
 
@@ -239,14 +236,14 @@ def test_what_a_volume_enters_follows_from_its_claim() -> None:
     mine = volume(claimRef=ref())
     assert decide_volume(volume(phase="Pending"), None) == (VolumePhase("Available"),)
     assert decide_volume(volume(claimRef=ref(uid=None)), None) == (VolumePhase("Available"),)
-    assert decide_volume(mine, None) == (Reclaim(),)
+    assert decide_volume(mine, None) == (Do.RECLAIM,)
     assert decide_volume(mine, claim(volumeName="disk")) == (VolumePhase("Bound"),)
-    assert decide_volume(mine, claim()) == (AskClaim(),)
-    assert decide_volume(mine, claim(volumeName="other")) == (Unbind(),)
+    assert decide_volume(mine, claim()) == (Do.ASK_CLAIM,)
+    assert decide_volume(mine, claim(volumeName="other")) == (Do.UNBIND,)
     made = marked(
         volume(claimRef=ref(), persistentVolumeReclaimPolicy="Delete"), **{"pv.kubernetes.io/provisioned-by": "x"}
     )
-    assert decide_volume(made, claim(volumeName="other")) == (Reclaim(),)
+    assert decide_volume(made, claim(volumeName="other")) == (Do.RECLAIM,)
     assert [type(step) for step in decide_volume(mine, claim(volumeMode="Block"))] == [Tell, Tell]
 
 
