@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -151,10 +151,10 @@ class JobController(Controller):
         return None
 
     def _cared_for(self, pod: Object) -> bool:
-        """Whether somebody else removes its finalizer."""
+        """Whether somebody removes its finalizer in time, or is about to adopt it with its finalizer."""
         owner = controller_of(pod)
         if owner is None:
-            return False
+            return any(not deleting(job) and not _foreign(job) for job in self._selecting(pod))
         if owner["kind"] != "Job" or owner["apiVersion"] != _API:
             return True
         job = self._jobs.get(namespace(pod), owner["name"])
@@ -196,9 +196,14 @@ class JobController(Controller):
     def _orphan_changed(self, old: Object | None, new: Object) -> None:
         if old is not None and labels(old) == labels(new) and controller_of(old) is None:
             return
-        for job in self._jobs.list(namespace(new)):
-            if not finished(job) and selectors.from_object(spec(job).get("selector")).matches(labels(new)):
-                self.queue.add(key_of(job))
+        for job in self._selecting(new):
+            self.queue.add(key_of(job))
+
+    def _selecting(self, pod: Object) -> Iterator[Object]:
+        """Jobs that have not finished and whose selector matches."""
+        for job in self._jobs.list(namespace(pod)):
+            if not finished(job) and selectors.from_object(spec(job).get("selector")).matches(labels(pod)):
+                yield job
 
 
 _UNKNOWN_MODE = "Skipped Job sync because completion mode is unknown"

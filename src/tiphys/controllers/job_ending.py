@@ -31,7 +31,7 @@ def ending(facts: Facts, start: str | None) -> Mapping[str, Any] | None:
     """Why the job ends; completions aside, for which it matters what still runs. `start` is its startTime."""
     for type in (SUCCESS, FAILURE):
         for each in facts.old.get("conditions") or ():
-            if each["type"] == type and each["status"] == "True":
+            if each["type"] == type and each.get("status") == "True":
                 return dict(each)
     return _policy_failure(facts) or _limit_failure(facts, start) or _index_failure(facts) or _success_policy(facts)
 

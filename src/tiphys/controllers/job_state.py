@@ -170,7 +170,7 @@ class Step:
         return {key: value for key, value in lists.items() if value}
 
     def _note_ending(self) -> None:
-        held = {each["type"] for each in self._conditions if each["status"] == "True"}
+        held = {each["type"] for each in self._conditions if each.get("status") == "True"}
         if self._ending is not None and self._ending["type"] not in held:
             self._conditions.append(dict(self._ending))
 
