@@ -16,6 +16,7 @@ from tiphys.base.errors import Permanent
 from tiphys.cluster.flag_values import boolean, duration
 
 if TYPE_CHECKING:
+    from tiphys.client.config import ClientConfig
     from tiphys.client.https import HttpsClient
     from tiphys.kubelet.config import KubeletConfig
     from tiphys.runtime.linux import LinuxRuntime
@@ -135,15 +136,19 @@ def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime
 
 
 def make_client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:
+    from tiphys.client.https import HttpsClient
+
+    return HttpsClient(client_config(options), clock=clock, agent=agent)
+
+
+def client_config(options: argparse.Namespace) -> ClientConfig:
+    """Where the API server is, and who we are there. Raises Permanent."""
     from dataclasses import replace
 
     from tiphys.client.config import load
-    from tiphys.client.https import HttpsClient
 
     config = load(options.kubeconfig)
-    if options.master:
-        config = replace(config, server=options.master)
-    return HttpsClient(config, clock=clock, agent=agent)
+    return replace(config, server=options.master) if options.master else config
 
 
 def identity() -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import SystemClock
-from tiphys.cluster.components import add_client_flags, add_signing_flags, identity, make_client, signing_settings
+from tiphys.cluster.components import (
+    add_client_flags,
+    add_signing_flags,
+    client_config,
+    identity,
+    make_client,
+    signing_settings,
+)
 from tiphys.cluster.flag_values import boolean, duration, whole
 from tiphys.cluster.manager_flags import (
     add_controller_flags,
@@ -18,7 +26,11 @@ from tiphys.cluster.manager_flags import (
 from tiphys.cluster.network_flags import add_network_flags, network_settings
 
 if TYPE_CHECKING:
+    from tiphys.base.identity import User
+    from tiphys.client.https import HttpsClient
+    from tiphys.client.types import Client
     from tiphys.cluster.manager_health import HealthConfig
+    from tiphys.controllers.base import Connect
     from tiphys.controllers.manager import ManagerConfig
 
 
@@ -39,6 +51,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_signing_flags(parser)
     add_network_flags(parser, boolean, duration)
     add_controller_flags(parser)
+    text = "each controller is its own service account, not the kubeconfig's user (false)"
+    add("--use-service-account-credentials", type=boolean, nargs="?", const=True, default=False, help=text)
     text = "of /healthz and /metrics; 0: none (10257, if it can be had)"
     add("--secure-port", type=whole, metavar="PORT", help=text)
     add("--bind-address", default="0.0.0.0", metavar="IP", help="where they are served (%(default)s)")  # noqa: S104
@@ -55,10 +69,37 @@ async def run(options: argparse.Namespace) -> None:
     config = replace(manager_config(options), settings=_settings(options, clock))
     client = make_client(options, clock, "kube-controller-manager")
     try:
-        async with serving(health_config(options), config.state, client, clock):
+        async with contextlib.AsyncExitStack() as stack:
+            if options.use_service_account_credentials:
+                config = replace(config, connect=_accounts(options, clock, client, stack))
+            await stack.enter_async_context(serving(health_config(options), config.state, client, clock))
             await manager.run(client, clock, options.controllers, config)
     finally:
         await client.close()
+
+
+def _accounts(
+    options: argparse.Namespace, clock: SystemClock, root: HttpsClient, stack: contextlib.AsyncExitStack
+) -> Connect:
+    """Gives each controller a client that is its own service account; closed with `stack`."""
+    from tiphys.client.https import HttpsClient
+    from tiphys.cluster.account_clients import AccountClient
+
+    access = replace(client_config(options), certificate=b"", key=b"", token_file=None, username="", password="")
+
+    def connect(user: User) -> Client:
+        if not user.name.startswith("system:serviceaccount:"):
+            return root
+        namespace, _, account = user.name.removeprefix("system:serviceaccount:").partition(":")
+
+        def make(token: str) -> HttpsClient:
+            return HttpsClient(replace(access, token=token), clock=clock, agent=account)
+
+        client = AccountClient(root, make, clock, namespace, account)
+        stack.push_async_callback(client.close)
+        return client
+
+    return connect
 
 
 def manager_config(options: argparse.Namespace) -> ManagerConfig:

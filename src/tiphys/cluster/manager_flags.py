@@ -94,7 +94,6 @@ _ONLY = {
     "enable-garbage-collector": "true",
     "enable-leader-migration": "false",
     "leader-elect-resource-lock": "leases",
-    "use-service-account-credentials": "false",
 }
 """Flags with one value that is supported."""
 

@@ -63,7 +63,7 @@ def test_what_means_nothing_here_is_taken() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--use-service-account-credentials=true"], "--use-service-account-credentials=true is not supported"),
+        (["--enable-leader-migration"], "--enable-leader-migration=true is not supported"),
         (["--cloud-provider=external"], "--cloud-provider=external is not supported"),
         (["--feature-gates=GenericWorkload=true"], "GenericWorkload is false and cannot be changed"),
         (["--feature-gates=Nonsense=true"], "Nonsense is no feature"),
