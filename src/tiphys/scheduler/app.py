@@ -14,7 +14,8 @@ from typing import Any
 
 from tiphys.base.clock import Clock, rfc3339
 from tiphys.base.errors import ApiError, Conflict, NotFound, Permanent
-from tiphys.client.events import NORMAL, WARNING, EventRecorder
+from tiphys.client.event_series import EventSeriesRecorder
+from tiphys.client.events import NORMAL, WARNING
 from tiphys.client.informer import InformerFactory
 from tiphys.client.resources import (
     NAMESPACES,
@@ -58,7 +59,7 @@ class Scheduler:
         self._assumed: dict[str, str] = {}
         """Nodes of the pods whose Binding is not seen yet."""
         self._queue = SchedulingQueue(clock)
-        self._events = EventRecorder(client, clock, name)
+        self._events = EventSeriesRecorder(client, clock, name)
         self._volumes = VolumeBinder(client, self._snapshot.storage)
         self._slots = asyncio.Semaphore(BINDINGS_AT_ONCE)
 
