@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ def client_config(options: argparse.Namespace) -> ClientConfig:
 
 
 def identity() -> str:
-    return f"{socket.gethostname()}_{os.urandom(4).hex()}"
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 def _read_scheduler_config(options: argparse.Namespace) -> None:

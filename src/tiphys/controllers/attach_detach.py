@@ -48,6 +48,7 @@ from tiphys.controllers.attach_volumes import (
     claim_keys,
     claim_names,
     managed,
+    may_attach,
     of_persistent_volume,
     resolve,
     skips_attach,
@@ -93,7 +94,7 @@ class AttachDetachController(Controller):
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old
-        if pod is not None and spec(pod).get("volumes") and spec(pod).get("nodeName"):
+        if pod is not None and spec(pod).get("nodeName") and may_attach(pod):
             self.queue.add(_POD + key_of(pod))
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:

@@ -91,6 +91,14 @@ def wants_volumes(pod: Object) -> bool:
     return not (deleting(pod) and not _may_run(pod))
 
 
+def may_attach(pod: Object) -> bool:
+    """Whether `pod` has volumes of a sort that could have to be attached; most have only such as tokens."""
+    return any(not _SORTS.isdisjoint(volume) for volume in spec(pod).get("volumes") or ())
+
+
+_SORTS = frozenset({"persistentVolumeClaim", "ephemeral", "iscsi", "fc"})
+
+
 def _may_run(pod: Object) -> bool:
     for field in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         for each in status(pod).get(field) or ():
