@@ -158,7 +158,7 @@ def recycle(writes: Writes, reusable: Sequence[Object]) -> None:
     """Rather than delete one slice and create another, make the one into the other."""
     names = {name(each) for each in reusable}
     for held in [each for each in writes.delete if name(each) in names]:
-        made = next((each for each in reversed(writes.create) if each["addressType"] == held["addressType"]), None)
+        made = next((each for each in reversed(writes.create) if each["addressType"] == held.get("addressType")), None)
         if made is None:
             continue
         writes.create.remove(made)
