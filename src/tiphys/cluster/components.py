@@ -93,19 +93,21 @@ def add_kubelet_flags(parser: argparse.ArgumentParser) -> None:
 async def run_scheduler(options: argparse.Namespace) -> None:
     """Run the scheduler until cancelled, while it leads when there is an election."""
     from tiphys.client.election import Election, ElectionConfig
+    from tiphys.client.events import EventRecorder
     from tiphys.scheduler.app import Scheduler
 
     if options.config:
         _read_scheduler_config(options)
     clock = SystemClock()
     client = make_client(options, clock, "kube-scheduler")
-    scheduler = Scheduler(client, clock, options.scheduler_name)
     try:
         if options.leader_elect:
             lease = options.leader_elect_resource_name or "kube-scheduler"
-            await Election(client, clock, ElectionConfig(lease, identity())).lead(scheduler.run)
+            recorder = EventRecorder(client, clock, options.scheduler_name)
+            election = Election(client, clock, ElectionConfig(lease, identity()), recorder)
+            await election.lead(Scheduler(election.fenced(client), clock, options.scheduler_name).run)
         else:
-            await scheduler.run()
+            await Scheduler(client, clock, options.scheduler_name).run()
     finally:
         await client.close()
 
