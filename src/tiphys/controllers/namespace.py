@@ -51,6 +51,8 @@ class NamespaceController(Controller):
         if held is None or not deleting(held) or not spec(held).get("finalizers"):
             self._looks.pop(key, None)
             return None
+        if self.behind(key, held):
+            return None
         remains = await self._empty(held)
         held = await self._report(held, remains)
         if remains.failures or remains.discovery:
@@ -69,9 +71,10 @@ class NamespaceController(Controller):
 
     async def _let_go(self, held: Object) -> None:
         try:
-            await self.client.update(NAMESPACES, finalized(held), subresource="finalize")
+            left = await self.client.update(NAMESPACES, finalized(held), subresource="finalize")
         except NotFound:
             return
+        self._written[name(held)] = int(left["metadata"].get("resourceVersion") or 0)
 
     async def _report(self, held: Object, remains: Remains) -> Object:
         new = new_status(held, remains, self.clock.time())
@@ -137,6 +140,8 @@ class NamespaceController(Controller):
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None and deleting(new):
             self.queue.add(name(new))
+        if new is None and old is not None:
+            self._written.pop(name(old), None)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """The last pod to go is what most deletions wait for."""

@@ -25,7 +25,7 @@ from tiphys.client.resources import (
 )
 from tiphys.client.types import Object, Resource
 from tiphys.controllers.base import Controller, ControllerContext
-from tiphys.controllers.objects import deleting, name, namespace, spec, status
+from tiphys.controllers.objects import deleting, name, namespace, semantically_equal, spec, status
 from tiphys.controllers.owner_graph import stripped
 from tiphys.controllers.pods import terminal
 
@@ -105,7 +105,7 @@ class ResourceQuotaController(Controller):
                 objects[each] = informer.list(where)
         now = self.clock.time()
         new = new_status(quota, objects, now)
-        if new != status(quota):
+        if not semantically_equal(new, status(quota)):
             await self.update_status(RESOURCE_QUOTAS, quota, new)
         return Result(recount(objects.get(("", "pods"), ()), now))
 
