@@ -65,7 +65,9 @@ class ServiceIps:
             yield
             return
         if old is None and self._services.get(_namespace(new), new["metadata"]["name"]) is not None:
-            yield  # its name is taken: this is going to fail
+            yield  # its name is taken: this is going to fail, unless the other one goes just now
+            for ip in added:
+                await self._create(ip, new)
             return
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
