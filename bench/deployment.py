@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from servers import CLOCK, TOKEN, Target, running, tiphys, upstream
+from servers import CLOCK, TOKEN, Target, free_port, running, tiphys, upstream
 
 from tiphys.base.errors import NotFound
 from tiphys.client.config import ClientConfig
@@ -129,9 +129,10 @@ class Bench:
             with contextlib.suppress(NotFound):
                 await self._client.get(SERVICE_ACCOUNTS, "default", NAMESPACE)
                 if not any(node["spec"].get("taints") for node in (await self._client.list(NODES)).items):
-                    break
+                    await CLOCK.sleep(2)
+                    return
             await CLOCK.sleep(0.1)
-        await CLOCK.sleep(2)
+        raise SystemExit(f"{self._target.name}: no controller seems to work; see its log")
 
     async def _phases(self) -> None:
         count = self._options.replicas
@@ -228,8 +229,9 @@ def apart() -> Iterator[Target]:
 @contextlib.contextmanager
 def theirs(name: str, folder: Path, limits: list[str]) -> Iterator[Target]:
     common = ["--kubeconfig", "{kubeconfig}", "--leader-elect=false", *limits]
-    manager = [str(folder / "kube-controller-manager"), *common, "--use-service-account-credentials"]
-    scheduler = [str(folder / "kube-scheduler"), *common]
+    ports = [f"--secure-port={free_port()}", f"--secure-port={free_port()}"]
+    manager = [str(folder / "kube-controller-manager"), *common, ports[0], "--use-service-account-credentials"]
+    scheduler = [str(folder / "kube-scheduler"), *common, ports[1]]
     commands = {"kube-controller-manager": manager, "kube-scheduler": scheduler}
     server = upstream(str(folder / "kube-apiserver"), str(folder / "etcd"), [])
     with server as started, beside(name, started, commands) as target:
