@@ -45,6 +45,7 @@ class NodeAgent:
         self._backoff = Backoff(base=0.2, limit=7.0, jitter=0.1, seed=config.node_name)
         self._lease: Object | None = None
         self._reported_at = 0.0
+        self._beaten_at = clock.monotonic()
         self._reporting = asyncio.Lock()
         self.machine = read_machine(config.root_dir)
         self.port = config.port
@@ -108,8 +109,10 @@ class NodeAgent:
         failures = 0
         while True:
             try:
+                await self._catch_up()
                 await self._renew()
                 await self.report()
+                self._beaten_at = self._clock.monotonic()
                 failures = 0
                 await self._clock.sleep(self._config.lease_renew_interval)
             except (ApiError, OSError) as error:
@@ -118,6 +121,11 @@ class NodeAgent:
                 failures += 1
                 log.warning("heartbeat of %s failed, next try in %.1f s: %s", self._config.node_name, delay, error)
                 await self._clock.sleep(delay)
+
+    async def _catch_up(self) -> None:
+        """After a silence the control plane may have given the node up: what it says of it now is to be put right."""
+        if self._clock.monotonic() - self._beaten_at > self._config.lease_duration:
+            self.node = await self._client.get(NODES, self._config.node_name)
 
     async def _renew(self) -> None:
         name = self._config.node_name

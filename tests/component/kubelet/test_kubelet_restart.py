@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiphys.client.resources import PODS
+from tiphys.client.resources import NODES, PODS
 from tiphys.kubelet.probes.prober import Result
 
 
@@ -129,6 +129,26 @@ def test_an_idle_node_writes_only_its_lease(node: Any, pod: Any) -> None:
             lease = node.api.objects["leases", "kube-node-lease", "node-1"]
             assert lease["spec"]["holderIdentity"] == "node-1"
             assert node.api.revision - revision <= 11
+
+    node.clock.run(scenario())
+
+
+def test_a_node_that_was_given_up_while_it_was_cut_off_is_ready_again_at_once(node: Any) -> None:
+    def ready() -> str:
+        conditions = node.api.objects["nodes", "", "node-1"]["status"]["conditions"]
+        return str(next(each["status"] for each in conditions if each["type"] == "Ready"))
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.until(lambda: ("nodes", "", "node-1") in node.api.objects)
+            await node.until(lambda: ready() == "True")
+            await node.clock.sleep(30)
+            node.api.broken = True
+            await node.clock.sleep(60)
+            given_up = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
+            node.api.broken = False
+            await node.api.patch(NODES, "node-1", given_up)
+            await node.until(lambda: ready() == "True", 15)
 
     node.clock.run(scenario())
 
