@@ -14,7 +14,7 @@ from typing import Any
 
 from tiphys.base.clock import Clock, rfc3339, rfc3339_micro
 from tiphys.base.errors import ApiError, Conflict, NotFound
-from tiphys.client.informer import InformerFactory, key_of
+from tiphys.client.informer import InformerFactory, index_by_field, key_of
 from tiphys.client.reconcile import Result, run_workers
 from tiphys.client.resources import LEASES, NODES, PODS
 from tiphys.client.types import Client, Object
@@ -85,6 +85,7 @@ class FakeNodes:
         """Keep leases renewed and pods running until cancelled."""
         async with InformerFactory(self._client, self._clock) as informers:
             self._pods = informers.get(PODS)
+            self._pods.add_index("node", index_by_field("spec", "nodeName"))
             self._pods.subscribe(self._changed)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(run_workers("fake nodes", self._queue, self._reconcile, self._workers))
@@ -142,12 +143,8 @@ class FakeNodes:
         await self._client.create(PODS, binding, meta["namespace"], name=meta["name"], subresource="binding")
 
     def _emptiest(self) -> str:
-        counts = {name: 0 for name in self._names if name not in self._silent}
-        for pod in self._pods.list():
-            node = (pod.get("spec") or {}).get("nodeName")
-            if node in counts:
-                counts[node] += 1
-        return min(counts, key=lambda name: counts[name], default="")
+        awake = (name for name in self._names if name not in self._silent)
+        return min(awake, key=lambda name: self._pods.count("node", name), default="")
 
     def _running(self) -> dict[str, Any]:
         now = rfc3339(self._clock.time())
