@@ -61,7 +61,7 @@ class World:
 
     def connect(self, user: User) -> Client:
         client = self.cluster.connect(user)
-        return client if self.reliable else Flaky(client, self.random)  # type: ignore[return-value]
+        return client if self.reliable else Flaky(client, self.random)
 
     async def manage(self) -> None:
         config = manager.ManagerConfig(connect=self.connect, settings=SETTINGS)

@@ -31,7 +31,7 @@ class World:
         self.pods: dict[str, dict[str, Any]] = {}
         self.slices: dict[str, dict[str, Any]] = {}
         self.counter = 0
-        spec = {"selector": {"a": "b"}, "clusterIP": "10.96.0.1", "ipFamilies": ["IPv4"]}
+        spec: dict[str, Any] = {"selector": {"a": "b"}, "clusterIP": "10.96.0.1", "ipFamilies": ["IPv4"]}
         spec["ports"] = [{"name": "x", "port": 80, "targetPort": "web", "protocol": "TCP"}]
         meta = {"name": "web", "namespace": "d", "uid": "s", "labels": {}}
         self.service: dict[str, Any] = {"metadata": meta, "spec": spec}
