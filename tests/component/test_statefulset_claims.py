@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tiphys.client.resources import EVENTS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
+from tiphys.client.resources import EVENTS, PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCE_QUOTAS, STATEFUL_SETS
 from tiphys.client.types import MERGE_PATCH, Object
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
@@ -40,11 +40,11 @@ def retention(deleted: str, scaled: str) -> dict[str, Any]:
     return {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": deleted, "whenScaled": scaled}}
 
 
-def play(scenario: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
+def play(scenario: Callable[[Cluster], Coroutine[Any, Any, None]], more: str = "") -> None:
     clock = VirtualClock()
 
     async def main() -> None:
-        async with Cluster(clock, nodes=2, controllers=CONTROLLERS) as cluster:
+        async with Cluster(clock, nodes=2, controllers=CONTROLLERS + more) as cluster:
             await scenario(cluster)
 
     try:
@@ -162,6 +162,34 @@ def test_a_pod_waits_until_its_claim_that_is_being_deleted_is_gone() -> None:
         assert new["metadata"]["uid"] != old["metadata"]["uid"]
 
     play(scenario)
+
+
+def test_every_claim_that_is_refused_is_told_of() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        hard = {"persistentvolumeclaims": "0"}
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}}
+        await cluster.client.create(RESOURCE_QUOTAS, quota, NS)
+        await cluster.wait(RESOURCE_QUOTAS, NS, "q", lambda obj: bool((obj.get("status") or {}).get("hard")))
+        wanted = stateful_set(replicas=1)
+        data = wanted["spec"]["volumeClaimTemplates"][0]
+        wanted["spec"]["volumeClaimTemplates"] = [data, {**data, "metadata": {"name": "logs"}}]
+        await cluster.client.create(STATEFUL_SETS, wanted)
+        await cluster.clock.sleep(5)
+        told = {each["message"] for each in (await cluster.client.list(EVENTS, NS)).items}
+        refusals = {}
+        for name in ("data-db-0", "logs-db-0"):
+            text = f'persistentvolumeclaims "{name}" is forbidden: exceeded quota: q, requested: '
+            refusals[name] = (
+                text
+                + "persistentvolumeclaims=1, used: persistentvolumeclaims=0, limited: "
+                + ("persistentvolumeclaims=0")
+            )
+            assert f"Create Claim {name} for Pod db-0 in StatefulSet db failed error: {refusals[name]}" in told
+        both = ", ".join(f"failed to create PVC {name}: {text}" for name, text in refusals.items())
+        assert f"Create Pod db-0 in StatefulSet db failed error: [{both}]" in told
+        assert not (await cluster.client.list(PODS, NS)).items
+
+    play(scenario, ",resourcequota")
 
 
 def test_the_scale_subresource_sets_the_size() -> None:

@@ -380,7 +380,7 @@ class DaemonSetController(Controller):
         if old is not None and new is not None and _placement(old) == _placement(new):
             return
         for daemon_set in self._sets.list():
-            self.queue.add(key_of(daemon_set))
+            self.enqueue_owner(key_of(daemon_set), len(self._nodes))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         for pod in (old, new):

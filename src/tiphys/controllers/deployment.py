@@ -218,7 +218,10 @@ class DeploymentController(Controller):
 
     async def reconcile(self, key: str) -> Result | None:
         deployment = self._deployments.by_key(key)
-        if deployment is None or self.behind(key, deployment):
+        if deployment is None:
+            self._resized.pop(key, None)
+            return None
+        if self.behind(key, deployment):
             return None
         if not spec(deployment).get("selector"):
             await self._refuse(deployment)

@@ -52,21 +52,21 @@ class StatefulPodControl:
         return None
 
     async def _create_claims(self, stateful_set: Object, step: Step) -> None:
-        failure: ApiError | None = None
+        failures: list[ApiError] = []
         for claim in step.new_claims:
             try:
                 await self._client.create(PERSISTENT_VOLUME_CLAIMS, claim, namespace(claim))
             except AlreadyExists:
                 continue
             except ApiError as error:
-                failure = failure or _again(f"failed to create PVC {name(claim)}: {error}", error)
+                failures.append(_again(f"failed to create PVC {name(claim)}: {error}", error))
                 self._claim_event(stateful_set, step.pod, claim, error)
             else:
                 self._claim_event(stateful_set, step.pod, claim, None)
-        if failure is not None:
-            raise failure
-        if step.blocked:
-            raise ApiError(f"pvc {step.blocked[0]} is being deleted")
+        failures += [ApiError(f"pvc {each} is being deleted") for each in step.blocked]
+        if failures:
+            texts = dict.fromkeys(map(str, failures))
+            raise failures[0] if len(texts) == 1 else _again(f"[{', '.join(texts)}]", failures[0])
 
     async def _own_claims(self, stateful_set: Object, step: Step) -> None:
         for each in step.disputed:
