@@ -66,7 +66,7 @@ class VolumeBinderController(Controller):
 
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
-        self.store = VolumeStore(self.client, self.recorder, self.clock)
+        self.store = VolumeStore(self.client, self.recorder)
         self._classes = self.watch(STORAGE_CLASSES)
         self._pods = self.watch(PODS)
         self._pods.add_index("claims", claims_of)

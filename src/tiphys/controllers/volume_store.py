@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tiphys.base.clock import Clock
 from tiphys.client.events import EventRecorder
 from tiphys.client.informer import ObjectCache, key_of
 from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
@@ -59,9 +58,8 @@ class VolumeCache(NewestCache):
 class VolumeStore:
     """Claims and volumes, read at once and written at the revision that was read."""
 
-    def __init__(self, client: Client, recorder: EventRecorder, clock: Clock) -> None:
+    def __init__(self, client: Client, recorder: EventRecorder) -> None:
         self.client = client
-        self.clock = clock
         self._recorder = recorder
         self._told: dict[str, tuple[str, str, str]] = {}
         self.volumes, self.claims = VolumeCache(), NewestCache()
