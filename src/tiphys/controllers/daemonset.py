@@ -27,6 +27,7 @@ from tiphys.controllers.daemonset_pods import (
     hash_of,
     max_surge,
     max_unavailable,
+    placement,
     should_run,
     target_node,
     updated,
@@ -76,8 +77,9 @@ def place(daemon_set: Object, nodes: Sequence[Object], placed: Placed, digest: s
     """Which nodes need a pod and which pods are wrong where they are."""
     create: list[str] = []
     delete: list[Object] = []
+    where = placement(daemon_set)
     for node in nodes:
-        runs, continues = should_run(daemon_set, node)
+        runs, continues = should_run(where, node)
         there = placed.get(name(node), ())
         alive = [pod for pod in there if not deleting(pod)]
         if not continues:
@@ -118,7 +120,8 @@ def roll(daemon_set: Object, nodes: Sequence[Object], placed: Placed, digest: st
     """One step of a rolling update: old pods to delete, or with surge nodes to get a second, new pod."""
     if (spec(daemon_set).get("updateStrategy") or {}).get("type") != "RollingUpdate":
         return Decision()
-    wanted = [name(node) for node in nodes if should_run(daemon_set, node)[0]]
+    where = placement(daemon_set)
+    wanted = [name(node) for node in nodes if should_run(where, node)[0]]
     surge, unavailable = max_surge(daemon_set, len(wanted)), max_unavailable(daemon_set, len(wanted))
     if wanted and not surge and not unavailable:
         unavailable = 1
@@ -197,9 +200,10 @@ def new_status(
     """The status that follows from where its pods are; `observed` is the generation that was acted on."""
     min_ready = int_of(spec(daemon_set).get("minReadySeconds"))
     desired = current = misscheduled = ready = up_to_date = available = 0
+    where = placement(daemon_set)
     for node in nodes:
         there = placed.get(name(node), ())
-        if not should_run(daemon_set, node)[0]:
+        if not should_run(where, node)[0]:
             misscheduled += bool(there)
             continue
         desired += 1

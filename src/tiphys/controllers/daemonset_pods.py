@@ -58,10 +58,14 @@ def _generation(daemon_set: Object) -> str | None:
     return str(int(text)) if _WHOLE.fullmatch(text) else None
 
 
-def should_run(daemon_set: Object, node: Object) -> tuple[bool, bool]:
-    """(whether a pod belongs on `node`, whether one that is there may stay)."""
+def placement(daemon_set: Object) -> Mapping[str, Any]:
+    """What of its pods decides where they may run: their spec, with the tolerations that they get."""
     template = spec(daemon_set)["template"].get("spec") or {}
-    pod_spec = {**template, "tolerations": tolerations(template)}
+    return {**template, "tolerations": tolerations(template)}
+
+
+def should_run(pod_spec: Mapping[str, Any], node: Object) -> tuple[bool, bool]:
+    """(whether a pod of that `placement` belongs on `node`, whether one that is there may stay)."""
     if pod_spec.get("nodeName") not in (None, "", name(node)) or not selects_node(pod_spec, node):
         return False, False
     taints = taints_of(node)

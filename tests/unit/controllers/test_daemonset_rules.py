@@ -9,7 +9,15 @@ import pytest
 from tiphys.base.clock import rfc3339
 from tiphys.controllers.daemonset import Decision, by_node, new_status, place, roll
 from tiphys.controllers.daemonset_backoff import LONGEST, FailedPodBackoff
-from tiphys.controllers.daemonset_pods import GENERATION, daemon_pod, should_run, target_node, tolerations, updated
+from tiphys.controllers.daemonset_pods import (
+    GENERATION,
+    daemon_pod,
+    placement,
+    should_run,
+    target_node,
+    tolerations,
+    updated,
+)
 
 NOW = 1_767_225_600.0
 NODES = ("a", "b", "c", "d")
@@ -105,7 +113,7 @@ def test_a_pod_that_waits_for_a_node_that_is_gone_is_deleted() -> None:
     ],
 )
 def test_where_daemon_pods_run(template: Any, where: Any, runs: tuple[bool, bool]) -> None:
-    assert should_run(daemon_set(template=template), where) == runs
+    assert should_run(placement(daemon_set(template=template)), where) == runs
 
 
 def test_pods_leave_nodes_that_they_no_longer_belong_on() -> None:
