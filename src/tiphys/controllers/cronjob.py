@@ -86,12 +86,18 @@ class CronJobController(Controller):
     async def _without_missing(self, cron_job: Object, jobs: Sequence[Object], new: Status) -> Status:
         """Jobs that are gone are not active any more."""
         for lost in state.missing(new, jobs):
-            try:
-                await self.client.get(JOBS, str(lost.get("name")), namespace(cron_job))
-            except NotFound:
-                self.recorder.event(cron_job, NORMAL, "MissingJob", f"Active job went missing: {lost.get('name')}")
+            called = str(lost.get("name") or "")
+            if not called or not await self._exists(called, namespace(cron_job)):
+                self.recorder.event(cron_job, NORMAL, "MissingJob", f"Active job went missing: {called}")
                 new = state.without(new, lost.get("uid"))
         return new
+
+    async def _exists(self, job: str, where: str) -> bool:
+        try:
+            await self.client.get(JOBS, job, where)
+        except NotFound:
+            return False
+        return True
 
     async def _replace(self, cron_job: Object, new: Status) -> Status:
         """Delete what is still active, to make room."""

@@ -49,6 +49,8 @@ class JobController(Controller):
         self._control = PodControl(self.client, self.recorder, self._expectations)
         self._failures: dict[str, Failures] = {}
         self._stripped: set[str] = set()
+        self._refused: set[str] = set()
+        """Keys that wait to be tried again: the status that tells of it is no reason to do so at once."""
         self._lost: WorkQueue[str] = WorkQueue(_BACKOFF)
         self._jobs.subscribe(self._job_changed)
         self._pods.subscribe(self._pod_changed)
@@ -61,6 +63,7 @@ class JobController(Controller):
         if job is None or finished(job):
             self._expectations.forget(key)
             self._failures.pop(key, None)
+            self._refused.discard(key)
             return None
         if self.behind(key, job) or _foreign(job):
             return None
@@ -69,10 +72,13 @@ class JobController(Controller):
         if spec(job).get("completionMode") not in (None, "NonIndexed", "Indexed"):
             self.recorder.event(job, WARNING, "UnknownCompletionMode", _UNKNOWN_MODE)
             return None
+        self._refused.discard(key)
         pods = await self._claimed(job)
         failures = self._failures.get(key, Failures())
         step = Step(job, pods, self.clock.time(), failures, self._stripped)
         outcome, failure = await self._carry_out(key, job, step.plan())
+        if failure is not None:
+            self._refused.add(key)
         conclusion = step.conclude(outcome)
         failure = await self._write(key, job, conclusion) or failure
         if failure is not None:
@@ -162,7 +168,8 @@ class JobController(Controller):
 
     def _job_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and new is not None and same_wish(old, new):
-            self.enqueue_owner(key_of(new), self._pods.count("owner", uid(new)))
+            if key_of(new) not in self._refused:
+                self.enqueue_owner(key_of(new), self._pods.count("owner", uid(new)))
         else:
             self.enqueue(old, new)
         done = new if new is not None and finished(new) else old if new is None else None
