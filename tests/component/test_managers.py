@@ -211,6 +211,45 @@ def test_a_leader_that_is_cut_off_stops_before_the_next_one_starts(
     run(scenario)
 
 
+@pytest.mark.parametrize("cut", ["refused", "silent"])
+def test_writes_of_two_managers_never_mix(cut: str) -> None:
+    """Namespaces come all the time; each manager in turn is cut off and comes back."""
+
+    async def scenario(cluster: Cluster) -> None:
+        machines = [Machine(cluster, "one", SkewedClock(cluster.clock, 0.85)), Machine(cluster, "two")]
+        order: list[str] = []
+
+        async def keep(machine: Machine) -> None:
+            while True:
+                try:
+                    await machine.manage()
+                except LeadershipLost:
+                    continue
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(keep(machine)) for machine in machines]
+            for number in range(120):
+                meta = {"name": f"n{number}"}
+                await cluster.client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+                before = [len(machine.writes) for machine in machines]
+                await cluster.clock.sleep(1)
+                wrote = [m.name for m, had in zip(machines, before, strict=True) if len(m.writes) > had]
+                assert len(wrote) <= 1, f"both wrote in one second: {wrote}"
+                order += [name for name in wrote if order[-1:] != [name]]
+                machines[number // 30 % 2].cut = cut if number % 30 == 2 else machines[number // 30 % 2].cut
+                if number % 30 == 29:
+                    machines[number // 30 % 2].cut = ""
+            await cluster.clock.sleep(60)
+            for task in running:
+                task.cancel()
+        assert len(order) >= 3
+        names = {each["metadata"]["name"] for each in (await cluster.client.list(NAMESPACES)).items}
+        for name in names:
+            assert await cluster.exists(SERVICE_ACCOUNTS, name, "default")
+
+    run(scenario)
+
+
 def test_a_leader_that_sees_another_name_in_its_lease_stops_at_once() -> None:
     async def scenario(cluster: Cluster) -> None:
         async with asyncio.TaskGroup() as tasks:
