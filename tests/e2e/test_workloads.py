@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,30 @@ def test_a_stateful_set_s_partition_keeps_the_first_and_undo_goes_back(workloads
     workloads.until(lambda: green not in uids(workloads, "db") and len(pods(workloads, "db")) == 2)
     workloads.wait("pod/db-1", "condition=Ready")
     assert workloads.out("exec", "db-1", "--", "sh", "-c", "echo $COLOUR") == ""
+
+
+def test_a_stateful_set_s_claims_keep_what_its_pods_wrote(workloads: Commands, tmp_path: Path) -> None:
+    for number in range(2):
+        place = {"accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(tmp_path / str(number))}}
+        create(workloads, "PersistentVolume", f"disk-{number}", {**place, "capacity": {"storage": "1Gi"}}, "v1")
+    request = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"metadata": {"name": "data"}, "spec": request}
+    wanted = workload("kept", 2, serviceName="kept", volumeClaimTemplates=[claim])
+    wanted["template"]["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    create(workloads, "StatefulSet", "kept", wanted)
+    workloads.kubectl("rollout", "status", "sts/kept", "--timeout=60s")
+    for name in ("kept-0", "kept-1"):
+        workloads.kubectl("exec", name, "--", "sh", "-c", "hostname > /data/name")
+    workloads.kubectl("delete", "pod", "kept-0", "kept-1")
+    workloads.kubectl("rollout", "status", "sts/kept", "--timeout=60s")
+    for name in ("kept-0", "kept-1"):
+        workloads.wait(f"pod/{name}", "condition=Ready")
+        assert workloads.out("exec", name, "--", "cat", "/data/name") == name
+    assert sorted(path.read_text() for path in tmp_path.glob("*/name")) == ["kept-0\n", "kept-1\n"]
+    workloads.kubectl("delete", "sts", "kept", "--wait")
+    workloads.kubectl("delete", "pvc", "--all")
+    workloads.wait("pv/disk-0", "jsonpath={.status.phase}=Released")
+    workloads.kubectl("delete", "pv", "disk-0", "disk-1")
 
 
 def test_a_deployment_that_does_not_progress_says_so_and_can_be_undone(workloads: Commands) -> None:
@@ -239,6 +264,7 @@ def test_an_autoscaler_keeps_a_size_within_bounds_and_says_what_metrics_it_misse
 
 def test_a_quota_is_counted_and_given_back(workloads: Commands) -> None:
     workloads.kubectl("create", "quota", "few", "--hard=pods=1,count/deployments.apps=1")
+    workloads.wait("quota/few", "jsonpath={.status.hard.pods}=1")  # until then it limits nothing, as upstream's
     create(workloads, "Deployment", "counted", workload("counted", 2))
     workloads.wait("quota/few", "jsonpath={.status.used.pods}=1")
     workloads.wait("deploy/counted", "condition=ReplicaFailure")
