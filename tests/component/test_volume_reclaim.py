@@ -10,7 +10,7 @@ import pytest
 from tiphys.base.errors import NotFound
 from tiphys.client.resources import EVENTS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
 from tiphys.client.types import Object
-from tiphys.controllers import volume_plugins
+from tiphys.controllers import volume_plugins, volume_reclaimer
 from tiphys.testing.cluster import Cluster
 from volume_world import (
     NS,
@@ -239,6 +239,36 @@ def test_directories_are_provisioned_where_that_is_switched_on(root: Path) -> No
         await cluster.client.delete(PERSISTENT_VOLUME_CLAIMS, "data", NS)
         await cluster.wait_gone(PERSISTENT_VOLUMES, "", name)
         assert not path.exists()
+
+    in_cluster(scenario, settings=settings)
+
+
+def test_a_disk_that_fails_for_a_while_delays_deleting_and_provisioning(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = volume_reclaimer.remove_path, [OSError("the disk sulks")] * 3
+
+    def sulking(path: str) -> None:
+        if failures:
+            raise failures.pop()
+        real(path)
+
+    monkeypatch.setattr(volume_reclaimer, "remove_path", sulking)
+    settings = {"enable-hostpath-provisioner": True, "root-ca": "none"}
+    (root / "hostpath_pv").write_text("in the way")
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.client.create(STORAGE_CLASSES, storage_class("host", "kubernetes.io/host-path"))
+        await create(cluster, claim(storageClassName="host"))
+        failed = await told(cluster, "data", "ProvisioningFailed")
+        why = 'Failed to provision volume with StorageClass "host": '
+        assert {(type, message.startswith(why)) for type, message in failed} == {("Warning", True)}
+        assert len(failed) < 4, "it tries again and again without a pause"
+        (root / "hostpath_pv").unlink()
+        name = (await claim_in(cluster, "Bound"))["spec"]["volumeName"]
+        await cluster.client.delete(PERSISTENT_VOLUME_CLAIMS, "data", NS)
+        await cluster.wait_gone(PERSISTENT_VOLUMES, "", name)
+        assert await told(cluster, name, "VolumeFailedDelete") == [("Warning", "the disk sulks")]
 
     in_cluster(scenario, settings=settings)
 

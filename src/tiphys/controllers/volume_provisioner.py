@@ -40,6 +40,7 @@ class Provisioner:
     def __init__(self, store: VolumeStore, settings: Mapping[str, Any]) -> None:
         self._store = store
         self._enabled = bool(settings.get("enable-dynamic-provisioning", True))
+        self._period = float(settings.get("pvclaimbinder-sync-period", 15.0))
         self._host_paths = bool(settings.get("enable-hostpath-provisioner", False))
 
     async def provision(self, claim: Object, storage_class: Object | None) -> None:
@@ -116,7 +117,7 @@ class Provisioner:
             claim = await self._store.update_claim(freed)
         self._fail(claim, f'Failed to provision volume with StorageClass "{name(storage_class)}": {error}')
         if isinstance(error, OSError):
-            raise Retry(f"provisioning for claim {name(claim)} failed: {error}") from error
+            raise Retry(f"provisioning for claim {name(claim)} failed: {error}", self._period) from error
 
     async def _save(self, claim: Object, volume: Mapping[str, Any], path: str) -> None:
         """Record the volume; a directory that nothing speaks of is not left behind."""

@@ -103,11 +103,11 @@ class Reclaimer:
         if current is None:
             return
         try:
-            await asyncio.to_thread(_remove, deletable_path(current))
+            await asyncio.to_thread(remove_path, deletable_path(current))
         except (NoPlugin, OSError) as error:
             await self._store.set_volume_phase(current, FAILED, str(error), _FAILED_DELETE)
             if isinstance(error, OSError):
-                raise Retry(f"deleting volume {name(volume)} failed: {error}") from error
+                raise Retry(f"deleting volume {name(volume)} failed: {error}", self._period) from error
             return
         left = [each for each in finalizers(current) if each != IN_TREE_FINALIZER]
         if left != list(finalizers(current)):
@@ -186,7 +186,7 @@ def _template(plugin: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, **pod}
 
 
-def _remove(path: str) -> None:
+def remove_path(path: str) -> None:
     """Delete a directory or file and all that is in it; nothing is fine."""
     target = Path(path)
     if target.is_dir() and not target.is_symlink():
