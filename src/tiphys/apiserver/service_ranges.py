@@ -1,11 +1,12 @@
 """The ranges from which Services get addresses: those of the ServiceCIDRs that are ready (KEP-1880).
 
-Without ServiceCIDRs, which is how a new store begins, there is the range of --service-cluster-ip-range.
+While there is no default ServiceCIDR, which is how a new store begins, the range of --service-cluster-ip-range stands
+for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
@@ -31,10 +32,12 @@ class ServiceRanges:
         if self._seen != self._cache.last_revision:
             self._seen = self._cache.last_revision
             cidrs = [self._cache.obj(entry) for entry in self._cache.range()]
-            self._networks = tuple(dict.fromkeys(self._ready(cidrs))) if cidrs else (self._configured,)
+            self._networks = tuple(dict.fromkeys(self._ready(cidrs)))
         return self._networks
 
-    def _ready(self, cidrs: Iterable[Mapping[str, Any]]) -> Iterator[Network]:
+    def _ready(self, cidrs: Sequence[Mapping[str, Any]]) -> Iterator[Network]:
+        if all(cidr["metadata"]["name"] != DEFAULT for cidr in cidrs):
+            yield self._configured
         for cidr in sorted(cidrs, key=lambda each: each["metadata"]["name"] != DEFAULT):
             if not _is_ready(cidr):
                 continue
