@@ -240,6 +240,23 @@ def test_a_daemon_set_rolls_node_by_node_and_keeps_its_revisions() -> None:
     play(scenario, nodes=3)
 
 
+def test_with_surge_each_old_pod_is_deleted_once() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        await cluster.client.create(DAEMON_SETS, workload("DaemonSet", updateStrategy=strategy))
+        await cluster.wait(DAEMON_SETS, NS, "web", count("numberAvailable", 2))
+        for image in ("nginx:2", "nginx:3"):
+            patch = {"spec": {"template": template(image)}}
+            await cluster.client.patch(DAEMON_SETS, "web", patch, NS, type=MERGE_PATCH)
+            await cluster.wait(DAEMON_SETS, NS, "web", count("updatedNumberScheduled", 0))
+            await cluster.wait(DAEMON_SETS, NS, "web", count("updatedNumberScheduled", 2))
+            await cluster.clock.sleep(60)
+        deletions = [each for each in await reasons(cluster, "DaemonSet") if each == "SuccessfulDelete"]
+        assert len(deletions) == 4
+
+    play(scenario)
+
+
 def test_a_revision_that_somebody_deletes_comes_back() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.client.create(DAEMON_SETS, workload("DaemonSet"))

@@ -293,6 +293,8 @@ class DaemonSetController(Controller):
         decision = self._hold_back(key, daemon_set, place(daemon_set, nodes, placed, digest, now))
         failure = await self._carry_out(key, daemon_set, digest, decision)
         if failure is None and self._expectations.satisfied(key):
+            if decision.create or decision.delete:
+                placed = by_node(await self._claimed(daemon_set))  # what was just written shows already
             failure = await self._carry_out(key, daemon_set, digest, roll(daemon_set, nodes, placed, digest, now))
         return failure
 
