@@ -98,7 +98,7 @@ class Topology:
             hints.remove(hinted)
             return
         _redistribute(hinted.written(), *_transfers(shares, given), given)
-        if not self.has_hints(key):
+        if not self.has_hints(key) and hinted.written():  # a start that finds them all says nothing
             hinted.events.append(_event(NORMAL, _ENABLED, _ON, family))
         self._given.setdefault(key, {})[family] = given
 
