@@ -128,10 +128,11 @@ class HorizontalPodAutoscalerController(Controller):
 
     async def _target(self, draft: Draft) -> tuple[Resource, Object]:
         autoscaler = draft.autoscaler
-        reference = spec(autoscaler)["scaleTargetRef"]
+        reference = spec(autoscaler).get("scaleTargetRef") or {}
         try:
             group, _ = split_version(reference.get("apiVersion") or "")
-            return await self._scales.find(group, reference["kind"], namespace(autoscaler), reference["name"])
+            kind, target = str(reference.get("kind") or ""), str(reference.get("name") or "")
+            return await self._scales.find(group, kind, namespace(autoscaler), target)
         except (ApiError, OSError, ValueError) as error:
             self.recorder.event(autoscaler, WARNING, "FailedGetScale", str(error))
             message = f"the HPA controller was unable to get the target's current scale: {error}"
@@ -159,7 +160,7 @@ class HorizontalPodAutoscalerController(Controller):
         """The metric that asks for most. Raises GivenUp if none can be had, or if one that cannot might ask for more
         than the others that would scale down."""
         autoscaler = draft.autoscaler
-        sources = spec(autoscaler).get("metrics") or ()
+        sources = [each or {} for each in spec(autoscaler).get("metrics") or ()]
         given = Conditions(
             draft.now, self._initialization, self._readiness_delay, tolerances_of(autoscaler, self._tolerance)
         )

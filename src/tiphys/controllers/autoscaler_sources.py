@@ -48,7 +48,7 @@ class Failed(Exception):
 
 async def measure(metrics: Metrics, source: Struct, target: Target, given: Conditions) -> Measured:
     """What `source`, an entry of spec.metrics, asks for. Raises Failed."""
-    kind = source["type"]
+    kind = str(source.get("type") or "")
     reason = f"FailedGet{kind}Metric"
     try:
         if kind == "Resource":
@@ -64,6 +64,9 @@ async def measure(metrics: Metrics, source: Struct, target: Target, given: Condi
             return await _external(metrics, source["external"], target, given)
     except (Unmeasurable, ValueError) as error:
         raise Failed(reason, str(error), f"{_failure(source)}: {error}") from error
+    except (KeyError, TypeError) as error:  # stored by somebody who did not ask the API server
+        text = f"invalid {kind} metric source: {error}"
+        raise Failed("InvalidMetricSourceType", text, text) from error
     text = f'unknown metric source type "{kind}"'
     raise Failed("InvalidMetricSourceType", text, text)
 

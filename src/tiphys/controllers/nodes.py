@@ -96,4 +96,4 @@ def _expression(expression: Mapping[str, Any], values: Mapping[str, str]) -> boo
 
 
 def taints_of(node: Object) -> list[Taint]:
-    return list(spec(node).get("taints") or ())
+    return [each for each in spec(node).get("taints") or () if each and each.get("key")]

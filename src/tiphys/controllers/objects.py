@@ -104,7 +104,7 @@ def controller_reference(owner: Object) -> dict[str, Any]:
 
 def condition(obj_status: Mapping[str, Any], type: str) -> Mapping[str, Any] | None:
     """The condition of that type in a status."""
-    return next((each for each in obj_status.get("conditions") or () if each["type"] == type), None)
+    return next((each for each in obj_status.get("conditions") or () if each and each.get("type") == type), None)
 
 
 def has_condition(obj: Object, type: str, value: str = "True") -> bool:

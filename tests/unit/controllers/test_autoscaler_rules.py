@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tiphys.base.clock import rfc3339
 from tiphys.controllers import autoscaler_replicas as replicas
 from tiphys.controllers.autoscaler_replicas import Conditions, Proposal, Sample, Tolerances, Unmeasurable
-from tiphys.controllers.autoscaler_sources import Measured, leading
+from tiphys.controllers.autoscaler_sources import Failed, Measured, Target, leading, measure
 
 NOW = 1_767_225_600.0
 STATES: dict[str, dict[str, Any]] = {
@@ -136,3 +137,14 @@ def test_the_first_of_the_largest_leads(sizes: tuple[int, ...], leader: int | No
     found = [Measured(size, str(number), {}) for number, size in enumerate(sizes)]
     best = leading(found)
     assert (best.name if best is not None else None) == (None if leader is None else str(leader))
+
+
+@pytest.mark.parametrize("source", [{}, {"type": "Odd"}, {"type": "Pods"}, {"type": "Resource", "resource": None}])
+def test_a_source_that_no_server_would_take_is_a_failure(source: dict[str, Any]) -> None:
+    class Nothing:
+        """Metrics that are never asked for."""
+
+    target = Target("default", "app=web", [], 1, 1)
+    with pytest.raises(Failed) as found:
+        asyncio.run(measure(Nothing(), source, target, Conditions(NOW)))
+    assert found.value.reason == "InvalidMetricSourceType"
