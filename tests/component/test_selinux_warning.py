@@ -128,8 +128,16 @@ def test_a_driver_that_cannot_mount_with_labels_has_no_conflicts_until_it_can() 
 def test_containers_that_disagree_are_told() -> None:
     async def scenario(cluster: Cluster) -> None:
         await use(cluster, "one", "s0:c1,c2", "s0:c3,c4")
-        message = 'Volume "d" is mounted twice with different SELinux labels inside this pod'
-        assert await told(cluster) == {("one", "Warning", "MultipleSELinuxLabels", message)}
+        pod = await cluster.client.get(PODS, "one", "default")
+        assert await told(cluster) == {
+            (
+                "one",
+                "Warning",
+                "MultipleSELinuxLabels",
+                f'Volume "{volume["name"]}" is mounted twice with different SELinux labels inside this pod',
+            )
+            for volume in pod["spec"]["volumes"]  # that with its token, too
+        }
 
     run(scenario)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tiphys.base.errors import Retry
 from tiphys.client.events import NORMAL, WARNING
 from tiphys.client.informer import key_of
@@ -65,33 +68,32 @@ class SELinuxWarningController(Controller):
         names = mounted(pod)
         for source, claim in claim_names(pod):
             if source.get("name") in names:
-                several |= not self._examine(key, pod, str(source["name"]), self._volume(pod, source, claim))
+                several |= not self._examine(key, pod, source, claim)
         if several:
             raise Retry(f"pod {key} mounts a volume with several SELinux labels")
         return None
 
-    def _volume(self, pod: Object, source: Object, claim: str) -> Volume | None:
-        try:
-            return resolve(pod, source, claim, self._claims.get, self._volumes.get)
-        except Unresolved:
-            return None  # its claim or volume will wake us
-
-    def _examine(self, key: str, pod: Object, name: str, volume: Volume | None) -> bool:
+    def _examine(self, key: str, pod: Object, source: Mapping[str, Any], claim: str) -> bool:
         """Note how the pod uses a volume and tell of conflicts; False if its containers do not agree."""
-        if volume is None:
-            return True
-        supported = not volume.by_driver or _mounts_labels(self._drivers.get("", volume.driver))
+        name = str(source["name"])
         try:
-            use = use_of(pod, name, supported=supported)
+            volume = resolve(pod, source, claim, self._claims.get, self._volumes.get)
+            use = use_of(pod, name, supported=volume is not None and self._supported(volume))
+        except Unresolved:
+            return True  # its claim or volume will wake us
         except SeveralLabels:
             message = f'Volume "{name}" is mounted twice with different SELinux labels inside this pod'
             self.recorder.event(pod, WARNING, "MultipleSELinuxLabels", message)
             return False
-        for conflict in self._labels.use(volume.unique, key, use):
+        for conflict in self._labels.use(volume.unique, key, use) if volume is not None else ():
             about = self._pods.by_key(conflict.pod)
             if about is not None:
                 self.recorder.event(about, NORMAL, conflict.reason, conflict.message)
         return True
+
+    def _supported(self, volume: Volume) -> bool:
+        """Whether it can be mounted with a label."""
+        return not volume.by_driver or _mounts_labels(self._drivers.get("", volume.driver))
 
 
 def _ended(pod: Object) -> bool:
