@@ -49,7 +49,7 @@ async def step(cluster: Measured, random: Random, bounds: dict[str, int]) -> Non
 @pytest.mark.parametrize("seed", range(3))
 def test_the_size_is_within_its_bounds_at_the_next_look(seed: int) -> None:
     random = Random(seed)
-    behavior = random.choice([{}, {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}}])
+    behavior: dict[str, Any] = random.choice([{}, {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}}])
 
     async def scenario(cluster: Measured) -> None:
         bounds = {"minReplicas": 1, "maxReplicas": 10}

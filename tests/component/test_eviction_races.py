@@ -118,14 +118,13 @@ def test_evictions_never_take_what_a_budget_guards(seed: int) -> None:
     clock = VirtualClock()
     random = Random(seed)
     replicas = random.randint(4, 14)
-    spec, least = random.choice(
-        [
-            ({"minAvailable": replicas - 2}, replicas - 2),
-            ({"maxUnavailable": 1}, replicas - 1),
-            ({"maxUnavailable": "30%"}, replicas - -(-replicas * 3 // 10)),
-            ({"minAvailable": "50%"}, -(-replicas // 2)),
-        ]
-    )
+    budgets: list[tuple[dict[str, Any], int]] = [
+        ({"minAvailable": replicas - 2}, replicas - 2),
+        ({"maxUnavailable": 1}, replicas - 1),
+        ({"maxUnavailable": "30%"}, replicas - -(-replicas * 3 // 10)),
+        ({"minAvailable": "50%"}, -(-replicas // 2)),
+    ]
+    spec, least = random.choice(budgets)
 
     async def main() -> None:
         async with Cluster(clock, nodes=3, controllers=CONTROLLERS) as cluster:

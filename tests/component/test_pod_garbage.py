@@ -33,7 +33,7 @@ def pod(name: str, node: str = "", **meta: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NS, **meta}, "spec": spec}
 
 
-HELD = {"finalizers": ["example.com/wait"]}
+HELD: dict[str, Any] = {"finalizers": ["example.com/wait"]}
 
 
 def target(found: Object) -> tuple[str, str] | None:

@@ -69,8 +69,9 @@ async def create(cluster: Cluster, *pods: dict[str, Any]) -> None:
 
 def test_only_pods_that_do_not_tolerate_the_taint_are_evicted() -> None:
     async def scenario(cluster: Cluster) -> None:
-        meta = {"finalizers": ["example.com/wait"]}
-        await create(cluster, pod("bare", **meta), pod("calm", bears()), pod("elsewhere", node="node-2"))
+        await create(
+            cluster, pod("bare", finalizers=["example.com/wait"]), pod("calm", bears()), pod("elsewhere", node="node-2")
+        )
         await taint(cluster, KEY)
         await cluster.clock.sleep(60)
         gone = await cluster.client.get(PODS, "bare", NS)

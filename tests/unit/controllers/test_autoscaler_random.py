@@ -38,11 +38,11 @@ def allowed(rules: dict[str, Any], oracle: Oracle, current: int, now: float, *, 
     """How far the size may move by the rates alone."""
     if rules["selectPolicy"] == "Disabled":
         return current
-    limits = []
+    limits: list[int] = []
     for policy in rules["policies"]:
         before, value = oracle.at(now - policy["periodSeconds"]), policy["value"]
         if policy["type"] == "Pods":
-            limits.append(before + value if up else before - value)
+            limits.append(int(before + value if up else before - value))
         else:
             limits.append(math.ceil(before * (1 + value / 100)) if up else int(before * (1 - value / 100)))
     most_change = rules["selectPolicy"] == "Max"
