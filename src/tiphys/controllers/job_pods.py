@@ -84,7 +84,7 @@ def finished_at(pod: Object) -> float:
 
 def job_pod(job: Object) -> dict[str, Any]:
     """A pod of a job without indexes."""
-    pod = podlib.from_template(spec(job)["template"], job)
+    pod = podlib.from_template(spec(job).get("template") or {}, job)
     meta = pod["metadata"]
     present = [each for each in meta.get("finalizers", ()) if each != FINALIZER]
     return {**pod, "metadata": {**meta, "finalizers": [*present, FINALIZER]}}

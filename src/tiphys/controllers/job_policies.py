@@ -127,7 +127,7 @@ def next_index_failures(job: Object, pod: Object | None) -> tuple[int, int]:
 
 def restarted_too_often(job: Object, pods: Iterable[Object]) -> bool:
     """With restartPolicy OnFailure, restarts of containers count towards the back-off limit."""
-    if (spec(job)["template"].get("spec") or {}).get("restartPolicy") != "OnFailure":
+    if ((spec(job).get("template") or {}).get("spec") or {}).get("restartPolicy") != "OnFailure":
         return False
     restarts = sum(
         int_of(container.get("restartCount"))

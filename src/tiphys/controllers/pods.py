@@ -87,7 +87,7 @@ def from_template(template: Mapping[str, Any], owner: Object) -> dict[str, Any]:
         "ownerReferences": [controller_reference(owner)],
     }
     present = {key: value for key, value in wanted.items() if value}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": present, "spec": template["spec"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": present, "spec": template.get("spec") or {}}
 
 
 def least_advanced(pods: Iterable[Object]) -> list[Object]:
@@ -163,7 +163,7 @@ def _stage(pod: Object) -> tuple[int, int, int]:
 
 def _deletion_cost(pod: Object) -> int:
     """As the annotation says; 0 if that is no number as upstream takes it."""
-    text = annotations_of(pod).get(DELETION_COST, "0")
+    text = annotations_of(pod).get(DELETION_COST) or "0"
     cost = int(text) if _COST.fullmatch(text) else 0
     return cost if -0x80000000 <= cost <= 0x7FFFFFFF else 0
 

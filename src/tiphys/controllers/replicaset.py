@@ -65,7 +65,7 @@ def new_status(
     min_ready = int_of(wanted.get("minReadySeconds"))
     counts = {
         "replicas": len(active),
-        "fullyLabeledReplicas": sum(podlib.fully_labeled(pod, wanted["template"]) for pod in active),
+        "fullyLabeledReplicas": sum(podlib.fully_labeled(pod, wanted.get("template") or {}) for pod in active),
         "readyReplicas": sum(map(podlib.ready, active)),
         "availableReplicas": sum(podlib.available(pod, min_ready, now) for pod in active),
     }
@@ -165,7 +165,7 @@ class ReplicaSetController(Controller):
 
     async def _carry_out(self, key: str, replica_set: Object, decision: Decision) -> Failure | None:
         if decision.create:
-            pod = podlib.from_template(spec(replica_set)["template"], replica_set)
+            pod = podlib.from_template(spec(replica_set).get("template") or {}, replica_set)
             return await self._control.create(key, replica_set, [pod] * min(decision.create, BURST))
         if decision.delete:
             return await self._control.delete(key, replica_set, decision.delete)
