@@ -37,7 +37,10 @@ async def create(world: World) -> str:
     taken = any(name(each) == wanted for each in world.witness.state.all(plural, where))
     if taken:
         return ""
-    await world.client.create(resource, made(world.random, wanted, where))
+    workload = made(world.random, wanted, where)
+    if world.plan.scheduler:  # it waits for volumes, and nobody makes any
+        workload["spec"].pop("volumeClaimTemplates", None)
+    await world.client.create(resource, workload)
     return f"create {plural} {where}/{wanted}"
 
 

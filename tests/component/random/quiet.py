@@ -95,7 +95,7 @@ async def _calm(world: World) -> None:
     for cron_job in list(world.witness.state.all("cronjobs")):
         await _patch(world, resources.CRON_JOBS, cron_job, {"suspend": True})
     for quota in list(world.witness.state.all("resourcequotas")):
-        await _patch(world, resources.RESOURCE_QUOTAS, quota, {"hard": {"pods": "1000", "count/configmaps": "1000"}})
+        await _patch(world, resources.RESOURCE_QUOTAS, quota, {"hard": {"pods": "999", "count/configmaps": "999"}})
     kubelets.calm = True
     kubelets.look_again()
 

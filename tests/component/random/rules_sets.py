@@ -56,8 +56,10 @@ class Daemons:
 
     def _deleted(self, change: Change, state: State, owner: str, possible: list[Update]) -> Iterator[str]:
         assert change.old is not None
-        daemon_set = state.get(owner)
-        if daemon_set is None or not state.undisturbed(owner, change.at) or not podlib.ready(change.old):
+        node = state.objects.get(f"core/nodes/{node_of(change.old)}")
+        if node is None or spec(node).get("taints") or state.get(owner) is None:
+            return  # it need not run there
+        if not state.undisturbed(owner, change.at) or not podlib.ready(change.old):
             return
         pods = [each for each in state.controlled(owner) if podlib.active(each) and uid(each) != uid(change.old)]
         if any(uid(each) in self._weather.lost for each in state.controlled(owner)):
