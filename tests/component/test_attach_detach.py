@@ -17,7 +17,7 @@ from tiphys.client.resources import (
     SERVICE_ACCOUNTS,
     VOLUME_ATTACHMENTS,
 )
-from tiphys.client.types import MERGE_PATCH, Object
+from tiphys.client.types import MERGE_PATCH, Object, Resource
 from tiphys.controllers.attach_volumes import MANAGED, Volume
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
@@ -278,6 +278,49 @@ def test_a_driver_that_never_answers_is_told_of_after_two_minutes() -> None:
         await end(cluster, "user")  # nobody knows whether it was attached: it is detached
         await uses(cluster, "node-1", "another")
         await cluster.wait_gone(VOLUME_ATTACHMENTS, "", DISK.attachment("node-1"))
+
+    run(scenario)
+
+
+def test_an_attachment_that_the_server_refuses_is_told_and_tried_again() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        policy = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "none"},
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [
+                        {
+                            "apiGroups": ["storage.k8s.io"],
+                            "apiVersions": ["v1"],
+                            "operations": ["CREATE"],
+                            "resources": ["volumeattachments"],
+                        }
+                    ]
+                },
+                "validations": [{"expression": "false", "message": "not today"}],
+            },
+        }
+        group = ("admissionregistration.k8s.io", "v1")
+        await cluster.client.create(Resource(*group, "validatingadmissionpolicies", namespaced=False), policy)
+        binding = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "none"},
+            "spec": {"policyName": "none", "validationActions": ["Deny"]},
+        }
+        bindings = Resource(*group, "validatingadmissionpolicybindings", namespaced=False)
+        await cluster.client.create(bindings, binding)
+        await cluster.clock.sleep(1)
+        await provide(cluster)
+        await use(cluster, "user", "node-1")
+        await cluster.clock.sleep(5)
+        (event,) = await events(cluster, "user")
+        told = 'AttachVolume.Attach failed for volume "disk" : kubernetes.io/csi: attacher.Attach failed: volumeattach'
+        assert event[2].startswith(told)
+        await cluster.client.delete(bindings, "none")
+        await attached(cluster, "node-1")
 
     run(scenario)
 

@@ -42,6 +42,7 @@ from tiphys.controllers.attach_rules import (
     touch,
 )
 from tiphys.controllers.attach_volumes import (
+    CSI,
     Unresolved,
     Volume,
     attachment_object,
@@ -309,7 +310,7 @@ class AttachDetachController(Controller):
             except AlreadyExists:
                 log.debug("%s is attached to %s already; the cache is behind", volume.unique, node)
             except ApiError as error:
-                return self._failed(operation, f"attacher.Attach failed: {error}")
+                return self._failed(operation, f"{CSI}: attacher.Attach failed: {error}")
         return self._follow(operation)
 
     async def _detach(self, volume: Volume, node: str, verify: bool) -> float:
