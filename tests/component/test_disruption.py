@@ -165,6 +165,74 @@ def test_shares_are_of_what_the_controllers_want(kind: str, spec: dict[str, Any]
     play(scenario)
 
 
+def test_pods_of_several_controllers_count_together() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        for name, replicas in (("web", 3), ("other", 2)):
+            made = workload("ReplicaSet", replicas)
+            labels = {**LABELS, "part": name}
+            made["metadata"]["name"] = name
+            made["spec"]["selector"] = {"matchLabels": labels}
+            made["spec"]["template"]["metadata"] = {"labels": labels}
+            await cluster.client.create(REPLICA_SETS, made)
+        await cluster.client.create(POD_DISRUPTION_BUDGETS, budget(maxUnavailable="40%"))
+        await settled(cluster, (5, 3, 5, 2))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("selector", "expected"), [({}, (2, 1, 2, 1)), (None, (0, 1, 0, 0))])
+def test_an_empty_selector_selects_all_and_none_selects_nothing(
+    selector: dict[str, Any] | None, expected: tuple[int, ...]
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        for name in ("one", "two"):
+            await cluster.client.create(PODS, lone_pod(name, labels={"odd": name}))
+        wanted = budget(minAvailable=1)
+        wanted["spec"]["selector"] = selector
+        await cluster.client.create(POD_DISRUPTION_BUDGETS, wanted)
+        await settled(cluster, expected)
+
+    play(scenario)
+
+
+def test_a_changed_budget_is_observed_with_its_generation_and_a_changed_condition() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.client.create(PODS, lone_pod("one"))
+        await cluster.client.create(POD_DISRUPTION_BUDGETS, budget(minAvailable=1))
+        before = (await settled(cluster, (1, 1, 1, 0)))["status"]
+        await cluster.clock.sleep(5)
+        await cluster.client.patch(POD_DISRUPTION_BUDGETS, "web", {"spec": {"minAvailable": 0}}, NS, type=MERGE_PATCH)
+        after = (await settled(cluster, (1, 0, 1, 1)))["status"]
+        was, now = before["conditions"][0], after["conditions"][0]
+        assert (was["status"], was["reason"], was["observedGeneration"]) == ("False", "InsufficientPods", 1)
+        assert (now["status"], now["reason"], now["observedGeneration"]) == ("True", "SufficientPods", 2)
+        assert (before["observedGeneration"], after["observedGeneration"]) == (1, 2)
+        assert was["lastTransitionTime"] < now["lastTransitionTime"]
+
+    play(scenario)
+
+
+def test_an_owner_that_is_another_than_it_was_fails_the_sync_and_says_so_to_who_evicts() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        made = await cluster.client.create(REPLICA_SETS, workload("ReplicaSet", 0))
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "gone", "controller": True}
+        assert made["metadata"]["uid"] != "gone"
+        await cluster.client.create(POD_DISRUPTION_BUDGETS, budget(maxUnavailable=1))
+        await settled(cluster, (0, 0, 0, 0))
+        await cluster.client.create(PODS, lone_pod("one", ownerReferences=[owner]))
+        await cluster.clock.sleep(2)
+        why = 'found no controllers for pod "one"'
+        with pytest.raises(TooManyRequests) as refused:
+            await evict(cluster, "one")
+        currently = "does not allow evicting pods currently because it failed sync"
+        cause = refused.value.details["causes"][0]["message"]
+        assert cause == f"The disruption budget web {currently}: {why}"
+        told_of = (await told(cluster, "PodDisruptionBudget"))["CalculateExpectedPodCountFailed"]
+        assert told_of == f"Failed to calculate the number of expected pods: {why}"
+
+    play(scenario)
+
+
 def test_pods_without_a_controller_are_told_of() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.client.create(POD_DISRUPTION_BUDGETS, budget(maxUnavailable=1))
