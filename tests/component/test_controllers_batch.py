@@ -180,6 +180,22 @@ def test_deleting_a_job_deletes_its_running_pods() -> None:
     play(scenario)
 
 
+def test_an_orphan_that_is_being_deleted_is_let_go() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.client.create(JOBS, job())
+        await cluster.wait(JOBS, NS, "j", lambda obj: (obj.get("status") or {}).get("ready") == 1)
+        cluster.nodes.silence("node-1")
+        (pod,) = await pods(cluster)
+        name = pod["metadata"]["name"]
+        await cluster.client.delete(PODS, name, NS)
+        await cluster.client.patch(PODS, name, {"metadata": {"ownerReferences": None}}, NS, type=MERGE_PATCH)
+        await cluster.clock.sleep(2)
+        found = await cluster.client.get(PODS, name, NS)
+        assert FINALIZER not in found["metadata"].get("finalizers", [])
+
+    play(scenario)
+
+
 def test_a_cron_job_makes_a_job_at_the_next_minute_and_keeps_three() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.nodes.outcome = lambda pod: 0

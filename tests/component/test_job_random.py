@@ -121,6 +121,8 @@ class Witness:
         return sum(map(tracked, self._pods.values()))
 
     def _fate(self, pod: Object) -> str:
+        if not pod["metadata"].get("ownerReferences"):
+            return "stranger"
         if phase(pod) in ("Succeeded", "Failed"):
             return phase(pod)
         waits = self._kind == "replaced when failed"

@@ -160,7 +160,7 @@ class JobController(Controller):
         """Whether somebody removes its finalizer in time, or is about to adopt it with its finalizer."""
         owner = controller_of(pod)
         if owner is None:
-            return any(not deleting(job) and not _foreign(job) for job in self._selecting(pod))
+            return not deleting(pod) and any(not deleting(job) and not _foreign(job) for job in self._selecting(pod))
         if owner["kind"] != "Job" or owner["apiVersion"] != _API:
             return True
         job = self._jobs.get(namespace(pod), owner["name"])
@@ -173,7 +173,9 @@ class JobController(Controller):
         else:
             self.enqueue(old, new)
         done = new if new is not None and finished(new) else old if new is None else None
-        for pod in self._pods.by_index("owner", uid(done)) if done is not None else ():
+        if done is None:
+            return
+        for pod in self._pods.by_index("owner", uid(done)) + self._pods.by_index("orphans", namespace(done)):
             if tracked(pod):
                 self._lost.add(key_of(pod))
 
