@@ -140,6 +140,8 @@ class JobController(Controller):
         try:
             await self.client.patch(PODS, name(pod), patch, namespace(pod), type=STRATEGIC_PATCH)
         except NotFound:
+            if self._pods.by_key(key_of(pod)) is None:  # nothing more will be shown of it
+                self._stripped.discard(uid(pod))
             return None
         except (ApiError, OSError) as error:
             self._stripped.discard(uid(pod))
