@@ -56,7 +56,7 @@ class NamespaceController(Controller):
         remains = await self._empty(held)
         held = await self._report(held, remains)
         if remains.failures or remains.discovery:
-            raise ApiError("; ".join([*remains.failures, remains.discovery]))
+            raise ApiError("; ".join(filter(None, (*remains.failures, remains.discovery))))
         if remains.estimate:
             return Result(self._patience(key, remains.estimate))
         if FINALIZER in spec(held)["finalizers"]:
