@@ -30,6 +30,8 @@ _OURS = "kubernetes.io/job-controller"
 _API = "batch/v1"
 _BACKOFF = Backoff(base=1.0, limit=60.0)
 """Seconds between tries when the API refuses something, as upstream has them for Jobs."""
+_FEW, _EACH, _LONGEST = 20, 0.01, 1.0
+"""From how many pods on their changes are gathered, for how many seconds for each, and at most."""
 
 
 class JobController(Controller):
@@ -54,6 +56,11 @@ class JobController(Controller):
         self._lost: WorkQueue[str] = WorkQueue(_BACKOFF)
         self._jobs.subscribe(self._job_changed)
         self._pods.subscribe(self._pod_changed)
+
+    def enqueue_owner(self, key: str, size: int) -> None:
+        """Changes of a Job's many pods are gathered for up to a second, as upstream gathers those of any Job; a Job of
+        few pods is not kept waiting."""
+        self.queue.add_after(key, 0.0 if size < _FEW else min(_LONGEST, size * _EACH))
 
     async def background(self) -> None:
         await run_workers(f"{self.name} orphans", self._lost, self._free, 1)
