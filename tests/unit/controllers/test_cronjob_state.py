@@ -125,3 +125,54 @@ def test_entries_of_the_active_list_without_uid_or_name_do_no_harm() -> None:
     assert state.missing(strange, []) == strange["active"]
     assert state.follow(strange, [job("y")])[0] == strange
     assert state.start(cron_job(), strange, TEN + 1).create is not None
+
+
+MINUTE, HOUR = 60, 3600
+DAY = 24 * HOUR
+FEW_HOURS, LATE_MORNING = "30 6-16/4 * * 1-5", "30 10,11,12 * * 1-5"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "last", "deadline", "now", "since", "latest", "many"),
+    [
+        ("0 * * * *", None, None, 30, 0, None, False),
+        ("0 * * * *", None, None, 61 * MINUTE, 0, 60 * MINUTE, False),
+        ("0 * * * *", None, None, 301 * MINUTE, 0, 300 * MINUTE, False),
+        ("0 * * * *", 0, None, 30, 0, None, False),
+        (FEW_HOURS, 30 * MINUTE, None, DAY + 31 * MINUTE, 30 * MINUTE, DAY + 30 * MINUTE, False),
+        (FEW_HOURS, 30 * MINUTE, None, 4 * DAY + 31 * MINUTE, 30 * MINUTE, 4 * DAY + 30 * MINUTE, False),
+        (FEW_HOURS, None, None, DAY + 31 * MINUTE, 0, DAY + 30 * MINUTE, False),
+        (LATE_MORNING, 30 * MINUTE, None, 30 * HOUR + 30 * MINUTE, 30 * MINUTE, None, False),
+        ("@every 1h", MINUTE, None, 7 * DAY, MINUTE, 7 * DAY - HOUR + MINUTE, True),
+        ("*/5 * * * *", 30 * MINUTE, None, 31 * MINUTE, 30 * MINUTE, None, False),
+        ("*/5 * * * *", 30 * MINUTE, 60, 32 * MINUTE, 31 * MINUTE, None, False),
+    ],
+)
+def test_the_latest_time_that_has_come_is_found_by_the_distance_of_the_first_two(
+    schedule: str, last: int | None, deadline: int | None, now: int, since: int, latest: int | None, many: bool
+) -> None:
+    ticking = cron_job(schedule=schedule, startingDeadlineSeconds=deadline)
+    ticking["metadata"]["creationTimestamp"] = rfc3339(TEN)
+    current = {} if last is None else {"lastScheduleTime": rfc3339(TEN + last)}
+    found = state.recent(ticking, current, state.schedule_of(ticking), TEN + now, deadline=deadline is not None)
+    assert found[0] == TEN + since
+    assert found[1] == (None if latest is None else TEN + latest)
+    assert (found[2] > 100) is many
+
+
+@pytest.mark.parametrize(
+    ("schedule", "last", "now", "expected"),
+    [
+        (FEW_HOURS, 30 * MINUTE, DAY + 31 * MINUTE, 4 * HOUR - MINUTE),
+        (LATE_MORNING, 30 * MINUTE, 30 * HOUR + 30 * MINUTE, 66 * HOUR),
+        ("0 12 * * 4", 2 * HOUR, 19 * DAY + 90 * MINUTE, 2 * DAY + 30 * MINUTE),
+        ("0 12 * * 5", None, 6 * HOUR, 20 * HOUR),
+    ],
+)
+def test_the_wait_for_the_next_time_passes_over_weekends_and_missed_runs(
+    schedule: str, last: int | None, now: int, expected: int
+) -> None:
+    ticking = cron_job(schedule=schedule)
+    ticking["metadata"]["creationTimestamp"] = rfc3339(TEN)
+    current = {} if last is None else {"lastScheduleTime": rfc3339(TEN + last)}
+    assert state.wait(ticking, current, state.schedule_of(ticking), TEN + now) == pytest.approx(expected + 0.1)
