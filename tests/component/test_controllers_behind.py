@@ -13,7 +13,14 @@ import pytest
 from tiphys.base.identity import User
 from tiphys.client.calls import Call, CallingClient
 from tiphys.client.local import LocalClient
-from tiphys.client.resources import DEPLOYMENTS, JOBS, PODS, REPLICA_SETS
+from tiphys.client.resources import (
+    DEPLOYMENTS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+)
 from tiphys.client.types import MERGE_PATCH, Client
 from tiphys.controllers import manager
 from tiphys.testing.clock import VirtualClock
@@ -212,3 +219,36 @@ def test_a_pod_whose_job_went_while_nobody_looked_is_let_go_by_the_next_manager(
         clock.run(scenario())
     finally:
         clock.close()
+
+
+def test_a_claim_is_not_given_to_a_set_that_is_gone() -> None:
+    request = {"requests": {"storage": "1Gi"}}
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": request}}
+
+    async def scenario(cluster: Cluster, line: Line) -> None:
+        wanted = workload("StatefulSet", replicas=1, serviceName="web", volumeClaimTemplates=[claim])
+        await cluster.client.create(STATEFUL_SETS, wanted)
+        await cluster.clock.sleep(10)
+
+        def trouble(call: Call) -> None:
+            if call.method == "PUT" and "persistentvolumeclaims" in call.path:
+                raise ConnectionResetError("connection reset by peer")
+
+        line.trouble = trouble
+        policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+        changes = {"spec": {"persistentVolumeClaimRetentionPolicy": policy}}
+        await cluster.client.patch(STATEFUL_SETS, "web", changes, NS, type=MERGE_PATCH)
+        await cluster.clock.sleep(1)
+        line.late.add("statefulsets")
+        await cluster.client.delete(STATEFUL_SETS, "web", NS, propagation="Orphan")
+        gone = {"metadata": {"finalizers": None}}
+        await cluster.client.patch(STATEFUL_SETS, "web", gone, NS, type=MERGE_PATCH)
+        line.trouble = lambda call: None
+        await cluster.clock.sleep(30)
+        await line.hurry()
+        await cluster.clock.sleep(30)
+        held = await cluster.client.get(PERSISTENT_VOLUME_CLAIMS, "data-web-0", NS)
+        assert not held["metadata"].get("ownerReferences")
+        assert not held["metadata"].get("deletionTimestamp")
+
+    play(scenario)

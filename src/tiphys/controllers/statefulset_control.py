@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tiphys.base.errors import AlreadyExists, ApiError, Conflict, NotFound
+from tiphys.base.errors import AlreadyExists, ApiError, Conflict, NotFound, Retry
 from tiphys.client.events import NORMAL, WARNING, EventRecorder
-from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS
+from tiphys.client.resources import PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
 from tiphys.client.types import Client, Object
+from tiphys.controllers.claims import check_alive
 from tiphys.controllers.expectations import Expectations
 from tiphys.controllers.objects import name, namespace, namespace_terminating, uid
 from tiphys.controllers.podcontrol import Failure, in_growing_batches
@@ -75,6 +76,8 @@ class StatefulPodControl:
                 "the retention policy is ignored for this claim"
             )
             self._recorder.event(stateful_set, WARNING, "ConflictingController", message)
+        if step.owned_claims:
+            await self._check_alive(stateful_set)
         for claim in step.owned_claims:
             try:
                 await self._client.update(PERSISTENT_VOLUME_CLAIMS, claim)
@@ -83,6 +86,13 @@ class StatefulPodControl:
             except ApiError as error:
                 text = f"could not update claim {name(claim)} for delete policy ownerRefs: {error}"
                 raise _again(text, error) from error
+
+    async def _check_alive(self, stateful_set: Object) -> None:
+        """A claim that is given to a set which is gone is collected, and its data with it."""
+        try:
+            await check_alive(self._client, STATEFUL_SETS, stateful_set)
+        except Retry as error:
+            raise Conflict(str(error)) from error
 
     async def _create(self, key: str, stateful_set: Object, pod: Object) -> None:
         made = await self._client.create(PODS, pod, namespace(stateful_set))

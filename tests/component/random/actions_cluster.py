@@ -168,8 +168,8 @@ ACTIONS = (
     Action("namespaces", 10, create_namespace),
     Action("namespaces", 1, delete_namespace),
     Action("policy", 3, quota),
-    Action("owners", 12, config_map),
-    Action("owners", 12, widget),
+    Action("owners", 20, config_map),
+    Action("owners", 20, widget),
     Action("policy", 4, budget),
     Action("services", 6, service),
 )

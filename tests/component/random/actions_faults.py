@@ -34,7 +34,7 @@ async def reconnect_managers(world: World) -> str:
 
 
 ACTIONS = (
-    Action("faults", 6, change_weather),
+    Action("faults", 16, change_weather),
     Action("faults", 3, kill_manager),
     Action("faults", 1, cut_off_manager),
     Action("faults", 8, reconnect_managers),

@@ -61,10 +61,14 @@ async def rest(world: World) -> None:
     if found:
         world.fail(found, *_words(found))
     revision = _last(world)
+    world.weather.writes.clear()
     await world.clock.sleep(_HOUR)
     written = world.witness.since(revision)
     if written:
         world.fail(["there are writes at rest:", *_lines(written)], written[0].key)
+    if world.weather.writes:
+        world.fail(["there are calls at rest that write nothing:", *world.weather.writes])
+    world.weather.writes.clear()
     world.judge()
 
 

@@ -226,10 +226,11 @@ class Schedules:
         if owner is None or change.controller != "cronjob-controller":
             return
         run = owner["uid"], change.obj["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"]
-        if run in self._started:
+        cron_job = state.get(owner["uid"])
+        told = (status(cron_job or {}).get("lastScheduleTime") or "") >= run[1]  # else it may be lost on its author
+        if run in self._started and told:
             yield f"{change.key} was started for {run[1]} a second time"
         self._started.add(run)
-        cron_job = state.get(owner["uid"])
         if cron_job is None or spec(cron_job).get("concurrencyPolicy") != "Forbid":
             return
         for other in state.controlled(owner["uid"], "jobs"):

@@ -74,6 +74,8 @@ class Weather:
     """When somebody was cut off last, in seconds of virtual time; infinite while somebody is."""
     rough: float = float("-inf")
     """Until when the weather was not calm."""
+    writes: list[str] = field(default_factory=list)
+    """What the server was asked to write lately, and answered that it did, besides leases."""
     refused: list[str] = field(default_factory=list)
     """Writes of processes that did not lead."""
 
@@ -161,6 +163,8 @@ class StormyClient(CallingClient):
         if process.elects and call.method != "GET" and not lease and weather.leader is not process:
             weather.refused.append(f"{call.method} {call.path} by {process.name}, which does not lead")
         answer = await self._inner.exchange(call)
+        if call.method != "GET" and not lease:
+            weather.writes.append(f"{call.method} {call.path}")
         if lease and call.method != "GET":
             holder = ((call.body or {}).get("spec") or {}).get("holderIdentity")
             weather.leader = process if holder == process.name else None
