@@ -29,7 +29,7 @@ class FlakyClient(LocalClient):
     async def exchange(self, call: Call) -> Any:
         if self._random.random() >= self._share[0]:
             return await self._remembered(call)
-        fault = self._random.choice([Conflict, InternalError, TooManyRequests, OSError, "lost", "slow", "old"])
+        fault: Any = self._random.choice([Conflict, InternalError, TooManyRequests, OSError, "lost", "slow", "old"])
         if fault == "slow":
             await self._clock.sleep(self._random.random() * 5)
             return await self._remembered(call)

@@ -50,7 +50,7 @@ def csr(subject: tuple[tuple[str, str], ...], *names: x509.GeneralName) -> str:
 
 
 def request(name: str, content: str, signer: str, *usages: str, seconds: int | None = None) -> dict[str, Any]:
-    spec = {"request": content, "signerName": signer, "usages": list(usages)}
+    spec: dict[str, Any] = {"request": content, "signerName": signer, "usages": list(usages)}
     spec |= {"expirationSeconds": seconds} if seconds is not None else {}
     return {
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},

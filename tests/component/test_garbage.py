@@ -282,7 +282,7 @@ def test_a_resource_that_cannot_be_listed_does_not_hold_up_the_rest() -> None:
                     raise ApiError("no leases today")
                 return await handler(request)
 
-            cluster.server.handler = without_leases  # type: ignore[method-assign]
+            cluster.server.handler = without_leases
             async with cluster.managing(GARBAGE):
                 await scenario(cluster)
 

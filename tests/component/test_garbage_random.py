@@ -161,7 +161,7 @@ def test_what_is_set_free_stays_without_its_owner(seed: int) -> None:
     async def main() -> None:
         async with FlakyCluster(clock, seed, nodes=0, controllers=GARBAGE) as cluster:
             cluster.flaky[0] = 0.1
-            made = []
+            made: list[dict[str, Any]] = []
             for number in range(40):
                 kind = random.choice([*KINDS])
                 references = [] if number < 5 else random.sample(made[:5], 2)

@@ -14,7 +14,8 @@ NS = "/api/v1/namespaces/default"
 CONTROLLERS = f"{NS}/replicationcontrollers"
 PODS = f"{NS}/pods"
 SETS = "/apis/apps/v1/namespaces/default/replicasets"
-TEMPLATE = {"metadata": {"labels": {"app": "gc"}}, "spec": {"containers": [{"name": "nginx", "image": "nginx"}]}}
+CONTAINERS = {"containers": [{"name": "nginx", "image": "nginx"}]}
+TEMPLATE: dict[str, Any] = {"metadata": {"labels": {"app": "gc"}}, "spec": CONTAINERS}
 
 
 def controller(name: str, replicas: int) -> dict[str, Any]:

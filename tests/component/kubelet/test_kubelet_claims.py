@@ -37,7 +37,7 @@ def mounted(node: Any) -> Any:
 def test_a_bound_claim_is_mounted(node: Any, pod: Any, tmp_path: Path, kind: str, readonly: bool) -> None:
     async def scenario() -> None:
         async with node.running():
-            await node.api.create(VOLUMES, volume(**{kind: {"path": str(tmp_path)}}))
+            await node.api.create(VOLUMES, volume("claim-1", **{kind: {"path": str(tmp_path)}}))
             await node.api.create(CLAIMS, claim(), "default")
             await node.create(claiming(pod, source={"readOnly": readonly}))
             await node.until(node.is_phase("Running"))

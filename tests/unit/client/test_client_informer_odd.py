@@ -89,7 +89,7 @@ def test_a_server_that_stays_behind_is_believed_at_last(clock: VirtualClock) -> 
 
 def test_objects_without_a_name_are_left_out(clock: VirtualClock) -> None:
     odd: list[Any] = [{}, {"metadata": None}, {"metadata": {}}, pod("a")]
-    events: Step = [WatchEvent("ADDED", each) for each in odd[:3]] + [WatchEvent("ADDED", pod("b", 9))]
+    events: Step = [WatchEvent("ADDED", each) for each in (*odd[:3], pod("b", 9))]
     informer, told, _ = informed(clock, 5, Listing(tuple(odd), "5"), events)
     assert told == [("added", "a"), ("added", "b")]
     assert informer.revision == 9

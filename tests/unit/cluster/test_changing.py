@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tiphys.base.errors import Permanent
+from tiphys.cluster import config as configs
 from tiphys.cluster import lifecycle, paths
 
 
@@ -24,7 +25,7 @@ def test_the_lock_of_a_cluster_that_is_gone_goes_even_when_its_deletion_was_cut_
     home.mkdir()
     (home / "gone.lock").touch()
     with pytest.raises(Permanent, match="no cluster 'gone'"), lifecycle.changing("gone", progress):
-        lifecycle.configs.deletable("gone")
+        configs.deletable("gone")
     assert list(home.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def test_while_pods_are_waited_for_what_remains_is_not_told() -> None:
 
 
 def test_pods_that_end_count_with_their_time_until_it_is_over() -> None:
-    pods = [
+    pods: list[dict[str, Any]] = [
         {"spec": {"terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}},
         {"spec": {"terminationGracePeriodSeconds": 300}, "status": {"phase": "Succeeded"}},
         {"spec": {}},
