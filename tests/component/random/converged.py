@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from component.random.rules_jobs import FINALIZER, finished
+from component.random.rules_jobs import FINALIZER, ending, finished
 from component.random.rules_sets import node_of, ordinal
 from component.random.state import State, generation, observed, owners
 from tiphys.api import selectors
@@ -176,6 +176,8 @@ def _jobs(state: State) -> Iterator[str]:
     for job in state.all("jobs"):
         where = f"job {namespace(job)}/{name(job)}"
         active = _active(state, job)
+        if ending(job) and not finished(job) and spec(job).get("suspend"):
+            continue  # the server wants a start time of what is over, and what is suspended has none
         if finished(job) or spec(job).get("suspend"):
             if active:
                 yield f"{where} is over or suspended, but {', '.join(map(name, active))} run"

@@ -127,7 +127,7 @@ class Counting:
             return
         owner = controller_of(old)
         job = state.get(owner["uid"]) if owner is not None else None
-        if change.controller != "job-controller" or job is None or _ending(job) or deleting(job):
+        if change.controller != "job-controller" or job is None or ending(job) or deleting(job):
             return
         freed = uid(old) in self._freed or (new is not None and controller_of(new) is None)
         if not freed and podlib.terminal(old) and _counts(job, old) and not _counted(job, old):
@@ -159,7 +159,7 @@ def _counted(job: Object, pod: Object) -> bool:
     return uid(pod) in {*found["succeeded"], *found["failed"]}
 
 
-def _ending(job: Object) -> bool:
+def ending(job: Object) -> bool:
     """Whether its fate is sealed: what its last pods come to does not matter any more."""
     sealed = ("SuccessCriteriaMet", "FailureTarget", *ENDS)
     return any(each["type"] in sealed for each in status(job).get("conditions") or ())
