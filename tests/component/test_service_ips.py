@@ -127,6 +127,16 @@ def test_what_is_not_created_leaves_no_address() -> None:
     serving(scenario)
 
 
+def test_a_service_without_a_name_is_invalid() -> None:
+    async def scenario(client: Client) -> None:
+        nameless = {**service("x"), "metadata": {"namespace": NS}}
+        with pytest.raises(Invalid, match="name or generateName is required"):
+            await client.create(SERVICES, nameless)
+        assert set((await addresses(client)).values()) == {"kubernetes"}
+
+    serving(scenario)
+
+
 def test_an_address_that_somebody_made_by_hand_is_taken() -> None:
     async def scenario(client: Client) -> None:
         await client.create(IP_ADDRESSES, ip_address("10.96.0.5"))

@@ -61,10 +61,11 @@ class ServiceIps:
     async def following(self, new: Object, old: Object | None, *, dry_run: bool) -> AsyncIterator[None]:
         """`new` is written in the body: what it has got over `old` is created meanwhile, what it lost is deleted."""
         added, dropped = cluster_ips(new) - cluster_ips(old), cluster_ips(old) - cluster_ips(new)
-        if dry_run or not added | dropped:
+        name = new["metadata"].get("name")
+        if dry_run or not name or not added | dropped:  # one without a name is refused in the body
             yield
             return
-        if old is None and self._services.get(_namespace(new), new["metadata"]["name"]) is not None:
+        if old is None and self._services.get(_namespace(new), name) is not None:
             yield  # its name is taken: this is going to fail, unless the other one goes just now
             for ip in added:
                 await self._create(ip, new)
