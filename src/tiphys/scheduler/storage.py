@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiphys.api.quantity import Quantity, parse
+from tiphys.api.quantity import ZERO, Quantity, parse
 from tiphys.api.selectors import from_object
 
 Object = Mapping[str, Any]
@@ -82,9 +82,12 @@ class Storage:
 
     def candidates(self, claim: Object) -> list[Object]:
         """Volumes that would do for a claim that waits for its consumer, the best first: those kept for it, then the
-        smallest."""
+        smallest. None for a claim whose selector cannot be read: the binder's event says so."""
         selector = claim["spec"].get("selector")
-        chosen = None if selector is None else from_object(selector)
+        try:
+            chosen = None if selector is None else from_object(selector)
+        except ValueError:
+            return []
         found = [
             volume
             for volume in self.volumes.values()
@@ -124,7 +127,11 @@ def capacity(volume: Object) -> Quantity:
 
 
 def _quantity(text: Any) -> Quantity:
-    return parse(str(text or "0"))
+    """An amount of storage; what is no amount counts as none, as for the binder."""
+    try:
+        return parse(str(text)) if text else ZERO
+    except ValueError:
+        return ZERO
 
 
 def class_name(held: Object) -> str:
