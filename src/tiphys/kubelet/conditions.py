@@ -15,6 +15,9 @@ from tiphys.kubelet.resources import amounts
 
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending")
 
+DISRUPTION = "DisruptionTarget"
+BY_KUBELET = "TerminationByKubelet"
+
 Finding = tuple[str, str, str]
 """(status, reason, message)"""
 
@@ -40,6 +43,18 @@ def pod_conditions(
     former = {condition["type"]: condition for condition in old.get("conditions") or ()}
     made = [_condition(kind, finding, former.get(kind), pod, now) for kind, finding in findings.items()]
     return [*(dict(condition) for condition in foreign), *made]
+
+
+def is_own(condition: Object) -> bool:
+    """Whether the kubelet wrote it: DisruptionTarget is its own only when it ended the pod itself."""
+    return condition["type"] in OWNED or (condition["type"] == DISRUPTION and condition.get("reason") == BY_KUBELET)
+
+
+def disruption(pod: Object, conditions: Sequence[Object], message: str, now: float) -> list[dict[str, Any]]:
+    """`conditions` with the one that says that the kubelet ended the pod; it takes the place of another's."""
+    former = next((one for one in conditions if one["type"] == DISRUPTION), None)
+    made = _condition(DISRUPTION, ("True", BY_KUBELET, message), former, pod, now)
+    return [*(dict(one) for one in conditions if one["type"] != DISRUPTION), made]
 
 
 def _condition(kind: str, finding: Finding, former: Object | None, pod: Object, now: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tiphys.base.clock import parse_rfc3339
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet.backoff import next_backoff, restart_delay
-from tiphys.kubelet.conditions import OWNED
+from tiphys.kubelet.conditions import is_own
 from tiphys.kubelet.container_status import Waiting
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.plan import Plan, make_plan, stop_order
@@ -308,7 +308,7 @@ def _cancel_start(state: PodState) -> None:
 
 
 def _stop_all(state: PodState, now: float) -> None:
-    until = now + grace_seconds(state.pod)
+    until = now + _end_grace(state)
     state.grace_until = min(state.grace_until, until) if state.grace_until else until
     left = max(state.grace_until - now, 0.0)
     for record in stop_order(state.pod, state.running(), state.stopping):
@@ -320,6 +320,15 @@ def _stop_all(state: PodState, now: float) -> None:
     for record in state.running():
         if state.probing.get(record.id) and (find_container(state.pod, record.name) or {}).get("readinessProbe"):
             _set_probes(state, record, ("readiness",))
+
+
+def _end_grace(state: PodState) -> float:
+    """What the pod asks for or its deletion says; an eviction can only shorten it."""
+    if state.grace_limit is None:
+        return grace_seconds(state.pod)
+    if not is_deleted(state.pod):
+        return max(state.grace_limit, 1.0)
+    return max(min(state.grace_limit, grace_seconds(state.pod)), 1.0)
 
 
 def _release(state: PodState) -> None:
@@ -385,6 +394,7 @@ def _status(state: PodState, now: float, over: bool) -> dict[str, Any]:
             hooking=container["name"] if container and has_hook else "",
             over=over,
             verdict=state.verdict,
+            disrupted=state.disrupted,
         )
     )
 
@@ -393,8 +403,9 @@ def _known_status(state: PodState) -> dict[str, Any]:
     """The last status made here, with what others wrote since: conditions of theirs, a terminal phase."""
     theirs = state.pod.get("status") or {}
     old = dict(state.status)
-    mine = [condition for condition in old.get("conditions") or () if condition["type"] in OWNED]
-    old["conditions"] = [c for c in theirs.get("conditions") or () if c["type"] not in OWNED] + mine
+    mine = [condition for condition in old.get("conditions") or () if is_own(condition)]
+    kinds = {condition["type"] for condition in mine}
+    old["conditions"] = [c for c in theirs.get("conditions") or () if not is_own(c) and c["type"] not in kinds] + mine
     if is_terminal(state.pod):
         old |= {name: theirs[name] for name in ("phase", "reason", "message") if name in theirs}
     return old

@@ -31,6 +31,18 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Evicted:
+    """The kubelet itself ends the pod, which then counts as failed: pressure, too much storage, node shutdown."""
+
+    reason: str
+    message: str
+    grace: float
+    """Seconds for its containers, unless they have less anyway."""
+    disruption: bool = False
+    """Whether a DisruptionTarget condition tells it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that the runtime has of this pod, at the start of a worker."""
 
@@ -162,6 +174,7 @@ Event = (
     PodChanged
     | PodRemoved
     | Rejected
+    | Evicted
     | Observed
     | VolumesReady
     | VolumesFailed

@@ -57,6 +57,10 @@ class PodState:
     rejection: tuple[str, str] | None = None
     verdict: tuple[str, str] | None = None
     """(reason, message) once the pod is failed by the kubelet."""
+    disrupted: bool = False
+    """Whether its end by the kubelet is told by a DisruptionTarget condition."""
+    grace_limit: float | None = None
+    """Seconds that the kubelet grants at most when it ends the pod itself."""
     volumes: Progress = Progress.NEEDED
     sandbox: SandboxRecord | None = None
     attempt: int = -1
@@ -147,6 +151,13 @@ def _pod_removed(state: PodState, event: ev.PodRemoved, now: float) -> None:
 def _rejected(state: PodState, event: ev.Rejected, now: float) -> None:
     state.rejection = (event.reason, event.message)
     state.emit(do.RecordEvent("Warning", event.reason, event.message))
+
+
+def _evicted(state: PodState, event: ev.Evicted, now: float) -> None:
+    if state.verdict is None:
+        state.verdict = (event.reason, event.message)
+        state.disrupted = event.disruption
+    state.grace_limit = event.grace if state.grace_limit is None else min(state.grace_limit, event.grace)
 
 
 def _observed(state: PodState, event: ev.Observed, now: float) -> None:
@@ -323,6 +334,7 @@ _HANDLERS: Mapping[type[ev.Event], Callable[[PodState, Any, float], None]] = {
     ev.PodChanged: _pod_changed,
     ev.PodRemoved: _pod_removed,
     ev.Rejected: _rejected,
+    ev.Evicted: _evicted,
     ev.Observed: _observed,
     ev.VolumesReady: _volumes_ready,
     ev.VolumesFailed: _volumes_failed,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.base.clock import rfc3339
-from tiphys.kubelet.conditions import pod_conditions
+from tiphys.kubelet.conditions import disruption, pod_conditions
 from tiphys.kubelet.container_status import Facts, Waiting, container_statuses, mark_lost, set_readiness
 from tiphys.kubelet.labels import SandboxRecord
 from tiphys.kubelet.plan import View, was_initialized
@@ -45,6 +45,8 @@ class Situation:
     """No container runs and none will: the phase may become terminal."""
     verdict: tuple[str, str] | None = None
     """(reason, message) when the pod is failed by the kubelet: its deadline, an eviction."""
+    disrupted: bool = False
+    """Whether a DisruptionTarget condition tells that, once nothing runs any more."""
 
 
 def rejected_status(pod: Object, old: Mapping[str, Any], reason: str, message: str, now: float) -> dict[str, Any]:
@@ -78,6 +80,8 @@ def make_status(given: Situation) -> dict[str, Any]:
     status["phase"] = _final_phase(given, pod_phase(pod, status, given.over))
     _add_reason(given, status)
     status["conditions"] = pod_conditions(pod, old, status, given.sandbox, given.now)
+    if given.disrupted and given.verdict is not None and status["phase"] in TERMINAL:
+        status["conditions"] = disruption(pod, status["conditions"], given.verdict[1], given.now)
     return status
 
 

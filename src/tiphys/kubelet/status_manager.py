@@ -17,7 +17,7 @@ from tiphys.base.errors import ApiError, Conflict, NotFound
 from tiphys.client.backoff import Backoff
 from tiphys.client.resources import PODS
 from tiphys.client.types import Client
-from tiphys.kubelet.conditions import OWNED
+from tiphys.kubelet.conditions import is_own
 from tiphys.kubelet.podspec import Object, full_name, name_of, namespace_of, uid_of
 from tiphys.kubelet.status_patch import status_patch
 from tiphys.kubelet.tasks import Tasks
@@ -122,7 +122,7 @@ _FIELDS = frozenset(
 def _own(status: Mapping[str, Any]) -> dict[str, Any]:
     own = dict(status)
     if "conditions" in own:
-        own["conditions"] = [condition for condition in own["conditions"] if condition["type"] in OWNED]
+        own["conditions"] = [condition for condition in own["conditions"] if is_own(condition)]
     return own
 
 
