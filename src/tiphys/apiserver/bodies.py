@@ -34,7 +34,7 @@ def parsed(request: Request) -> Any:
 
 def _protobuf(request: Request, api_version: str, kind: str) -> dict[str, Any]:
     from tiphys.api.protobuf.codec import UnknownKind, builtin
-    from tiphys.api.protobuf.wire import Malformed
+    from tiphys.base.protowire import Malformed
 
     if not builtin().knows(api_version, kind):
         accepted = "application/json, application/yaml"
@@ -50,7 +50,7 @@ def _protobuf(request: Request, api_version: str, kind: str) -> dict[str, Any]:
 def _refusal(body: bytes, api_version: str, kind: str, error: ValueError) -> str:
     """Why a body in protobuf cannot be read; what it says it is, or else its first bytes, help to find out."""
     from tiphys.api.protobuf.envelope import unpack
-    from tiphys.api.protobuf.wire import Malformed
+    from tiphys.base.protowire import Malformed
 
     try:
         found = unpack(body)

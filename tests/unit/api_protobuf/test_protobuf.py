@@ -13,8 +13,8 @@ from tiphys.api import schema
 from tiphys.api.decode.request import Codec, split_api_version
 from tiphys.api.protobuf import envelope
 from tiphys.api.protobuf.codec import META, UnknownKind, builtin, decode, encode
-from tiphys.api.protobuf.wire import Malformed, delimited
 from tiphys.base.errors import BadRequest
+from tiphys.base.protowire import Malformed, delimited
 
 EMPTY_META = "0a 00 12 00 1a 00 22 00 2a 00 32 00 38 00 42 00"
 """Name, generateName, namespace, selfLink, uid, resourceVersion, generation, creationTimestamp: always there."""

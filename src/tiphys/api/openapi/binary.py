@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api.protobuf.wire import BYTES, FIXED64, VARINT, delimited, number, tag
+from tiphys.base.protowire import BYTES, FIXED64, VARINT, delimited, number, tag
 
 Write = Callable[[Any], bytes]
 Field = tuple[int, str]

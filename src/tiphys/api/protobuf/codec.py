@@ -10,10 +10,10 @@ from tiphys.api import schema
 from tiphys.api.decode.objects import DecodeError, Decoder
 from tiphys.api.protobuf import envelope, others, scalars
 from tiphys.api.protobuf.reading import Reader
-from tiphys.api.protobuf.wire import Malformed
 from tiphys.api.protobuf.writing import Writer
 from tiphys.api.schema import Definitions
 from tiphys.base.errors import BadRequest
+from tiphys.base.protowire import Malformed
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 OPTIONS = ("CreateOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tiphys.api.protobuf.scalars import read_number
-from tiphys.api.protobuf.wire import Malformed, delimited
+from tiphys.base.protowire import Malformed, delimited
 
 MAGIC = b"k8s\0"
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tiphys.api.protobuf import scalars
-from tiphys.api.protobuf.wire import BYTES, FIXED64, VARINT, Malformed, signed, skip, span, varint
 from tiphys.api.schema import Definitions, Field, Shape
+from tiphys.base.protowire import BYTES, FIXED64, VARINT, Malformed, signed, skip, span, varint
 
 Object = dict[str, Any]
 Fill = Callable[[bytes, int, int, Object], None]

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tiphys.api.protobuf.wire import BYTES, VARINT, Malformed, delimited, number, signed, skip, span, varint
+from tiphys.base.protowire import BYTES, VARINT, Malformed, delimited, number, signed, skip, span, varint
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time: an empty message."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from tiphys.api.protobuf import scalars
 from tiphys.api.protobuf.reading import JSON_SCHEMA
-from tiphys.api.protobuf.wire import BYTES, FIXED64, VARINT, delimited, number, tag
 from tiphys.api.schema import Definitions, Field, Shape
+from tiphys.base.protowire import BYTES, FIXED64, VARINT, delimited, number, tag
 
 Object = Mapping[str, Any]
 Encode = Callable[[Any], bytes]
