@@ -1,0 +1,78 @@
+"""Serving gRPC on a Unix socket. Until somebody connects there is nothing but the socket: no library, no memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiphys.base.grpc.types import Handler, Method
+
+if TYPE_CHECKING:
+    from grpclib.server import Server
+
+_BACKLOG = 64
+
+
+class UnixServer:
+    """Answers calls of `handlers` at `path`, in place of what was there before."""
+
+    def __init__(self, path: Path, handlers: Mapping[Method, Handler], mode: int = 0o600) -> None:
+        self.path = path
+        self._handlers = handlers
+        self._mode = mode
+
+    async def run(self) -> None:
+        """Until cancelled; the socket goes with it. Raises OSError."""
+        listening = _listen(self.path, self._mode)
+        inode = os.stat(self.path).st_ino
+        try:
+            await _readable(listening)
+            await self._serve(listening)
+        finally:
+            listening.close()
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.path).st_ino == inode:
+                    self.path.unlink()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        from tiphys.base.grpc.transport import make_server
+
+        server: Server = make_server(self._handlers)
+        loop = asyncio.get_running_loop()
+        serving = await loop.create_unix_server(server._protocol_factory, sock=listening)  # grpclib binds by path only
+        try:
+            await serving.serve_forever()
+        finally:
+            serving.close()
+            for handler in server._handlers:
+                handler.close()
+
+
+def _listen(path: Path, mode: int) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        made.bind(str(path))
+        path.chmod(mode)
+        made.listen(_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Until somebody connects; the connection stays in the queue."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(listening.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listening.fileno())
