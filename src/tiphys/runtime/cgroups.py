@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 USED = ("cpu", "cpuacct", "memory", "devices", "pids")
-"""The v1 controllers that every container is put in; cpuset only when asked for."""
-V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+"""The v1 controllers that every container is put in; cpuset and hugetlb only when asked for."""
+V2_CONTROLLERS = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids")
 
 
 class Layout:
@@ -43,6 +43,12 @@ class Layout:
         names = [*self.controllers(), *(name for name in extra if name in self.v1)]
         roots = [self.v2] if self.v2 else [self.v1[name] for name in names]
         return [os.path.join(root, path) for root in dict.fromkeys(roots)]
+
+    def has_hugetlb(self) -> bool:
+        """Whether huge pages can be limited."""
+        if not self.v2:
+            return "hugetlb" in self.v1
+        return "hugetlb" in read(self.v2, "cgroup.controllers").split()
 
     def all_roots(self) -> list[str]:
         """Every mounted hierarchy, also those that Tiphys seldom uses."""
@@ -98,14 +104,22 @@ def _create_v2(root: str, path: str) -> None:
     """Enable the controllers in every ancestor; only then has the leaf its files."""
     current = root
     for part in path.split("/"):
-        for name in V2_CONTROLLERS:
-            try:
-                processes.write(os.path.join(current, "cgroup.subtree_control"), f"+{name}")
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP):
-                    raise
+        _enable(current)
         current = os.path.join(current, part)
         os.makedirs(current, exist_ok=True)
+
+
+def _enable(directory: str) -> None:
+    """Hand on to the children of a v2 cgroup each controller that it has."""
+    enabled = read(directory, "cgroup.subtree_control").split()
+    for name in read(directory, "cgroup.controllers").split():
+        if name not in V2_CONTROLLERS or name in enabled:
+            continue
+        try:
+            processes.write(os.path.join(directory, "cgroup.subtree_control"), f"+{name}")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP):
+                raise
 
 
 def _inherit_cpuset(root: str, path: str) -> None:

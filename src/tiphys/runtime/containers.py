@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.records import ContainerRecord
 from tiphys.runtime.sandboxes import ID
 from tiphys.runtime.shim import SOCKET, STATE, write_state
-from tiphys.runtime.types import ContainerSpec, Image, InvalidSpec, NoSuchImage, RuntimeFailure, State
+from tiphys.runtime.types import ContainerSpec, Image, InvalidSpec, NoSuchImage, Resources, RuntimeFailure, State
 
 
 class Layers(Protocol):
@@ -220,12 +221,24 @@ class Containers:
             except OSError as error:
                 raise RuntimeFailure(f"container {record.spec.id} left {record.directory}: {error.strerror}") from error
 
+    def amend(self, record: ContainerRecord, resources: Resources, labels: Mapping[str, str]) -> None:
+        """Keep limits that were changed, and more labels."""
+        limits = merged(record.spec.resources, resources)
+        record.spec = replace(record.spec, resources=limits, labels={**record.spec.labels, **labels})
+        spec.save(record.directory / "spec.json", spec.plain(record.spec))
+
     def close(self) -> None:
         """Let go of the shims; the containers go on."""
         for record in self.records.values():
             channel, record.channel = record.channel, None
             if channel is not None:
                 channel.close()
+
+
+def merged(old: Resources, new: Resources) -> Resources:
+    """`old` with what `new` says; what is 0 or "" there stays."""
+    said = {field.name: value for field in fields(new) if (value := getattr(new, field.name)) not in (0, "", (), None)}
+    return replace(old, **said)
 
 
 def images_in_use(root: Path) -> set[str]:

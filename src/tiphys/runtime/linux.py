@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tiphys.base.clock import Clock, SystemClock
-from tiphys.runtime import bundle, cgroups, protocol, resources
+from tiphys.runtime import bundle, cgroups, protocol, usage
+from tiphys.runtime.cgroup_tree import CgroupTree
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.containers import Containers
 from tiphys.runtime.dial import SocketDuplex, connect_in
@@ -23,6 +24,7 @@ from tiphys.runtime.sandboxes import Sandboxes
 from tiphys.runtime.sessions import AttachSession, ExecSession
 from tiphys.runtime.shim import SOCKET
 from tiphys.runtime.types import (
+    Cgroups,
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
@@ -58,6 +60,7 @@ class LinuxRuntime:
         self._subscribers: set[asyncio.Queue[ContainerEvent]] = set()
         self._clock = clock or SystemClock()
         self._layout = cgroups.detect()
+        self.cgroups: Cgroups = CgroupTree(self._layout)
         self._unseen: list[ContainerEvent] = []
         self._opened = self._recovering = False
         self._sandboxes = Sandboxes(
@@ -276,7 +279,31 @@ class LinuxRuntime:
     async def update(self, id: str, resources_: Resources) -> None:
         """Change the limits of a running container."""
         record = self._running(id)
-        resources.apply(self._layout, self._cgroup(record), resources_)
+        return await asyncio.to_thread(usage.processes, self._layout, self._cgroup(record), record.state["pid"])
+
+    async def disk_usage(self, id: str) -> DiskUsage:
+        """Of the upper directory of its root file system."""
+        return await asyncio.to_thread(usage.disk, str(self._record(id).directory / "upper"))
+
+    async def sandbox_usage(self, id: str) -> SandboxUsage:
+        """Of its cgroup, and of its network unless that is the host's."""
+        self._open()
+        record = self._sandboxes.records.get(id)
+        if record is None or not record.alive:
+            raise RuntimeFailure(f"sandbox {id} is not running")
+        own = record.spec.network != "host"
+        used = measure(self._layout, self._sandboxes.cgroup_parent(record.spec))
+        return SandboxUsage(used, usage.interfaces(record.state["pid"]) if own else ())
+
+    async def cgroup_usage(self, path: str) -> Usage:
+        """Of any cgroup below the mounts."""
+        return measure(self._layout, path)
+
+    async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
+        """Change the limits of a running container; its spec keeps them, with `labels` added to its own."""
+        record = self._running(id)
+        self.cgroups.set(self._cgroup(record), resources)
+        self._containers.amend(record, resources, labels or {})
 
     def _cgroup(self, record: ContainerRecord) -> str:
         return bundle.cgroup_path(record.spec, self._sandboxes.cgroup_parent(self._sandbox_of(record.spec).spec))

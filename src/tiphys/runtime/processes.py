@@ -21,7 +21,7 @@ def describe(error: OSError) -> str:
 
 def write(path: str, *values: str) -> None:
     """Write a kernel file, each value in one write(2)."""
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    handle = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         for value in values:
             os.write(handle, value.encode())

@@ -31,28 +31,48 @@ def v1_files(resources: Resources) -> list[tuple[str, str, str]]:
         out.append(("cpu", "cpu.cfs_quota_us", str(resources.cpu_quota)))
     if resources.cpuset_cpus:
         out.append(("cpuset", "cpuset.cpus", resources.cpuset_cpus))
+    if resources.cpuset_mems:
+        out.append(("cpuset", "cpuset.mems", resources.cpuset_mems))
     if resources.memory_limit:
         out.append(("memory", "memory.limit_in_bytes", str(resources.memory_limit)))
+    if (both := _memory_and_swap(resources)) is not None:
+        out.append(("memory", "memory.memsw.limit_in_bytes", str(both)))
     if resources.pids_limit:
-        out.append(("pids", "pids.max", "max" if resources.pids_limit < 0 else str(resources.pids_limit)))
+        out.append(("pids", "pids.max", _limit(resources.pids_limit)))
+    out += [("hugetlb", f"hugetlb.{size}.limit_in_bytes", str(limit)) for size, limit in resources.hugepages]
     return out
+
+
+def _memory_and_swap(resources: Resources) -> int | None:
+    """v1 limits memory and swap together, and only where memory is limited."""
+    if resources.memory_swap is None or resources.memory_limit <= 0:
+        return None
+    return -1 if resources.memory_swap < 0 else resources.memory_limit + resources.memory_swap
 
 
 def v2_files(resources: Resources) -> list[tuple[str, str]]:
     """(file, value)."""
     out: list[tuple[str, str]] = []
-    if resources.cpu_shares:
-        out.append(("cpu.weight", str(weight(resources.cpu_shares))))
+    if resources.cpu_weight or resources.cpu_shares:
+        out.append(("cpu.weight", str(resources.cpu_weight or weight(resources.cpu_shares))))
     if resources.cpu_quota:
-        quota = "max" if resources.cpu_quota < 0 else str(resources.cpu_quota)
-        out.append(("cpu.max", f"{quota} {resources.cpu_period}"))
+        out.append(("cpu.max", f"{_limit(resources.cpu_quota)} {resources.cpu_period}"))
     if resources.cpuset_cpus:
         out.append(("cpuset.cpus", resources.cpuset_cpus))
+    if resources.cpuset_mems:
+        out.append(("cpuset.mems", resources.cpuset_mems))
     if resources.memory_limit:
-        out.append(("memory.max", "max" if resources.memory_limit < 0 else str(resources.memory_limit)))
+        out.append(("memory.max", _limit(resources.memory_limit)))
+    if resources.memory_swap is not None:
+        out.append(("memory.swap.max", _limit(resources.memory_swap)))
     if resources.pids_limit:
-        out.append(("pids.max", "max" if resources.pids_limit < 0 else str(resources.pids_limit)))
-    return out
+        out.append(("pids.max", _limit(resources.pids_limit)))
+    out += [(f"hugetlb.{size}.max", str(limit)) for size, limit in resources.hugepages]
+    return out + list(resources.unified)
+
+
+def _limit(value: int) -> str:
+    return "max" if value < 0 else str(value)
 
 
 def weight(shares: int) -> int:
@@ -65,11 +85,14 @@ def weight(shares: int) -> int:
     return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
 
 
-def plan(layout: cgroups.Layout, path: str, resources: Resources, devices: list[str] | None = None) -> dict[str, Any]:
+def plan(
+    layout: cgroups.Layout, path: str, resources: Resources, devices: list[str] | None = None, limited: str = ""
+) -> dict[str, Any]:
     """All that `cgroups.prepare` needs to make the cgroup `path`. `devices` (lines beyond the default ones, e.g.
-    "c 10:200 rwm") restricts devices; None leaves them alone."""
-    extra = ["cpuset"] if resources.cpuset_cpus else []
-    writes = [(file, [value]) for file, value in _targets(layout, path, resources)]
+    "c 10:200 rwm") restricts devices; None leaves them alone. The limits are those of `limited`, a cgroup above
+    `path`, where that is given."""
+    extra = extras(resources)
+    writes = [(file, [value]) for file, value in targets(layout, limited or path, resources)]
     rules = None if devices is None else [*DEFAULT_DEVICES, *devices]
     if rules is not None and "devices" in layout.v1:
         directory = os.path.join(layout.v1["devices"], path)
@@ -86,18 +109,40 @@ def plan(layout: cgroups.Layout, path: str, resources: Resources, devices: list[
     }
 
 
+def extras(resources: Resources) -> list[str]:
+    """The v1 controllers beyond the usual ones that these limits need."""
+    wanted = {"cpuset": resources.cpuset_cpus or resources.cpuset_mems, "hugetlb": resources.hugepages}
+    return [name for name, asked in wanted.items() if asked]
+
+
 def apply(layout: cgroups.Layout, path: str, resources: Resources) -> None:
-    """Write the limits of the existing cgroup `path`. Raises RuntimeFailure naming the file and the value."""
-    for file, value in _targets(layout, path, resources):
-        try:
-            processes.write(file, value)
-        except OSError as error:
-            raise RuntimeFailure(f"cgroup: {value!r} to {file}: {error.strerror}") from error
+    """Write the limits of the existing cgroup `path`. Raises RuntimeFailure naming the file and the value.
+
+    Some limits must stay below others, as memory below memory and swap: what is refused is tried once more at the end.
+    """
+    wanted = targets(layout, path, resources)
+    refused = [(file, value) for file, value in wanted if _refusal(file, value)]
+    for file, value in refused:
+        if error := _refusal(file, value):
+            raise RuntimeFailure(f"failed to write {value!r} to {file}: {error.strerror}")
 
 
-def _targets(layout: cgroups.Layout, path: str, resources: Resources) -> list[tuple[str, str]]:
+def _refusal(file: str, value: str) -> OSError | None:
+    try:
+        processes.write(file, value)
+    except OSError as error:
+        return error
+    return None
+
+
+def targets(layout: cgroups.Layout, path: str, resources: Resources) -> list[tuple[str, str]]:
+    """(file, value) on this machine; what it has no controller for is left out."""
     if layout.v2:
-        return [(os.path.join(layout.v2, path, name), value) for name, value in v2_files(resources)]
+        return [
+            (os.path.join(layout.v2, path, name), value)
+            for name, value in v2_files(resources)
+            if not name.startswith("hugetlb.") or layout.has_hugetlb()
+        ]
     return [
         (os.path.join(layout.v1[controller], path, name), value)
         for controller, name, value in v1_files(resources)

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Sandboxes:
         record = self.records.setdefault(wanted.id, SandboxRecord(wanted, self._directory / wanted.id, {}))
         async with record.lock:
             if record.alive:
-                if record.spec != wanted:
+                if not _alike(record.spec, wanted):
                     raise InvalidSpec(f"sandbox {wanted.id} exists with another spec")
                 return record
             record.spec = wanted
@@ -111,9 +112,13 @@ class Sandboxes:
             "share_pid": wanted.share_pid and not wanted.host_pid,
             "hostname": wanted.hostname,
             "sysctls": dict(wanted.sysctls) if host else {**UNPRIVILEGED, **wanted.sysctls},
-            "cgroup": resources.plan(self._layout, self.pause_cgroup(wanted), wanted.cgroup_resources),
+            "cgroup": self._cgroup_plan(wanted),
             "shm": "" if wanted.host_ipc else str(record.directory / "shm"),
         }
+
+    def _cgroup_plan(self, wanted: SandboxSpec) -> dict[str, Any]:
+        limits, parent = wanted.cgroup_resources, self.cgroup_parent(wanted)
+        return resources.plan(self._layout, self.pause_cgroup(wanted), limits, limited=parent)
 
     def _host_namespace(self) -> str:
         for network in self._networks.values():
@@ -184,7 +189,7 @@ class Sandboxes:
             syscalls.umount(str(record.directory / "shm"))
         left: list[str] = []
         if not self._shares_cgroup(record):
-            left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset"]))
+            left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset", "hugetlb"]))
         shutil.rmtree(record.directory, ignore_errors=True)
         if left:
             raise RuntimeFailure(f"sandbox {record.spec.id}: could not remove {', '.join(left)}")
@@ -199,6 +204,11 @@ class Sandboxes:
         """Stop watching; they go on."""
         for record in self.records.values():
             self._unwatch(record)
+
+
+def _alike(one: SandboxSpec, other: SandboxSpec) -> bool:
+    """The same but for limits and labels, which may have changed since it was made."""
+    return replace(one, cgroup_resources=other.cgroup_resources, labels=other.labels) == other
 
 
 def own_cgroup(root: Path) -> str:

@@ -23,6 +23,12 @@ def plain(value: object) -> Any:
     return value
 
 
+def resources(content: dict[str, Any]) -> Resources:
+    """Resources as they were before `plain`."""
+    pairs = {name: tuple((key, value) for key, value in content.get(name) or ()) for name in ("hugepages", "unified")}
+    return Resources(**{**content, **pairs})
+
+
 def sandbox(content: dict[str, Any]) -> SandboxSpec:
     """A SandboxSpec as it was before `plain`."""
     return SandboxSpec(**{**content, "cgroup_resources": Resources(**content["cgroup_resources"])})
@@ -43,7 +49,7 @@ def container(content: dict[str, Any]) -> ContainerSpec:
             "mounts": tuple(Mount(**{**item, "options": tuple(item["options"])}) for item in content["mounts"]),
             "devices": tuple(Device(**item) for item in content["devices"]),
             "rlimits": tuple((name, soft, hard) for name, soft, hard in content["rlimits"]),
-            "resources": Resources(**content["resources"]),
+            "resources": resources(content["resources"]),
             "security": Security(**security),
         }
     )

@@ -72,13 +72,23 @@ class Resources:
 
     cpu_shares: int = 0
     """Relative weight, 2 to 262144; 1024 is one core's worth."""
+    cpu_weight: int = 0
+    """On v2 instead of what follows from the shares, 1 to 10000."""
     cpu_quota: int = 0
     """Microseconds of CPU time in each period; -1 for none."""
     cpu_period: int = 100_000
     cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    """CPUs and memory nodes as lists, e.g. "0-2,7"."""
     memory_limit: int = 0
-    """Bytes."""
+    """Bytes; -1 for none."""
+    memory_swap: int | None = None
+    """Bytes that may be swapped out beyond the memory limit; -1 for no limit, None leaves it alone."""
     pids_limit: int = 0
+    hugepages: tuple[tuple[str, int], ...] = ()
+    """(page size as the kernel names it, e.g. 2MB; bytes at most)."""
+    unified: tuple[tuple[str, str], ...] = ()
+    """Files of v2 and their values, e.g. ("memory.high", "1048576"); they mean nothing on v1."""
     oom_score_adj: int = 0
 
 
@@ -324,10 +334,47 @@ class Network(Protocol):
         ...
 
 
+class Cgroups(Protocol):
+    """The machine's cgroups by relative path, e.g. tiphys/demo/node1/kubepods, for whoever arranges sandboxes in them.
+
+    Calls are a handful of reads and writes of kernel files and do not wait, `remove` aside."""
+
+    @property
+    def version(self) -> int:
+        """1 (also for a hybrid layout) or 2."""
+        ...
+
+    @property
+    def swap(self) -> bool:
+        """Whether swap can be limited."""
+        ...
+
+    def set(self, path: str, resources: Resources) -> None:
+        """Make it and its parents where they are missing, and write its limits. Raises RuntimeFailure."""
+        ...
+
+    def get(self, path: str) -> Resources | None:
+        """Shares, quota and memory limit as the kernel has them, 0 for no limit; None when there is no such cgroup."""
+        ...
+
+    def usage(self, path: str) -> Usage | None:
+        """Of everything in it; None when there is no such cgroup."""
+        ...
+
+    def children(self, path: str) -> Sequence[str]:
+        """Names of the cgroups in it."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Kill what is inside and remove it with all below it; waits. Harmless if it is gone."""
+        ...
+
+
 class Runtime(Protocol):
     """See the module's docstring. Methods raise RuntimeFailure unless they say otherwise."""
 
     images: ImageStore
+    cgroups: Cgroups
 
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Namespaces, pause process, network, cgroup. Harmless if it exists already as asked."""
@@ -383,7 +430,26 @@ class Runtime(Protocol):
 
     async def usage(self, id: str) -> Usage: ...
 
-    async def update(self, id: str, resources: Resources) -> None: ...
+    async def processes(self, id: str) -> Processes:
+        """Of a running container."""
+        ...
+
+    async def disk_usage(self, id: str) -> DiskUsage:
+        """Of what a container wrote to its root file system, running or not."""
+        ...
+
+    async def sandbox_usage(self, id: str) -> SandboxUsage:
+        """Of a running sandbox."""
+        ...
+
+    async def cgroup_usage(self, path: str) -> Usage:
+        """Of a cgroup by its relative path, e.g. tiphys/NAME/NODE; zeros if there is none. "" is the whole machine."""
+        ...
+
+    async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
+        """Change the limits of a running container; 0 or "" leaves one as it is. Its spec has them from now on, with
+        `labels` added to its own. Harmless if done already."""
+        ...
 
     async def close(self) -> None:
         """Let go of everything; containers go on."""

@@ -14,8 +14,10 @@ from typing import Any, Self
 
 from tiphys.base.clock import Clock
 from tiphys.base.http.types import Duplex
+from tiphys.runtime.containers import merged
 from tiphys.runtime.logs import LineSplitter, LogWriter
 from tiphys.runtime.types import (
+    Cgroups,
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
@@ -31,6 +33,7 @@ from tiphys.runtime.types import (
     State,
     Usage,
 )
+from tiphys.testing.cgroups import FakeCgroups
 from tiphys.testing.images import FakeImages
 from tiphys.testing.programs import PROGRAMS, Process, Program, signal_number
 
@@ -98,6 +101,7 @@ class FakeRuntime:
         self, clock: Clock, images: FakeImages | None = None, programs: Mapping[str, Program] | None = None
     ) -> None:
         self.images: ImageStore = images or FakeImages()
+        self.cgroups: Cgroups = FakeCgroups()
         self.programs = {**PROGRAMS, **(programs or {})}
         self._clock = clock
         self._sandboxes: dict[str, SandboxStatus] = {}
@@ -353,10 +357,41 @@ class FakeRuntime:
         self._running(id)
         return Usage(cpu_nanoseconds=1_000_000, memory_bytes=1 << 20, memory_working_set=1 << 20, pids=1)
 
-    async def update(self, id: str, resources: Resources) -> None:
+    def _usage(self) -> Usage:
+        return Usage(
+            cpu_nanoseconds=1_000_000,
+            memory_bytes=1 << 20,
+            memory_working_set=1 << 20,
+            pids=1,
+            time=self._clock.time(),
+        )
+
+    async def processes(self, id: str) -> Processes:
+        """One."""
+        self._running(id)
+        return Processes(count=1)
+
+    async def disk_usage(self, id: str) -> DiskUsage:
+        """A directory."""
+        self._get(id)
+        return DiskUsage(4096, 1)
+
+    async def sandbox_usage(self, id: str) -> SandboxUsage:
+        """The same for all."""
+        return SandboxUsage(self._usage(), (Interface("eth0"),))
+
+    async def cgroup_usage(self, path: str) -> Usage:
+        """The same for all."""
+        return self._usage()
+
+    async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
         """Noted in the container's spec."""
         container = self._get(id)
-        container.status = replace(container.status, spec=replace(container.status.spec, resources=resources))
+        if container.status.state is not State.RUNNING:
+            raise RuntimeFailure(f"container {id} is not running")
+        old = container.status.spec
+        spec = replace(old, resources=merged(old.resources, resources), labels={**old.labels, **(labels or {})})
+        container.status = replace(container.status, spec=spec)
 
     def _spawn(self, work: Coroutine[Any, Any, int]) -> None:
         task = self._group.create_task(work)
