@@ -31,7 +31,7 @@ def resources(content: dict[str, Any]) -> Resources:
 
 def sandbox(content: dict[str, Any]) -> SandboxSpec:
     """A SandboxSpec as it was before `plain`."""
-    return SandboxSpec(**{**content, "cgroup_resources": Resources(**content["cgroup_resources"])})
+    return SandboxSpec(**{**content, "cgroup_resources": resources(content["cgroup_resources"])})
 
 
 def container(content: dict[str, Any]) -> ContainerSpec:
