@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,18 +148,35 @@ class EventRecorder:
         self._last_stamp = 0
 
     def event(
-        self, obj: Object, type: str, reason: str, message: str, *, field_path: str = "", action: str = ""
+        self,
+        obj: Object,
+        type: str,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        action: str = "",
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
         """Note an event about `obj` (it needs apiVersion, kind and metadata). Never waits, never fails."""
-        self.about(reference(obj, field_path), type, reason, message, action)
+        self.about(reference(obj, field_path), type, reason, message, action, annotations)
 
-    def about(self, ref: Object, type: str, reason: str, message: str, action: str = "") -> None:
-        """Note an event about the object that an ObjectReference names."""
+    def about(
+        self,
+        ref: Object,
+        type: str,
+        reason: str,
+        message: str,
+        action: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Note an event about the object that an ObjectReference names; `annotations` are the event's own."""
         now = self._clock.time()
+        metadata = {"name": self._name(ref, now), "namespace": ref.get("namespace") or "default"}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": self._name(ref, now), "namespace": ref.get("namespace") or "default"},
+            "metadata": metadata | ({"annotations": dict(annotations)} if annotations else {}),
             "involvedObject": dict(ref),
             "reason": reason,
             "message": message[:1024],

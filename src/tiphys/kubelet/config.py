@@ -51,8 +51,42 @@ class KubeletConfig:
     """Said instead of what the machine has, e.g. {"cpu": "2"}: several nodes on one machine share it."""
     system_reserved: Mapping[str, str] = field(default_factory=dict)
     kube_reserved: Mapping[str, str] = field(default_factory=dict)
-    eviction_hard: Mapping[str, str] = field(default_factory=lambda: {"memory.available": "100Mi"})
-    """Only memory.available counts so far: it is kept out of what is allocatable."""
+    eviction_hard: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+            "imagefs.inodesFree": "5%",
+        }
+    )
+    """What memory.available and nodefs.available say is kept out of what is allocatable, too."""
+    eviction_soft: Mapping[str, str] = field(default_factory=dict)
+    eviction_soft_grace: Mapping[str, str] = field(default_factory=dict)
+    eviction_minimum_reclaim: Mapping[str, str] = field(default_factory=dict)
+    eviction_max_pod_grace: int = 0
+    eviction_transition: float = 300.0
+    memcg_notification: bool = False
+    """Be told by the kernel when memory becomes scarce, besides looking every ten seconds."""
+    storage_isolation: bool = True
+    """Whether limits of local storage hold."""
+    image_dir: Path | None = None
+    container_dir: Path | None = None
+    """Where images and what containers write are kept; None: on the same file system as root_dir."""
+    image_gc_high: int = 85
+    image_gc_low: int = 80
+    """Percent of the images' file system: above the one unused images go, until the other is reached."""
+    image_minimum_age: float = 120.0
+    image_maximum_age: float = 0.0
+    """Unused images older than this go whatever room there is; 0: never."""
+    shutdown_grace: float = 0.0
+    shutdown_grace_critical: float = 0.0
+    shutdown_grace_by_priority: tuple[tuple[int, int], ...] = ()
+    """(lowest priority, seconds) of each group of pods when the node shuts down."""
+    provider_id: str = ""
+    register_schedulable: bool = True
+    max_images: int = 50
+    """That the node's status lists at most; -1: all."""
     status_report_frequency: float = 300.0
     lease_duration: int = 40
     lease_renew_interval: float = 10.0

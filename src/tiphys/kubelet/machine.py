@@ -33,8 +33,8 @@ def read_machine(root: Path) -> Machine:
     """Of the running system; `root` is a directory on the file system that pods write to."""
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
-        memory=_meminfo("MemTotal"),
-        disk=shutil.disk_usage(_existing(root)).total,
+        memory=meminfo("MemTotal"),
+        disk=shutil.disk_usage(existing(root)).total,
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         kernel=platform.release(),
         os_image=_os_image(),
@@ -48,20 +48,22 @@ def read_machine(root: Path) -> Machine:
 
 def available_memory() -> int:
     """Bytes that could be used without swapping."""
-    return _meminfo("MemAvailable")
+    return meminfo("MemAvailable")
 
 
 def disk_room(root: Path) -> tuple[int, int]:
     """(total, free) bytes of the file system that pods write to."""
-    usage = shutil.disk_usage(_existing(root))
+    usage = shutil.disk_usage(existing(root))
     return usage.total, usage.free
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there."""
     return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
-def _meminfo(field: str) -> int:
+def meminfo(field: str) -> int:
+    """Bytes, of a field of /proc/meminfo; 0 when there is none."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name == field:
