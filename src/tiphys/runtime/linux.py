@@ -28,14 +28,17 @@ from tiphys.runtime.types import (
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
+    DiskUsage,
     ExecResult,
     ImageStore,
     Network,
     NoSuchContainer,
+    Processes,
     Resources,
     RuntimeFailure,
     SandboxSpec,
     SandboxStatus,
+    SandboxUsage,
     State,
     Usage,
 )
@@ -276,8 +279,8 @@ class LinuxRuntime:
         """CPU, memory and processes, from its cgroup."""
         return measure(self._layout, self._cgroup(self._running(id)))
 
-    async def update(self, id: str, resources_: Resources) -> None:
-        """Change the limits of a running container."""
+    async def processes(self, id: str) -> Processes:
+        """What its processes hold, from /proc."""
         record = self._running(id)
         return await asyncio.to_thread(usage.processes, self._layout, self._cgroup(record), record.state["pid"])
 
@@ -294,10 +297,6 @@ class LinuxRuntime:
         own = record.spec.network != "host"
         used = measure(self._layout, self._sandboxes.cgroup_parent(record.spec))
         return SandboxUsage(used, usage.interfaces(record.state["pid"]) if own else ())
-
-    async def cgroup_usage(self, path: str) -> Usage:
-        """Of any cgroup below the mounts."""
-        return measure(self._layout, path)
 
     async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
         """Change the limits of a running container; its spec keeps them, with `labels` added to its own."""

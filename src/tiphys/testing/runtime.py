@@ -21,15 +21,19 @@ from tiphys.runtime.types import (
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
+    DiskUsage,
     ExecResult,
     ImageStore,
+    Interface,
     InvalidSpec,
     NoSuchContainer,
     NoSuchImage,
+    Processes,
     Resources,
     RuntimeFailure,
     SandboxSpec,
     SandboxStatus,
+    SandboxUsage,
     State,
     Usage,
 )
@@ -355,7 +359,7 @@ class FakeRuntime:
     async def usage(self, id: str) -> Usage:
         """The same for all."""
         self._running(id)
-        return Usage(cpu_nanoseconds=1_000_000, memory_bytes=1 << 20, memory_working_set=1 << 20, pids=1)
+        return self._usage()
 
     def _usage(self) -> Usage:
         return Usage(
@@ -379,10 +383,6 @@ class FakeRuntime:
     async def sandbox_usage(self, id: str) -> SandboxUsage:
         """The same for all."""
         return SandboxUsage(self._usage(), (Interface("eth0"),))
-
-    async def cgroup_usage(self, path: str) -> Usage:
-        """The same for all."""
-        return self._usage()
 
     async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
         """Noted in the container's spec."""
