@@ -533,22 +533,6 @@ class Runtime(Protocol):
         """Of a running sandbox."""
         ...
 
-    async def processes(self, id: str) -> Processes:
-        """Of a running container."""
-        ...
-
-    async def disk_usage(self, id: str) -> DiskUsage:
-        """Of what a container wrote to its root file system, running or not."""
-        ...
-
-    async def sandbox_usage(self, id: str) -> SandboxUsage:
-        """Of a running sandbox."""
-        ...
-
-    async def cgroup_usage(self, path: str) -> Usage:
-        """Of a cgroup by its relative path, e.g. tiphys/NAME/NODE; zeros if there is none. "" is the whole machine."""
-        ...
-
     async def update(self, id: str, resources: Resources, labels: Mapping[str, str] | None = None) -> None:
         """Change the limits of a running container; 0 or "" leaves one as it is. Its spec has them from now on, with
         `labels` added to its own. Harmless if done already."""
