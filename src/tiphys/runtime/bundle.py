@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ def container(
 
 
 def cgroup_path(spec: ContainerSpec, parent: str) -> str:
+def add_images(content: dict[str, Any], layers: Callable[[str], Sequence[Path]]) -> None:
+    """Tell mounts of images where those lie. `layers` gives an image's, topmost first; raises NoSuchImage."""
+    for mount in content["mounts"]:
+        if mount["image"]:
+            mount["layers"] = [str(path) for path in layers(mount["image"])]
+
+
     """The container's cgroup, relative to each hierarchy."""
     return os.path.join(parent, spec.cgroup_name or spec.id)
 

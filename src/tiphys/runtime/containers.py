@@ -94,6 +94,8 @@ class Containers:
         image = await self._images.get(wanted.image)
         if image is None:
             raise NoSuchImage(f"image {wanted.image} is not here")
+        for mounted in {mount.image for mount in wanted.mounts if mount.image}:
+            self._images.layers(mounted)
         directory = self._directory / wanted.id
         for name in ("rootfs", "upper", "work"):
             (directory / name).mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,7 @@ class Containers:
             content = bundle.container(
                 record.spec, record.directory, record.prepared["user"], layers, sandbox, self._layout
             )
+            bundle.add_images(content, self._images.layers)
             spec.save(record.directory / "bundle.json", content)
             channel = Channel(await self._launcher.connect())
             try:

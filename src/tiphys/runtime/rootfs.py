@@ -11,7 +11,14 @@ import os
 import stat
 
 from tiphys.runtime import syscalls
-from tiphys.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from tiphys.runtime.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,17 +45,20 @@ LINKS = {
 def build(bundle: dict[str, Any]) -> None:
     """Mount everything and make it the root. Raises OSError naming the step and the path."""
     # Detached copies are taken while shared mounts are still shared: that is what rshared needs.
-    volumes = [(mount, _volume(mount)) for mount in bundle["mounts"]]
+    trees = {number: _volume(mount) for number, mount in enumerate(bundle["mounts"]) if not mount.get("layers")}
     syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     root_path = bundle["rootfs"]
+    for number, mount in enumerate(bundle["mounts"]):
+        if mount.get("layers"):
+            trees[number] = _image(mount, root_path)
     root_tree = _overlay(bundle)
     target = os.open(root_path, os.O_PATH | os.O_CLOEXEC)
     syscalls.move_mount(root_tree, target)
     os.close(target)
     root = os.open(root_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _kernel_filesystems(root, bundle)
-    for mount, tree in volumes:
-        _attach(root, mount, tree, anywhere=bundle["privileged"])
+    for number, mount in enumerate(bundle["mounts"]):
+        _attach(root, mount, trees[number], anywhere=bundle["privileged"])
     for device in bundle["devices"]:
         _device(root, device)
     os.close(_make_directory(root, bundle["cwd"]))
@@ -169,6 +179,38 @@ def _volume(mount: dict[str, Any]) -> int:
         recursive = bool(mount["recursive_readonly"])
         syscalls.mount_setattr(tree, recursive=recursive, attributes=syscalls.MOUNT_ATTR_RDONLY)
     return tree
+
+
+def _image(mount: dict[str, Any], empty: str) -> int:
+    """A detached read-only mount of what `source` names in an image. `empty` is an empty directory: an overlay without
+    an upper one needs two layers, and until Linux 6.15 only a mount that is attached somewhere can be copied."""
+    place = os.open(empty, os.O_PATH | os.O_CLOEXEC)
+    syscalls.move_mount(_overlay_of([*mount["layers"], empty]), place)
+    os.close(place)
+    inside = os.open(empty, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = syscalls.openat2(inside, mount["source"] or ".", os.O_PATH)
+        tree = syscalls.open_tree_at(part)
+        os.close(part)
+    finally:
+        os.close(inside)
+        syscalls.umount(empty)
+    wanted = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | _attributes(mount["options"])
+    syscalls.mount_setattr(tree, recursive=True, attributes=wanted, propagation=syscalls.MS_PRIVATE)
+    return tree
+
+
+def _overlay_of(layers: list[str]) -> int:
+    """A detached overlay mount of layers, topmost first, that cannot be written."""
+    try:
+        return syscalls.new_filesystem("overlay", [("lowerdir+", path) for path in layers])
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    common = os.path.commonpath(layers)
+    os.chdir(common)
+    lower = ":".join(os.path.relpath(path, common).replace(":", "\\:") for path in layers)
+    return syscalls.new_filesystem("overlay", [("lowerdir", lower)])
 
 
 def _attributes(options: list[str]) -> int:

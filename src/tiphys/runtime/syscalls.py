@@ -164,6 +164,12 @@ def open_resolved_tree(path: str, recursive: bool) -> int:
 
 
 def move_mount(tree: int, target: int) -> None:
+def open_tree_at(handle: int) -> int:
+    """`open_tree` of an open file or directory, without the mounts below it."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+    return _check(_long(_OPEN_TREE, handle, b"", flags), "bind", os.readlink(f"/proc/self/fd/{handle}"))
+
+
     """Attach the detached mount `tree` over the open directory or file `target`."""
     _check(
         _long(_MOVE_MOUNT, tree, b"", target, b"", 0x04 | 0x40), "move_mount", os.readlink(f"/proc/self/fd/{target}")

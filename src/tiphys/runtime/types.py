@@ -43,7 +43,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A bind mount of `source` (a host path), or a tmpfs when `source` is "" (`size` in bytes, 0: no limit)."""
+    """A bind mount of `source` (a host path), or a tmpfs when `source` is "" (`size` in bytes, 0: no limit); with
+    `image` what `source` names in that image ("" for all of it), which nobody can change."""
 
     target: str
     source: str = ""
@@ -55,6 +56,8 @@ class Mount:
     options: tuple[str, ...] = ()
     source_resolved: bool = False
     """`source` has no symlinks; if it has got one since it was looked at, refuse it."""
+    image: str = ""
+    """An image ID (sha256:...), already present."""
 
 
 @dataclass(frozen=True, slots=True)
