@@ -175,6 +175,8 @@ class Actions(Hands):
         started = self._clock.monotonic()
         if wanted.hook and wanted.grace > 0:
             await self._pre_stop(worker, wanted)
+        if wanted.after:
+            await self._wait_turn(worker, wanted.after, wanted.grace - (self._clock.monotonic() - started))
         left = max(_MIN_GRACE, wanted.grace - (self._clock.monotonic() - started))
         try:
             status = await self._runtime.stop_container(wanted.id, left)
@@ -186,6 +188,20 @@ class Actions(Hands):
         else:
             worker.post(ev.ContainerChanged(record_of(status, termination_message(status))))
             worker.post(ev.StopFinished(wanted.id))
+
+    async def _wait_turn(self, worker: PodWorker, others: tuple[str, ...], limit: float) -> None:
+        """Until the `others` have ended, `limit` seconds at most."""
+        changed = asyncio.Event()
+        worker.listeners.add(changed.set)
+        try:
+            async with asyncio.timeout(max(0.0, limit)):
+                while any(record.id in others for record in worker.state.running()):
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            log.info("containers of pod %s do not end in time: the others are stopped too", full_name(worker.state.pod))
+        finally:
+            worker.listeners.discard(changed.set)
 
     async def _pre_stop(self, worker: PodWorker, wanted: do.StopContainer) -> None:
         container = find_container(worker.state.pod, wanted.container) or {}

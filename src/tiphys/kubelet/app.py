@@ -223,7 +223,7 @@ class Kubelet:
         worker.post(found)
 
     def _new_worker(self, pod: Object) -> PodWorker:
-        state = PodState(pod, host_ips=(self.config.node_ip,))
+        state = PodState(pod, host_ips=(self.config.node_ip,), max_backoff=self.config.max_restart_period)
         worker = PodWorker(state, self._actions, self.clock, self._group, self._drop)
         self.workers[worker.uid] = worker
         return worker

@@ -1,8 +1,9 @@
 """How long a container that ended waits before it runs again. Pure arithmetic.
 
-As upstream: the first restart is at once, then 10 s doubling to 300 s, counted from the end of the last run;
-a run of more than 10 minutes starts the series over. What the next wait is travels in a label of the container
-(labels.BACKOFF), so a kubelet that was killed goes on counting.
+As upstream: the first restart is at once, then 10 s doubling to 300 s (crashLoopBackOff.maxContainerRestartPeriod),
+counted from the end of the last run; a run of more than 10 minutes starts the series over. A container that the
+kubelet killed to start it anew (a failed probe) is judged by the end of the run before it. What the next wait is
+travels in a label of the container (labels.BACKOFF), so a kubelet that was killed goes on counting.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from tiphys.kubelet.labels import Record
 
 INITIAL = 10.0
 LIMIT = 300.0
-HEALTHY = 2 * LIMIT
+HEALTHY = 600.0
 
 
 def _recovered(ended: Record) -> bool:
@@ -23,13 +24,18 @@ def restart_delay(ended: Record) -> float:
     return 0.0 if _recovered(ended) else ended.backoff
 
 
-def next_backoff(ended: Record | None) -> float:
+def next_backoff(ended: Record | None, limit: float = LIMIT) -> float:
     """What the container started after `ended` gets as its own delay; None: there was none before."""
     if ended is None:
         return 0.0
     if ended.backoff <= 0 or _recovered(ended):
-        return INITIAL
-    return min(2 * ended.backoff, LIMIT)
+        return min(INITIAL, limit)
+    return min(2 * ended.backoff, limit)
+
+
+def waits_after_kill(killed: Record, before: Record | None, now: float) -> bool:
+    """Whether a container that was killed to be restarted is put off all the same; `before` is the run before it."""
+    return before is not None and now - before.finished_at < restart_delay(killed)
 
 
 class PullBackoff:

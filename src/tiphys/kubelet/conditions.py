@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.base.clock import rfc3339
+from tiphys.kubelet import restart_all
 from tiphys.kubelet.labels import SandboxRecord
 from tiphys.kubelet.podspec import Object, generation_of, init_containers, is_sidecar, main_containers
 from tiphys.kubelet.resources import amounts
 
-OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending")
+OWNED = (
+    *("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending"),
+    restart_all.CONDITION,
+)
 
 DISRUPTION = "DisruptionTarget"
 BY_KUBELET = "TerminationByKubelet"
@@ -32,7 +36,7 @@ def pod_conditions(
     containers_ready = _containers_ready(pod, status)
     findings = {
         "PodReadyToStartContainers": _YES if sandbox is not None and sandbox.running else ("False", "", ""),
-        "Initialized": _initialized(pod, status),
+        "Initialized": _initialized(pod, status, old),
         "Ready": _ready(pod, foreign, containers_ready),
         "ContainersReady": containers_ready,
         "PodScheduled": _YES,
@@ -48,6 +52,16 @@ def pod_conditions(
 def is_own(condition: Object) -> bool:
     """Whether the kubelet wrote it: DisruptionTarget is its own only when it ended the pod itself."""
     return condition["type"] in OWNED or (condition["type"] == DISRUPTION and condition.get("reason") == BY_KUBELET)
+
+
+def restarting_condition(resetting: bool, phase: str, old: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """AllContainersRestarting: true while containers are removed for it. It tells of no generation."""
+    ends = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}
+    finding: Finding = ("False", ends.get(phase, ""), "")
+    if resetting and phase not in ends:
+        finding = ("True", "RestartAllContainersStarted", "container exited with restart policy rule")
+    former = next((one for one in old.get("conditions") or () if one["type"] == restart_all.CONDITION), None)
+    return _condition(restart_all.CONDITION, finding, former, {"metadata": {}}, now)
 
 
 def disruption(pod: Object, conditions: Sequence[Object], message: str, now: float) -> list[dict[str, Any]]:
@@ -126,7 +140,8 @@ def _sizes(resources: Mapping[str, Any] | None) -> list[Any]:
     return [amounts((resources or {}).get(kind)) for kind in ("requests", "limits")]
 
 
-def _initialized(pod: Object, status: Mapping[str, Any]) -> Finding:
+def _initialized(pod: Object, status: Mapping[str, Any], old: Mapping[str, Any]) -> Finding:
+    """Once true it stays so, also while init containers run again."""
     entries = _entries(status)
     names = [container["name"] for container in init_containers(pod)]
     unknown = [name for name in names if name not in entries]
@@ -140,7 +155,13 @@ def _initialized(pod: Object, status: Mapping[str, Any]) -> Finding:
         parts.append(f"containers with unknown status: {_names(unknown)}")
     if incomplete:
         parts.append(f"containers with incomplete status: {_names(incomplete)}")
-    return ("False", "ContainersNotInitialized", ", ".join(parts)) if parts else _YES
+    if not parts or any(one["type"] == "Initialized" and one["status"] == "True" for one in _conditions(old)):
+        return _YES
+    return "False", "ContainersNotInitialized", ", ".join(parts)
+
+
+def _conditions(status: Mapping[str, Any]) -> Sequence[Object]:
+    return status.get("conditions") or ()
 
 
 def _done(container: Object, entry: Mapping[str, Any]) -> bool:
@@ -148,6 +169,4 @@ def _done(container: Object, entry: Mapping[str, Any]) -> bool:
 
 
 def _has_started(entry: Mapping[str, Any] | None) -> bool:
-    return entry is not None and (
-        "running" in entry["state"] or "terminated" in entry["state"] or bool(entry.get("lastState"))
-    )
+    return entry is not None and ("running" in entry["state"] or "terminated" in entry["state"])

@@ -90,8 +90,19 @@ class KubeletConfig:
     status_report_frequency: float = 300.0
     lease_duration: int = 40
     lease_renew_interval: float = 10.0
+    max_restart_period: float = 300.0
+    """Seconds that a container that ends again and again waits at most: crashLoopBackOff.maxContainerRestartPeriod."""
     max_parallel_pulls: int = 0
     """0: no limit."""
+    serialize_image_pulls: bool = False
+    """One at a time."""
+    image_verification_policy: str = "NeverVerifyPreloadedImages"
+    """imagePullCredentialsVerificationPolicy: who must prove that it may use an image that is here already."""
+    image_verification_allowlist: tuple[str, ...] = ()
+    """preloadedImagesVerificationAllowlist, for NeverVerifyAllowlistedImages."""
+    credential_providers: Path | None = None
+    """CredentialProviderConfig, a file or a directory."""
+    credential_provider_bin_dir: Path | None = None
     seccomp_default: bool = True
     """Whether containers that ask for no seccomp profile get the runtime's default one."""
     allowed_unsafe_sysctls: tuple[str, ...] = ()

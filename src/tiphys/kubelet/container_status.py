@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.base.clock import rfc3339
+from tiphys.kubelet import restart_all
 from tiphys.kubelet.labels import SCHEME, Record
 from tiphys.kubelet.plan import View
-from tiphys.kubelet.podspec import Object, init_containers, is_deleted, is_sidecar, main_containers, should_restart
+from tiphys.kubelet.podspec import (
+    Object,
+    ephemeral_containers,
+    init_containers,
+    is_deleted,
+    is_sidecar,
+    main_containers,
+    should_restart,
+)
 from tiphys.runtime.types import State
 
 UNKNOWN = "ContainerStatusUnknown"
@@ -38,6 +47,8 @@ class Facts:
     hooking: str = ""
     """Name of the container whose postStart hook runs: it counts as being created until that has ended."""
     initialized: bool = False
+    restarting: bool = False
+    """Whether the whole pod is being restarted in place: what is gone was removed for that."""
 
 
 def container_statuses(facts: Facts, containers: list[Object], old: Mapping[str, Any], kind: str) -> list[Any]:
@@ -62,6 +73,8 @@ def _status(facts: Facts, container: Object, old: Object | None, kind: str) -> d
 
 def _without_record(facts: Facts, container: Object, old: Object | None) -> dict[str, Any]:
     """Nothing in the runtime: it has not run yet, or its record was removed and the old status is what is left."""
+    if facts.restarting and old is not None and "waiting" not in old["state"] and not _is_ephemeral(facts, container):
+        return _reset(facts, container, old)
     if old is not None and "terminated" in old["state"]:
         return dict(old)
     status = _empty(facts, container, old)
@@ -69,6 +82,19 @@ def _without_record(facts: Facts, container: Object, old: Object | None) -> dict
         status["lastState"] = {"terminated": _lost("deleted.  The container used to be Running")}
         if not is_deleted(facts.view.pod):
             status["restartCount"] += 1
+    return status
+
+
+def _is_ephemeral(facts: Facts, container: Object) -> bool:
+    return any(one["name"] == container["name"] for one in ephemeral_containers(facts.view.pod))
+
+
+def _reset(facts: Facts, container: Object, old: Object) -> dict[str, Any]:
+    """Removed because the whole pod restarts."""
+    status = _empty(facts, container, old)
+    status["state"] = {"waiting": {"reason": restart_all.REASON, "message": restart_all.MESSAGE}}
+    status["lastState"] = {"terminated": restart_all.reset_end()}
+    status["restartCount"] += 1
     return status
 
 
@@ -168,7 +194,7 @@ def _apply_waiting(facts: Facts, container: Object, records: list[Record], statu
     why = facts.waiting.get(container["name"])
     latest = records[0] if records else None
     init = kind == "initContainerStatuses" and not is_sidecar(container)
-    if init and latest is None and facts.initialized and "waiting" in status["state"]:
+    if init and latest is None and facts.initialized and not facts.restarting and "waiting" in status["state"]:
         status["state"] = {"terminated": _inferred_completion()}
         return
     if why is None or (latest is not None and latest.running and facts.hooking != latest.name):

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import parse_rfc3339
 from tiphys.kubelet import instructions as do
-from tiphys.kubelet.backoff import next_backoff, restart_delay
+from tiphys.kubelet import restart_all
+from tiphys.kubelet.backoff import next_backoff, restart_delay, waits_after_kill
 from tiphys.kubelet.conditions import is_own
 from tiphys.kubelet.container_status import Waiting
 from tiphys.kubelet.labels import Record
-from tiphys.kubelet.plan import Plan, make_plan, stop_order
+from tiphys.kubelet.plan import Plan, make_plan, stops_after
 from tiphys.kubelet.podspec import (
     find_container,
     full_name,
     grace_seconds,
+    init_containers,
     is_deleted,
     is_terminal,
     main_containers,
@@ -89,17 +91,39 @@ def _run(state: PodState, now: float) -> None:
     if state.volumes is Progress.NEEDED:
         state.volumes = Progress.UNDER_WAY
         state.emit(do.EnsureVolumes())
+    if _reset(state, now):
+        return
     if state.sandbox is None or not state.sandbox.running:
         _renew_sandbox(state, now)
         return
     plan = make_plan(state.view())
     for kill in plan.kill:
         stop(state, kill.id, kill.container, kill.message, kill.grace, now)
+        if kill.restart:
+            state.killed.add(kill.id)
     state.complete = plan.complete
     if not plan.complete:
         _start_next(state, plan, now)
         _probe_running(state)
         _prune(state)
+
+
+def _reset(state: PodState, now: float) -> bool:
+    """Where the whole pod is to be restarted in place: kill and remove the next container; whether one is left."""
+    records = state.view().records
+    if not restart_all.is_restarting(state.pod, records, state.status):
+        return False
+    _cancel_start(state)
+    left = restart_all.left_to_reset(state.pod, records)
+    for container in (*init_containers(state.pod), *main_containers(state.pod)):
+        state.failures.pop(container["name"], None)
+    if state.starting is not None or not left:
+        return state.starting is not None
+    if left[0].running:
+        stop(state, left[0].id, left[0].name, restart_all.KILL_MESSAGE, 0, now)
+    else:
+        _remove(state, left[0])
+    return True
 
 
 def _renew_sandbox(state: PodState, now: float) -> None:
@@ -110,8 +134,10 @@ def _renew_sandbox(state: PodState, now: float) -> None:
         if not state.stopping:
             message = "Pod sandbox changed, it will be killed and re-created."
             state.emit(do.RecordEvent("Normal", "SandboxChanged", message))
-        for record in state.running():
-            stop(state, record.id, record.name, f"Stopping container {record.name}", grace_seconds(state.pod), now)
+        running, grace = state.running(), grace_seconds(state.pod)
+        for record in running:
+            text = f"Stopping container {record.name}"
+            stop(state, record.id, record.name, text, grace, now, stops_after(state.pod, record, running))
         return
     if _nothing_left(state):
         state.complete = True
@@ -156,7 +182,7 @@ def _waits(state: PodState, name: str, now: float) -> bool:
     if state.starting is not None and state.starting.container == name:
         return True
     records = state.view().records.get(name) or []
-    if records and records[0].exited and _backs_off(state, records[0], now):
+    if records and records[0].exited and _put_off(state, records, now):
         return True
     failure = state.failures.get(name)
     if failure is None or now >= failure.retry_at:
@@ -164,6 +190,16 @@ def _waits(state: PodState, name: str, now: float) -> bool:
     _show_pull_backoff(state, name, failure, now)
     state.timer(f"start {name}", failure.retry_at)
     return True
+
+
+def _put_off(state: PodState, records: list[Record], now: float) -> bool:
+    if records[0].id in state.killed and not waits_after_kill(records[0], _run_before(records), now):
+        return False
+    return _backs_off(state, records[0], now)
+
+
+def _run_before(records: list[Record]) -> Record | None:
+    return next((record for record in records[1:] if record.exited), None)
 
 
 def _backs_off(state: PodState, ended: Record, now: float) -> bool:
@@ -216,15 +252,20 @@ def start_container(state: PodState, name: str, image: str) -> None:
     else:
         attempt = latest.attempt if latest.state is State.CREATED else latest.attempt + 1
     previous = next((record for record in records if record.exited), None)
-    state.emit(do.StartContainer(name, attempt, image, next_backoff(previous)))
+    if previous is not None and previous.id in state.killed and _run_before(records) is None:
+        previous = None
+    state.emit(do.StartContainer(name, attempt, image, next_backoff(previous, state.max_backoff)))
 
 
 def _known_restarts(state: PodState, name: str) -> int:
     """The attempt to begin with: the runtime may have lost what the status still tells of."""
     known = status_of(state.status, name)
-    if known is None or not (known.get("containerID") or known.get("lastState")):
+    if known is None:
         return 0
-    return int(known.get("restartCount") or 0) + 1
+    ended = (known.get("lastState") or {}).get("terminated")
+    if ended is not None and not ended.get("containerID") and "waiting" in known["state"]:
+        return int(known["restartCount"])  # nobody saw that run end, so the count is ahead of it already
+    return int(known.get("restartCount") or 0) + 1 if known.get("containerID") or ended else 0
 
 
 def _probe_running(state: PodState) -> None:
@@ -269,7 +310,9 @@ def _remove(state: PodState, record: Record) -> None:
         state.emit(do.RemoveContainer(record.id))
 
 
-def stop(state: PodState, id: str, name: str, message: str, grace: float, now: float) -> None:
+def stop(
+    state: PodState, id: str, name: str, message: str, grace: float, now: float, after: tuple[str, ...] = ()
+) -> None:
     """Stop a container, unless that is under way and no later than asked now."""
     until = now + grace
     known = state.stopping.get(id)
@@ -280,7 +323,7 @@ def stop(state: PodState, id: str, name: str, message: str, grace: float, now: f
         state.emit(do.RecordEvent("Normal", "Killing", message, name))
     if state.probing.pop(id, None):
         state.emit(do.StopProbes(id))
-    state.emit(do.StopContainer(id, name, grace, hook=known is None))
+    state.emit(do.StopContainer(id, name, grace, known is None, after))
 
 
 # --- a pod that is to end
@@ -311,12 +354,10 @@ def _stop_all(state: PodState, now: float) -> None:
     until = now + _end_grace(state)
     state.grace_until = min(state.grace_until, until) if state.grace_until else until
     left = max(state.grace_until - now, 0.0)
-    for record in stop_order(state.pod, state.running(), state.stopping):
-        stop(state, record.id, record.name, f"Stopping container {record.name}", left, now)
-    for id, deadline in list(state.stopping.items()):
-        record_ = state.records.get(id)
-        if record_ is not None and deadline > state.grace_until:
-            stop(state, id, record_.name, "", left, now)
+    running = state.running()
+    for record in running:
+        text = f"Stopping container {record.name}"
+        stop(state, record.id, record.name, text, left, now, stops_after(state.pod, record, running))
     for record in state.running():
         if state.probing.get(record.id) and (find_container(state.pod, record.name) or {}).get("readinessProbe"):
             _set_probes(state, record, ("readiness",))

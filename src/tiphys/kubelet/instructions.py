@@ -72,6 +72,8 @@ class StopContainer:
     container: str
     grace: float
     hook: bool = True
+    after: tuple[str, ...] = ()
+    """IDs of containers that must have ended before the stop signal, as long as there is grace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ containers once all is initialized, restarts by policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tiphys.kubelet.labels import Record, container_hash
@@ -36,6 +36,8 @@ class Kill:
     container: str
     message: str
     grace: float
+    restart: bool = False
+    """Whether it is started again, whatever it ends with."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class View:
     verdicts: Verdicts
     sandbox: str = ""
     """ID of the sandbox that runs; "" for none."""
+    killed: Collection[str] = ()
+    """IDs of containers that were killed to be started again."""
 
     def latest(self, container: Object) -> Record | None:
         found = self.records.get(container["name"])
@@ -114,39 +118,55 @@ def was_initialized(view: View) -> bool:
 
 
 def _plan_init(view: View, plan: Plan) -> bool:
-    """Init containers and sidecars; returns whether main containers may start."""
-    initialized = was_initialized(view)
-    for container in init_containers(view.pod):
-        record = view.here(container)
-        if is_sidecar(container):
-            if not _plan_sidecar(view, plan, container, record) and not initialized:
-                return False
-        elif not initialized and not _plan_step(view, plan, container, record):
+    """Init containers and sidecars; returns whether main containers may start.
+
+    From the last to the first, as upstream: what comes after a container has begun shows that it has done its work,
+    and a sidecar that died does not hold up what follows it."""
+    containers = init_containers(view.pod)
+    initialized = begun = was_initialized(view)
+    starts: list[str] = []
+    for index in reversed(range(len(containers))):
+        container, record = containers[index], view.here(containers[index])
+        if record is None:
+            starts += [container["name"]] if begun and is_sidecar(container) else []
+            continue
+        if begun and not is_sidecar(container):
+            continue
+        done = _plan_one(view, plan, container, record, starts)
+        if plan.complete:
             return False
-    return True
+        if done and index == len(containers) - 1:
+            initialized = True
+        elif done and not begun:
+            starts.append(containers[index + 1]["name"])
+        begun = True
+    if containers and not begun:
+        starts.append(containers[0]["name"])
+    plan.start += reversed(starts)
+    return initialized or not containers
 
 
-def _plan_step(view: View, plan: Plan, container: Object, record: Record | None) -> bool:
-    """One ordinary init container; returns whether it has succeeded."""
-    if record is None or record.state is State.CREATED:
-        plan.start.append(container["name"])
+def _plan_one(view: View, plan: Plan, container: Object, record: Record, starts: list[str]) -> bool:
+    """One init container that was created; returns whether what follows it may start."""
+    if is_sidecar(container):
+        return _plan_sidecar(view, plan, container, record, starts)
+    if record.state is State.CREATED:
+        starts.append(container["name"])
         return False
-    if record.running:
-        return False
-    if record.exit_code == 0:
-        return True
+    if record.running or record.exit_code == 0:
+        return not record.running
     if should_restart(view.pod, container, record.exit_code):
-        plan.start.append(container["name"])
+        starts.append(container["name"])
     else:
         plan.complete = True
         plan.start = []
     return False
 
 
-def _plan_sidecar(view: View, plan: Plan, container: Object, record: Record | None) -> bool:
+def _plan_sidecar(view: View, plan: Plan, container: Object, record: Record, starts: list[str]) -> bool:
     """One restartable init container; returns whether what follows it may start."""
-    if record is None or not record.running:
-        plan.start.append(container["name"])
+    if not record.running:
+        starts.append(container["name"])
         return False
     reason = _why_kill(view, container, record, "Init container")
     if reason is not None:
@@ -162,7 +182,7 @@ def _plan_main(view: View, plan: Plan, container: Object) -> bool:
         return False
     changed = record.hash != container_hash(container)
     if not record.running:
-        if changed or should_restart(view.pod, container, record.exit_code):
+        if changed or record.id in view.killed or should_restart(view.pod, container, record.exit_code):
             plan.start.append(container["name"])
         return False
     reason = _why_kill(view, container, record, "Container")
@@ -186,7 +206,7 @@ def _why_kill(view: View, container: Object, record: Record, noun: str) -> Kill 
         return None
     if restarts and noun == "Container":
         message += ", will be restarted"
-    return Kill(record.id, name, message, _probe_grace(view.pod, probe))
+    return Kill(record.id, name, message, _probe_grace(view.pod, probe), restarts)
 
 
 def _probe_grace(pod: Object, probe: Object | None) -> float:
@@ -194,14 +214,12 @@ def _probe_grace(pod: Object, probe: Object | None) -> float:
     return grace_seconds(pod) if own is None or is_deleted(pod) else float(own)
 
 
-def stop_order(pod: Object, running: Iterable[Record], stopping: Iterable[str]) -> list[Record]:
-    """Those of `running` whose turn to stop has come: main containers first, then sidecars from the last to the
-    first, each when those that it was started before are gone (KEP-753)."""
-    running = list(running)
+def stops_after(pod: Object, record: Record, running: Iterable[Record]) -> tuple[str, ...]:
+    """IDs of those of `running` that get their stop signal before `record` does: a sidecar waits for the main
+    containers and for the sidecars that were started after it (KEP-753)."""
     order = [container["name"] for container in init_containers(pod) if is_sidecar(container)]
-    sidecars = [record for record in running if record.name in order]
-    others = [record for record in running if record.name not in order]
-    last = sorted(sidecars, key=lambda record: order.index(record.name))[-1:]
-    turn = others or last
-    under_way = set(stopping)
-    return [record for record in turn if record.id not in under_way]
+    if record.name not in order:
+        return ()
+    mains = {container["name"] for container in main_containers(pod)}
+    earlier = mains | set(order[order.index(record.name) + 1 :])
+    return tuple(one.id for one in running if one.name in earlier)

@@ -70,13 +70,22 @@ def restart_policy(pod: Object, container: Object) -> str:
     return str(container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always")
 
 
+def matching_rule(container: Object, exit_code: int) -> Object | None:
+    """The first restart rule for this exit code (KEP-5307)."""
+    for rule in container.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes")
+        operator = (codes or {}).get("operator")
+        listed = exit_code in ((codes or {}).get("values") or ())
+        if (operator == "In" and listed) or (operator == "NotIn" and not listed):
+            return dict(rule)
+    return None
+
+
 def should_restart(pod: Object, container: Object, exit_code: int) -> bool:
     """Whether a container that ended with this code runs again: rules first, then the policy (KEP-5307)."""
-    for rule in container.get("restartPolicyRules") or ():
-        codes = rule.get("exitCodes") or {}
-        listed = exit_code in (codes.get("values") or ())
-        if (codes.get("operator") == "NotIn") != listed:
-            return str(rule.get("action")) in ("Restart", "RestartAllContainers")
+    rule = matching_rule(container, exit_code) if container.get("restartPolicy") else None
+    if rule is not None and rule.get("action") in ("Restart", "RestartAllContainers"):
+        return True
     policy = restart_policy(pod, container)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 

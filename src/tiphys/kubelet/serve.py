@@ -184,6 +184,8 @@ def read_config(path: Path) -> dict[str, Any]:
         found["register_with_taints"] = tuple(document.pop("registerWithTaints") or ())
     if "nodeStatusReportFrequency" in document:
         found["status_report_frequency"] = parse_duration(document.pop("nodeStatusReportFrequency"))
+    if crashes := (document.pop("crashLoopBackOff", None) or {}).get("maxContainerRestartPeriod"):
+        found["max_restart_period"] = parse_duration(crashes)
     if ca := ((document.get("authentication") or {}).get("x509") or {}).get("clientCAFile"):
         found["client_ca"] = Path(ca)
     unknown = sorted(set(document) - {"authentication"})

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.base.errors import TiphysError
-from tiphys.kubelet import decide
+from tiphys.kubelet import backoff, decide
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet.container_status import Waiting
@@ -74,6 +74,10 @@ class PodState:
     failures: dict[str, Failure] = field(default_factory=dict)
     stopping: dict[str, float] = field(default_factory=dict)
     """Container ID -> the moment by which it is killed."""
+    killed: set[str] = field(default_factory=set)
+    """IDs of containers that were killed to be started again."""
+    max_backoff: float = backoff.LIMIT
+    """Seconds: crashLoopBackOff.maxContainerRestartPeriod."""
     removing: set[str] = field(default_factory=set)
     probing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
@@ -113,7 +117,7 @@ class PodState:
 
     def view(self) -> View:
         sandbox = self.sandbox.id if self.sandbox is not None and self.sandbox.running else ""
-        return View(self.pod, by_name(self.records.values()), self.verdicts, sandbox)
+        return View(self.pod, by_name(self.records.values()), self.verdicts, sandbox, self.killed)
 
     def running(self) -> list[Record]:
         return [record for record in self.records.values() if record.running]
@@ -262,6 +266,7 @@ def _note(state: PodState, record: Record) -> None:
 def _container_removed(state: PodState, event: ev.ContainerRemoved, now: float) -> None:
     state.removing.discard(event.id)
     state.records.pop(event.id, None)
+    state.killed.discard(event.id)
     for key in [key for key in state.verdicts if key[0] == event.id]:
         del state.verdicts[key]
 

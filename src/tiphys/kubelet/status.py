@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.base.clock import rfc3339
-from tiphys.kubelet.conditions import disruption, pod_conditions
+from tiphys.kubelet import restart_all
+from tiphys.kubelet.conditions import disruption, pod_conditions, restarting_condition
 from tiphys.kubelet.container_status import Facts, Waiting, container_statuses, mark_lost, set_readiness
 from tiphys.kubelet.labels import SandboxRecord
 from tiphys.kubelet.plan import View, was_initialized
@@ -71,15 +72,19 @@ def make_status(given: Situation) -> dict[str, Any]:
     status: dict[str, Any] = {"qosClass": qos_class(pod), "startTime": old.get("startTime") or rfc3339(given.now)}
     if generation := generation_of(pod):
         status["observedGeneration"] = generation
-    facts = Facts(given.view, given.waiting, given.hooking, was_initialized(given.view))
+    restarting = restart_all.is_restarting(pod, given.view.records, old)
+    facts = Facts(given.view, given.waiting, given.hooking, was_initialized(given.view), restarting)
     _add_containers(facts, pod, old, status)
     if given.over:
         mark_lost(status, pod)
     set_readiness(facts, pod, status)
     _add_addresses(given, status)
-    status["phase"] = _final_phase(given, pod_phase(pod, status, given.over))
+    status["phase"] = _final_phase(given, pod_phase(pod, status, given.over, facts.initialized))
     _add_reason(given, status)
     status["conditions"] = pod_conditions(pod, old, status, given.sandbox, given.now)
+    if restart_all.may_restart_all(pod):
+        resetting = restarting and bool(restart_all.left_to_reset(pod, given.view.records))
+        status["conditions"].append(restarting_condition(resetting, status["phase"], old, given.now))
     if given.disrupted and given.verdict is not None and status["phase"] in TERMINAL:
         status["conditions"] = disruption(pod, status["conditions"], given.verdict[1], given.now)
     return status
@@ -143,15 +148,15 @@ class _Count:
     failed_init: bool = False
 
 
-def pod_phase(pod: Object, status: Mapping[str, Any], over: bool) -> str:
-    """Pending, Running, Succeeded or Failed, from container statuses."""
+def pod_phase(pod: Object, status: Mapping[str, Any], over: bool, begun: bool) -> str:
+    """Pending, Running, Succeeded or Failed, from container statuses; `begun`: whether a main container was started
+    in the present sandbox."""
     count = _Count()
     states = {entry["name"]: entry for kind in _KINDS for entry in status.get(kind) or ()}
     for container in init_containers(pod):
         (_count_sidecar if is_sidecar(container) else _count_init)(count, pod, container, states[container["name"]])
     for container in main_containers(pod):
         _count_main(count, pod, container, states[container["name"]])
-    begun = count.stopped or any("running" in states[main["name"]]["state"] for main in main_containers(pod))
     if count.failed_init:
         return "Failed"
     if count.pending_init or (count.pending_sidecars and not begun) or count.waiting:
@@ -176,11 +181,15 @@ def _ended(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return found  # type: ignore[no-any-return]  # decoded JSON
 
 
+def _runs_again(pod: Object, container: Object, ended: Mapping[str, Any]) -> bool:
+    return ended.get("reason") == restart_all.REASON or should_restart(pod, container, ended["exitCode"])
+
+
 def _count_init(count: _Count, pod: Object, container: Object, entry: Mapping[str, Any]) -> None:
     ended = _ended(entry)
     if ended is None:
         count.pending_init += 1
-    elif ended["exitCode"] != 0 and not should_restart(pod, container, ended["exitCode"]):
+    elif ended["exitCode"] != 0 and not _runs_again(pod, container, ended):
         count.failed_init = True
 
 
@@ -201,5 +210,5 @@ def _count_main(count: _Count, pod: Object, container: Object, entry: Mapping[st
         count.waiting += 1
     else:
         count.stopped += 1
-        count.final += 0 if should_restart(pod, container, ended["exitCode"]) else 1
+        count.final += 0 if _runs_again(pod, container, ended) else 1
         count.succeeded += 1 if "terminated" in entry["state"] and ended["exitCode"] == 0 else 0

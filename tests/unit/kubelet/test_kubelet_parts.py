@@ -303,7 +303,6 @@ def test_sysctls_of_a_namespace_shared_with_the_host_are_refused() -> None:
     ("container", "field"),
     [
         ({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, "volumeDevices"),
-        ({"restartPolicyRules": [{"action": "RestartAllContainers"}]}, "restartPolicyRules"),
         ({"securityContext": {"seLinuxOptions": {"level": "s0"}}}, "securityContext.seLinuxOptions"),
     ],
 )

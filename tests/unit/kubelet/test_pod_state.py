@@ -118,19 +118,16 @@ def test_a_deletion_during_a_start_waits_for_it_and_then_stops() -> None:
     assert any(isinstance(one, do.StopContainer) and one.grace == 30 for one in out)
 
 
-def test_sidecars_stop_after_the_main_containers_in_reverse_order() -> None:
+def test_all_containers_are_told_to_stop_at_once_but_sidecars_wait_for_their_turn() -> None:
     sides = [{"name": name, "image": "x", "restartPolicy": "Always"} for name in ("one", "two")]
     pod = make_pod(initContainers=sides)
     pod["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
     state = PodState(pod)
     names = ("one", "two", "main")
     out = state.handle(ev.Observed((BOX,), tuple(record(pod, name) for name in names)), NOW)
-    stopped = [one.container for one in out if isinstance(one, do.StopContainer)]
-    for name in ("main", "two"):
-        end = record(pod, name, state=State.EXITED, finished_at=NOW)
-        out = state.handle(ev.ContainerChanged(end), NOW)
-        stopped += [one.container for one in out if isinstance(one, do.StopContainer)]
-    assert stopped == ["main", "two", "one"]
+    ids = {name: record(pod, name).id for name in names}
+    after = {one.container: one.after for one in out if isinstance(one, do.StopContainer)}
+    assert after == {"main": (), "two": (ids["main"],), "one": (ids["two"], ids["main"])}
 
 
 def test_a_probe_may_have_a_grace_of_its_own() -> None:
