@@ -25,6 +25,8 @@ def container(
 ) -> dict[str, Any]:
     """The bundle. `sandbox` has its `namespaces`, `shm` and `cgroup_parent`. Raises InvalidSpec."""
     security = spec.security
+    if sandbox.get("user_namespace"):
+        _check_propagation(spec)
     allowed = _capabilities(security)
     path = cgroup_path(spec, sandbox["cgroup_parent"])
     devices = None if security.privileged else [_rule(device) for device in spec.devices]
@@ -38,6 +40,7 @@ def container(
         "devices": plain(spec.devices),
         "shm": sandbox["shm"],
         "namespaces": sandbox["namespaces"],
+        "user_namespace": sandbox.get("user_namespace"),
         "cgroup": resources.plan(layout, path, spec.resources, devices),
         "cgroup_controllers": [] if layout.v2 else layout.controllers(),
         "privileged": security.privileged,
@@ -50,7 +53,6 @@ def container(
     }
 
 
-def cgroup_path(spec: ContainerSpec, parent: str) -> str:
 def add_images(content: dict[str, Any], layers: Callable[[str], Sequence[Path]]) -> None:
     """Tell mounts of images where those lie. `layers` gives an image's, topmost first; raises NoSuchImage."""
     for mount in content["mounts"]:
@@ -58,6 +60,14 @@ def add_images(content: dict[str, Any], layers: Callable[[str], Sequence[Path]])
             mount["layers"] = [str(path) for path in layers(mount["image"])]
 
 
+def _check_propagation(spec: ContainerSpec) -> None:
+    """Mounts that a user namespace's root makes must not appear on the host."""
+    for mount in spec.mounts:
+        if mount.propagation == "rshared":
+            raise InvalidSpec(f"mount {mount.target}: propagation rshared is not possible in a user namespace")
+
+
+def cgroup_path(spec: ContainerSpec, parent: str) -> str:
     """The container's cgroup, relative to each hierarchy."""
     return os.path.join(parent, spec.cgroup_name or spec.id)
 

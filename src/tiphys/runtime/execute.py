@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 
-from tiphys.runtime import init, processes, protocol, shim, syscalls
+from tiphys.runtime import init, processes, protocol, shim, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +77,11 @@ def _enter(bundle: dict[str, Any], request: dict[str, Any]) -> list[int]:
     handles = [os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in files]
     # Inherited by the program; afterwards /proc would be the container's.
     processes.set_oom_score("self", bundle["oom_score_adj"])
-    syscalls.setns(container, SPACES)
+    mapped = bool(bundle.get("user_namespace"))
+    syscalls.setns(container, SPACES | (syscalls.CLONE_NEWUSER if mapped else 0))
     os.close(container)
+    if mapped:
+        userns.become_root()
     return handles
 
 

@@ -14,7 +14,7 @@ import socket
 import struct
 import termios
 
-from tiphys.runtime import confine, processes, protocol, rootfs, syscalls
+from tiphys.runtime import confine, processes, protocol, rootfs, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,42 @@ def become(report: socket.socket, steps: Callable[[], None]) -> NoReturn:
 
 def container(report: socket.socket, bundle: dict[str, Any], streams: list[int], program: bytes) -> None:
     """Set up a container around the calling process and run its program."""
+    _join(bundle)
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
+    _run(report, bundle, rootfs.gather(bundle), streams, program)
+
+
+def mapped_container(
+    report: socket.socket, bundle: dict[str, Any], streams: list[int], program: bytes, answer: int
+) -> None:
+    """The same in the sandbox's user namespace, around a child, whose pid is written to `answer`: what the host's root
+    must do is done by the calling process, which then ends. The shim adopts the child."""
+    spaces = bundle["namespaces"]
+    users = userns.owner(spaces["uts"])
+    if spaces["pid"] != "new":
+        processes.join_namespace(spaces["pid"], syscalls.CLONE_NEWPID)
+    _join(bundle)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    trees = rootfs.gather(bundle, users)
+    first = bundle["user_namespace"][0]
+    for stream in {*streams} - {-1}:
+        os.fchown(stream, first, first)
+    syscalls.setns(users, syscalls.CLONE_NEWUSER)
+    userns.become_root()
+    if spaces["pid"] == "new":
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+    pid = os.fork()
+    if pid:
+        os.write(answer, str(pid).encode())
+        os._exit(0)
+    os.close(answer)
+    os.setsid()
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
+    _run(report, bundle, trees, streams, program)
+
+
+def _join(bundle: dict[str, Any]) -> None:
+    """A session of its own, the container's cgroup, and its sandbox's namespaces."""
     os.setsid()
     for directory in bundle["cgroup"]["directories"]:
         processes.join_cgroup(directory)
@@ -46,8 +82,12 @@ def container(report: socket.socket, bundle: dict[str, Any], streams: list[int],
     spaces = bundle["namespaces"]
     for kind, flag in (("net", syscalls.CLONE_NEWNET), ("ipc", syscalls.CLONE_NEWIPC), ("uts", syscalls.CLONE_NEWUTS)):
         processes.join_namespace(spaces[kind], flag)
-    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
-    rootfs.build(bundle)
+
+
+def _run(
+    report: socket.socket, bundle: dict[str, Any], trees: dict[str, Any], streams: list[int], program: bytes
+) -> None:
+    rootfs.build(bundle, trees)
     if bundle["tty"]:
         open_terminal(report, console=True)
     else:

@@ -1,7 +1,8 @@
 """The pause process: holds a sandbox's namespaces and, where the pid namespace is shared, reaps its orphans.
 
 Forked by the helper. Request: `network` (a namespace to join, or "" for a new one), `host_ipc`, `share_pid`,
-`hostname`, `sysctls`, `cgroup` to make and join, `shm` (a directory to mount the shared /dev/shm on). Answer: `pid`
+`hostname`, `sysctls`, `cgroup` to make and join, `shm` (a directory to mount the shared /dev/shm on),
+`user_namespace` (null, or the first of the host's IDs in a new one and how many). Answer: `pid`
 and `start_time`, or `error`.
 
 What a fork of the helper touches becomes its own memory. So the pause process touches next to nothing: a child reads
@@ -14,7 +15,7 @@ import os
 import signal
 import socket
 
-from tiphys.runtime import capabilities, cgroups, processes, protocol, syscalls
+from tiphys.runtime import capabilities, cgroups, processes, protocol, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def _make(connection: socket.socket, parent: socket.socket) -> None:
     pid = os.getppid()
     try:
         os.setsid()
+        processes.set_oom_score("self" if request["share_pid"] else str(pid), OOM_SCORE)
         files = _enter(request)
         if request["share_pid"]:
             pid = _first_process(files)
         else:
-            processes.set_oom_score(str(pid), OOM_SCORE)
             socket.send_fds(parent, [b"1"], files)
             parent.recv(1)  # closed when it has joined
     except OSError as error:
@@ -109,6 +110,7 @@ def _enter(request: dict[str, Any]) -> list[int]:
     names = [processes.membership(directory) for directory in request["cgroup"]["directories"]]
     files = [os.open(name, os.O_WRONLY | os.O_CLOEXEC) for name in names]
     flags = syscalls.CLONE_NEWUTS
+    users = request["user_namespace"]
     network = request["network"]
     if network:
         processes.join_namespace(network, syscalls.CLONE_NEWNET)
@@ -119,9 +121,12 @@ def _enter(request: dict[str, Any]) -> list[int]:
     if request["share_pid"]:
         flags |= syscalls.CLONE_NEWPID
     if request["shm"]:
-        options = f"mode=1777,size={64 * 1024 * 1024}"
+        owner = f",uid={users[0]},gid={users[0]}" if users else ""
+        options = f"mode=1777,size={64 * 1024 * 1024}{owner}"
         restrict = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         syscalls.mount("shm", request["shm"], "tmpfs", restrict, options)
+    if users:
+        userns.enter_new(*users)
     syscalls.unshare(flags)
     if request["hostname"]:
         socket.sethostname(request["hostname"])

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from tiphys.runtime import syscalls
+from tiphys.runtime import syscalls, userns
 from tiphys.runtime.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_RDONLY,
@@ -22,6 +22,7 @@ from tiphys.runtime.syscalls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -42,25 +43,34 @@ LINKS = {
 }
 
 
-def build(bundle: dict[str, Any]) -> None:
-    """Mount everything and make it the root. Raises OSError naming the step and the path."""
-    # Detached copies are taken while shared mounts are still shared: that is what rshared needs.
-    trees = {number: _volume(mount) for number, mount in enumerate(bundle["mounts"]) if not mount.get("layers")}
+def gather(bundle: dict[str, Any], users: int = -1) -> dict[str, Any]:
+    """Take all that is the host's as detached mounts, in a mount namespace of one's own. `users`: the container's
+    user namespace, if that is another. Raises OSError naming the step and the path."""
+    # Copies are taken while shared mounts are still shared: that is what rshared needs.
+    trees = {number: _volume(mount, users) for number, mount in enumerate(bundle["mounts"]) if not mount.get("layers")}
     syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    root_path = bundle["rootfs"]
+    if users >= 0:
+        userns.stage(bundle, users)
     for number, mount in enumerate(bundle["mounts"]):
         if mount.get("layers"):
-            trees[number] = _image(mount, root_path)
-    root_tree = _overlay(bundle)
-    target = os.open(root_path, os.O_PATH | os.O_CLOEXEC)
-    syscalls.move_mount(root_tree, target)
+            trees[number] = _image(mount, bundle["rootfs"])
+    shm = syscalls.open_tree(bundle["shm"], recursive=False) if bundle["shm"] else -1
+    devices = _device_trees(bundle) if users >= 0 else None
+    return {"root": _overlay(bundle), "volumes": trees, "shm": shm, "devices": devices}
+
+
+def build(bundle: dict[str, Any], trees: dict[str, Any]) -> None:
+    """Mount what `gather` took and make it the root. Raises OSError naming the step and the path."""
+    target = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    syscalls.move_mount(trees["root"], target)
     os.close(target)
-    root = os.open(root_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    _kernel_filesystems(root, bundle)
+    root = trees["root"]
+    _kernel_filesystems(root, bundle, trees)
     for number, mount in enumerate(bundle["mounts"]):
-        _attach(root, mount, trees[number], anywhere=bundle["privileged"])
-    for device in bundle["devices"]:
-        _device(root, device)
+        _attach(root, mount, trees["volumes"][number], anywhere=bundle["privileged"])
+    if trees["devices"] is None:
+        for device in bundle["devices"]:
+            _device(root, device)
     os.close(_make_directory(root, bundle["cwd"]))
     os.fchdir(root)
     syscalls.pivot_root(".", ".")
@@ -71,9 +81,10 @@ def build(bundle: dict[str, Any]) -> None:
 
 def _overlay(bundle: dict[str, Any]) -> int:
     """A detached overlay mount over the image's layers, topmost first."""
-    upper = [("upperdir", bundle["upper"]), ("workdir", bundle["work"])]
+    written = [("upperdir", bundle["upper"]), ("workdir", bundle["work"])]
+    options = [("source", "overlay"), *(("lowerdir+", path) for path in bundle["layers"]), *written]
     try:
-        return syscalls.new_filesystem("overlay", [("lowerdir+", path) for path in bundle["layers"]] + [*upper])
+        return syscalls.new_filesystem("overlay", options)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -86,7 +97,7 @@ def _overlay(bundle: dict[str, Any]) -> int:
     return syscalls.open_tree(bundle["rootfs"], recursive=False)
 
 
-def _kernel_filesystems(root: int, bundle: dict[str, Any]) -> None:
+def _kernel_filesystems(root: int, bundle: dict[str, Any], trees: dict[str, Any]) -> None:
     plain = MS_NOSUID | MS_NODEV | MS_NOEXEC
     _mount(root, "/proc", "proc", plain)
     _mount(root, "/sys", "sysfs", plain | (0 if bundle["privileged"] else MS_RDONLY))
@@ -94,11 +105,16 @@ def _kernel_filesystems(root: int, bundle: dict[str, Any]) -> None:
     _mount(root, "/dev", "tmpfs", MS_NOSUID | syscalls.MS_STRICTATIME, "mode=755,size=65536k")
     _mount(root, "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
     _mount(root, "/dev/mqueue", "mqueue", plain)
-    if bundle["shm"]:
-        _attach(root, {"target": "/dev/shm"}, syscalls.open_tree(bundle["shm"], recursive=False))  # noqa: S108 - a mount
+    if trees["shm"] >= 0:
+        _attach(root, {"target": "/dev/shm"}, trees["shm"])  # noqa: S108 - a mount point
     else:
         _mount(root, "/dev/shm", "tmpfs", plain, "mode=1777,size=65536k")  # noqa: S108 - a mount point
-    _nodes(root, bundle)
+    _links(root)
+    if trees["devices"] is None:
+        _nodes(root, bundle)
+    else:
+        for path, tree in trees["devices"]:
+            _attach(root, {"target": path}, tree)
 
 
 def _control_groups(root: int, bundle: dict[str, Any]) -> None:
@@ -117,20 +133,33 @@ def _control_groups(root: int, bundle: dict[str, Any]) -> None:
         os.close(handle)
 
 
+def _links(root: int) -> None:
+    directory = syscalls.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY)
+    for name, goal in LINKS.items():
+        os.symlink(goal, name, dir_fd=directory)
+    os.close(directory)
+
+
 def _nodes(root: int, bundle: dict[str, Any]) -> None:
     directory = syscalls.openat2(root, "/dev", os.O_RDONLY | os.O_DIRECTORY)
     mask = os.umask(0)
     for name, (major, minor) in NODES.items():
         os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=directory)
-    for name, goal in LINKS.items():
-        os.symlink(goal, name, dir_fd=directory)
     os.umask(mask)
     os.close(directory)
-    if bundle["privileged"]:
-        _host_devices(root)
+    for path in _host_devices() if bundle["privileged"] else ():
+        _device(root, {"source": path, "target": path})
 
 
-def _host_devices(root: int) -> None:
+def _device_trees(bundle: dict[str, Any]) -> list[tuple[str, int]]:
+    """The nodes as mounts of the host's own: in a user namespace nobody can make any (mknod(2))."""
+    wanted = {f"/dev/{name}": f"/dev/{name}" for name in NODES}
+    wanted |= {path: path for path in (_host_devices() if bundle["privileged"] else ())}
+    wanted |= {device["target"]: device["source"] for device in bundle["devices"]}
+    return [(target, syscalls.open_tree(source, recursive=False)) for target, source in wanted.items()]
+
+
+def _host_devices() -> Iterator[str]:
     """All device nodes of the host, as a privileged container has them."""
     for base, directories, names in os.walk("/dev"):
         directories[:] = [name for name in directories if name not in ("pts", "shm", "mqueue", "fd")]
@@ -140,7 +169,7 @@ def _host_devices(root: int) -> None:
                 stat.S_IFBLK,
                 stat.S_IFCHR,
             ):
-                _device(root, {"source": path, "target": path})
+                yield path
 
 
 def _mount(root: int, path: str, kind: str, flags: int, data: str | None = None) -> None:
@@ -159,10 +188,11 @@ def _mount(root: int, path: str, kind: str, flags: int, data: str | None = None)
 
 def _place(root: int, handle: int) -> str:
     """Where an open file is, seen from the root that is being built."""
-    return os.readlink(f"/proc/self/fd/{handle}").removeprefix(os.readlink(f"/proc/self/fd/{root}")) or "/"
+    base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
+    return os.readlink(f"/proc/self/fd/{handle}").removeprefix(base) or "/"
 
 
-def _volume(mount: dict[str, Any]) -> int:
+def _volume(mount: dict[str, Any], users: int) -> int:
     """A detached mount for a volume: a copy of the source's mounts, or a tmpfs."""
     if not mount["source"]:
         size: list[tuple[str, str | None]] = [("size", str(mount["size"]))] if mount["size"] else []
@@ -170,6 +200,8 @@ def _volume(mount: dict[str, Any]) -> int:
     else:
         open_tree = syscalls.open_resolved_tree if mount.get("source_resolved") else syscalls.open_tree
         tree = open_tree(mount["source"], recursive=True)
+    if users >= 0:
+        userns.translate(tree, users, mount["source"])
     kinds = {"rslave": syscalls.MS_SLAVE, "rshared": syscalls.MS_SHARED}
     syscalls.mount_setattr(tree, recursive=True, propagation=kinds.get(mount["propagation"], syscalls.MS_PRIVATE))
     attributes = _attributes(mount["options"])

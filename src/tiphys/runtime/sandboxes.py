@@ -23,8 +23,6 @@ from tiphys.runtime.records import SandboxRecord
 from tiphys.runtime.types import InvalidSpec, Network, RuntimeFailure, SandboxSpec
 
 ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
-UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-"""In a network of its own any user may use low ports and ping, as with containerd and Docker."""
 IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
@@ -111,9 +109,10 @@ class Sandboxes:
             "host_ipc": wanted.host_ipc,
             "share_pid": wanted.share_pid and not wanted.host_pid,
             "hostname": wanted.hostname,
-            "sysctls": dict(wanted.sysctls) if host else {**UNPRIVILEGED, **wanted.sysctls},
+            "sysctls": dict(wanted.sysctls) if host else {**_unprivileged(wanted), **wanted.sysctls},
             "cgroup": self._cgroup_plan(wanted),
             "shm": "" if wanted.host_ipc else str(record.directory / "shm"),
+            "user_namespace": wanted.user_namespace,
         }
 
     def _cgroup_plan(self, wanted: SandboxSpec) -> dict[str, Any]:
@@ -142,7 +141,8 @@ class Sandboxes:
         pid = "host" if record.spec.host_pid else f"{base}/pid" if record.spec.share_pid else "new"
         spaces = {"net": f"{base}/net", "ipc": f"{base}/ipc", "uts": f"{base}/uts", "pid": pid}
         shm = "/dev/shm" if record.spec.host_ipc else str(record.directory / "shm")  # noqa: S108 - the host's own
-        return {"namespaces": spaces, "shm": shm, "cgroup_parent": self.cgroup_parent(record.spec)}
+        parent, users = self.cgroup_parent(record.spec), record.spec.user_namespace
+        return {"namespaces": spaces, "shm": shm, "cgroup_parent": parent, "user_namespace": users}
 
     def _watch(self, record: SandboxRecord) -> None:
         try:
@@ -204,6 +204,12 @@ class Sandboxes:
         """Stop watching; they go on."""
         for record in self.records.values():
             self._unwatch(record)
+
+
+def _unprivileged(wanted: SandboxSpec) -> dict[str, str]:
+    """In a network of its own any user may use low ports and ping, as with containerd and Docker."""
+    last = wanted.user_namespace[1] - 1 if wanted.user_namespace else 2**31 - 1
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
 
 
 def _alike(one: SandboxSpec, other: SandboxSpec) -> bool:

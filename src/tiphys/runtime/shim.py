@@ -16,7 +16,7 @@ import os
 import select
 import socket
 
-from tiphys.runtime import cgroups, init, processes, protocol, syscalls
+from tiphys.runtime import cgroups, init, processes, protocol, syscalls, userns
 from tiphys.runtime.console import Streams
 
 TYPE_CHECKING = False
@@ -74,13 +74,18 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
         "state": "running",
         "pid": pid,
         "start_time": processes.start_time(pid),
-        "identity": processes.identity(pid),
+        "identity": _identity(pid, bundle),
         "shim": os.getpid(),
         "boot": processes.boot_id(),
         "started_at": processes.now(),
     }
     write_state(directory, state)
     Shim(directory, bundle, state, streams, listener, connection).serve()
+
+
+def _identity(pid: int, bundle: dict[str, Any]) -> list[Any] | None:
+    who, users = processes.identity(pid), bundle.get("user_namespace")
+    return userns.identity(who, users[0]) if users else who
 
 
 def _only_one(directory: str) -> bool:
@@ -117,17 +122,10 @@ def _launch(bundle: dict[str, Any]) -> tuple[int, Streams]:
     try:
         streams, child_side = Streams.prepare(bundle)
         cgroups.prepare(bundle["cgroup"])
-        pid_space = bundle["namespaces"]["pid"]
-        if pid_space == "new":
-            syscalls.unshare(syscalls.CLONE_NEWPID)
-        elif pid_space != "host":
-            processes.join_namespace(pid_space, syscalls.CLONE_NEWPID)
-        pid = os.fork()
+        start = _start_mapped if bundle.get("user_namespace") else _start
+        pid = start(here, there, bundle, child_side)
     except OSError as error:
         raise LaunchFailure(processes.describe(error), 128) from error
-    if pid == 0:
-        here.close()
-        init.become(there, lambda: init.container(there, bundle, child_side, bundle["seccomp_program"]))
     there.close()
     for descriptor in child_side:
         if descriptor >= 0:
@@ -135,11 +133,43 @@ def _launch(bundle: dict[str, Any]) -> tuple[int, Streams]:
     result, descriptors = init.outcome(here)
     here.close()
     if result:
-        os.waitpid(pid, 0)
+        if pid:
+            os.waitpid(pid, 0)
         raise LaunchFailure(result["error"], result["code"])
     if descriptors:
         streams.terminal = descriptors[0]
     return pid, streams
+
+
+def _start(here: socket.socket, there: socket.socket, bundle: dict[str, Any], streams: list[int]) -> int:
+    pid_space = bundle["namespaces"]["pid"]
+    if pid_space == "new":
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+    elif pid_space != "host":
+        processes.join_namespace(pid_space, syscalls.CLONE_NEWPID)
+    pid = os.fork()
+    if pid == 0:
+        here.close()
+        init.become(there, lambda: init.container(there, bundle, streams, bundle["seccomp_program"]))
+    return pid
+
+
+def _start_mapped(here: socket.socket, there: socket.socket, bundle: dict[str, Any], streams: list[int]) -> int:
+    """By way of a process that enters the user namespace: a grandchild, adopted when that one ends. 0: it failed."""
+    read_end, write_end = os.pipe()
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    between = os.fork()
+    if between == 0:
+        here.close()
+        os.close(read_end)
+        program = bundle["seccomp_program"]
+        init.become(there, lambda: init.mapped_container(there, bundle, streams, program, write_end))
+    os.close(write_end)
+    answer = os.read(read_end, 16)
+    os.close(read_end)
+    os.waitpid(between, 0)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
+    return int(answer or 0)
 
 
 class Shim:

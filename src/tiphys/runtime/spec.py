@@ -31,7 +31,9 @@ def resources(content: dict[str, Any]) -> Resources:
 
 def sandbox(content: dict[str, Any]) -> SandboxSpec:
     """A SandboxSpec as it was before `plain`."""
-    return SandboxSpec(**{**content, "cgroup_resources": resources(content["cgroup_resources"])})
+    users = content.get("user_namespace")
+    fields = {**content, "cgroup_resources": resources(content["cgroup_resources"])}
+    return SandboxSpec(**fields | {"user_namespace": tuple(users) if users else None})
 
 
 def container(content: dict[str, Any]) -> ContainerSpec:

@@ -41,6 +41,7 @@ AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR_IDMAP = 0x100000
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
 
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 4, 8, 15
@@ -163,23 +164,24 @@ def open_resolved_tree(path: str, recursive: bool) -> int:
         os.close(handle)
 
 
-def move_mount(tree: int, target: int) -> None:
 def open_tree_at(handle: int) -> int:
     """`open_tree` of an open file or directory, without the mounts below it."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
     return _check(_long(_OPEN_TREE, handle, b"", flags), "bind", os.readlink(f"/proc/self/fd/{handle}"))
 
 
+def move_mount(tree: int, target: int) -> None:
     """Attach the detached mount `tree` over the open directory or file `target`."""
     _check(
         _long(_MOVE_MOUNT, tree, b"", target, b"", 0x04 | 0x40), "move_mount", os.readlink(f"/proc/self/fd/{target}")
     )
 
 
-def mount_setattr(mount_fd: int, recursive: bool, *, attributes: int = 0, propagation: int = 0) -> None:
-    """Set `attributes` (MOUNT_ATTR_*) and the propagation type (MS_*) of a mount, or of the whole tree."""
+def mount_setattr(mount_fd: int, recursive: bool, *, attributes: int = 0, propagation: int = 0, users: int = 0) -> None:
+    """Set `attributes` (MOUNT_ATTR_*) and the propagation type (MS_*) of a mount, or of the whole tree. `users`: an
+    open user namespace, for MOUNT_ATTR_IDMAP."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    argument = (ctypes.c_uint64 * 4)(attributes, 0, propagation, 0)
+    argument = (ctypes.c_uint64 * 4)(attributes, 0, propagation, users)
     _check(_long(_MOUNT_SETATTR, mount_fd, b"", flags, argument, ctypes.c_size_t(32)), "mount_setattr")
 
 

@@ -130,6 +130,8 @@ class SandboxSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     """Kept and returned unchanged; how callers find their own again."""
+    user_namespace: tuple[int, int] | None = None
+    """(first, length): a user namespace of its own, whose IDs from 0 on are the host's from `first` on."""
 
 
 @dataclass(frozen=True, slots=True)
