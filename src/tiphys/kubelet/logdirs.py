@@ -21,6 +21,11 @@ def make_log_directory(config: KubeletConfig, directory: Path) -> None:
         os.setxattr(directory, OWNER, os.fsencode(config.root_dir))
 
 
+def is_ours(config: KubeletConfig, directory: Path) -> bool:
+    """Whether this node made a log directory."""
+    return _owner(directory) == os.fsencode(config.root_dir)
+
+
 def drop_pod_logs(config: KubeletConfig, directory: Path) -> None:
     """Remove a pod's log directory and the links into it."""
     shutil.rmtree(directory, ignore_errors=True)

@@ -30,6 +30,10 @@ class NoSuchContainer(RuntimeFailure): ...
 class NoSuchImage(RuntimeFailure): ...
 
 
+class ImageInUse(RuntimeFailure):
+    """A container of any node of the machine needs it."""
+
+
 class InvalidSpec(RuntimeFailure, Permanent):
     """The spec asks for something impossible; the message names the field and the value."""
 
@@ -407,7 +411,7 @@ class ImageStore(Protocol):
         ...
 
     async def remove(self, reference: str) -> None:
-        """The tag; the image with its last tag, unless a container uses it (raises RuntimeFailure)."""
+        """The tag; the image with its last tag, unless a container uses it (raises ImageInUse)."""
         ...
 
 

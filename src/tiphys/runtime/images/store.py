@@ -20,7 +20,7 @@ from tiphys.runtime.images.archive import Archive
 from tiphys.runtime.images.content import Content, Names, diff_ids
 from tiphys.runtime.images.platform import choose
 from tiphys.runtime.images.reference import Reference, parse
-from tiphys.runtime.types import Credential, Image, ImageConfig, InvalidSpec, NoSuchImage, RuntimeFailure
+from tiphys.runtime.types import Credential, Image, ImageConfig, ImageInUse, InvalidSpec, NoSuchImage
 
 LAYERS_AT_ONCE = 3
 SHORTEST_ID = 12
@@ -207,7 +207,7 @@ class LocalImages:
             if tag and others:
                 _forget(names, lambda name: name == tag)
             elif self._in_use(image):
-                raise RuntimeFailure(f"image {reference!r} is used by a container")
+                raise ImageInUse(f"image {reference!r} is used by a container")
             else:
                 doomed = image
                 _forget(names, lambda name: names.tags.get(name, names.digests.get(name)) == doomed)
