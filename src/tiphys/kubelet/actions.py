@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ApiError, Conflict, NotFound, TiphysError
@@ -35,6 +35,9 @@ from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
 from tiphys.kubelet.worker import Hands, PodWorker
 from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime
 
+if TYPE_CHECKING:
+    from tiphys.kubelet.plugins.node import NodePlugins
+
 log = logging.getLogger(__name__)
 
 _RETRY = 5.0
@@ -56,6 +59,7 @@ class Tools:
     prober: Asks
     statuses: StatusManager
     recorder: EventRecorder
+    plugins: NodePlugins
 
 
 class Actions(Hands):
@@ -265,7 +269,11 @@ class Actions(Hands):
         def saved(version: int) -> None:
             worker.post(ev.StatusSaved(version))
 
-        self._tools.statuses.set(worker.state.pod, status, version, saved)
+        self._tools.statuses.set(worker.state.pod, self._tools.plugins.overlay(worker.state.pod, status), version, saved)
+
+    def resave(self, worker: PodWorker) -> None:
+        """The health of what the pod's containers hold has changed."""
+        self.save_status(worker, worker.state.status, worker.state.version)
 
     def record_event(self, worker: PodWorker, wanted: do.RecordEvent) -> None:
         pod = {"apiVersion": "v1", "kind": "Pod", **worker.state.pod}

@@ -30,6 +30,7 @@ from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.node import NodeAgent
 from tiphys.kubelet.orphans import orphan_pod
+from tiphys.kubelet.plugins.node import NodePlugins
 from tiphys.kubelet.podspec import Object, full_name, is_deleted, is_terminal, phase_of, uid_of
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.probes.schedule import Asks
@@ -67,6 +68,7 @@ class Kubelet:
         self.clock = clock
         self.recorder = EventRecorder(client, clock, "kubelet", config.node_name)
         self.agent = NodeAgent(config, client, runtime, clock, self.recorder)
+        self.plugins = NodePlugins(config, clock, self.agent, lambda: self.workers.values())
         fields = f"spec.nodeName={config.node_name}"
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)
@@ -93,6 +95,7 @@ class Kubelet:
                 ("pods", self.pods.run()),
                 ("services", self._services.run()),
                 ("runtime events", self._follow_runtime()),
+                ("plugins", self.plugins.run()),
                 ("node", self._run_node()),
             ):
                 group.create_task(work, name=name)
@@ -114,6 +117,7 @@ class Kubelet:
             sources=sources,
             services=self._services,
             recorder=self.recorder,
+            plugins=self.plugins,
             machine=self.agent.machine,
             allocatable=lambda: self.agent.allocatable,
         )
@@ -129,8 +133,10 @@ class Kubelet:
                 prober=self._prober,
                 statuses=self._statuses,
                 recorder=self.recorder,
+                plugins=self.plugins,
             )
         )
+        self.plugins.resave = self._actions.resave
 
     async def _serve_api(self) -> None:
         """Take connections before the node says that it is there."""
@@ -215,9 +221,24 @@ class Kubelet:
     def _add(self, pod: Object) -> None:
         worker = self._new_worker(pod)
         found = self._found.get(worker.uid) or ev.Observed((), ())
-        if not found.sandboxes and not found.containers and self._is_fresh(pod):
+        fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
+        if self.plugins.wants(pod, found, fresh):
+            self._group.create_task(self._ask_plugins(worker, found, fresh), name=f"devices of {full_name(pod)}")
+        else:
+            self._check(worker, found, fresh)
+
+    async def _ask_plugins(self, worker: PodWorker, found: ev.Observed, fresh: bool) -> None:
+        """Before anything else, as upstream: what it holds counts when its requests are looked at."""
+        refusal = await self.plugins.admit(worker.state.pod)
+        if refusal is not None:
+            worker.post(ev.Rejected(*refusal))
+        self._check(worker, found, fresh and refusal is None)
+
+    def _check(self, worker: PodWorker, found: ev.Observed, fresh: bool) -> None:
+        pod = worker.state.pod
+        if fresh:
             others, allowed = self._admitted(worker.uid), self.config.allowed_unsafe_sysctls
-            refusal = admit(pod, self._own_node(), others, allowed, self.agent.machine.apparmor)
+            refusal = admit(pod, self.plugins.at_least(self._own_node()), others, allowed, self.agent.machine.apparmor)
             if refusal is not None:
                 worker.post(ev.Rejected(*refusal))
         worker.post(found)

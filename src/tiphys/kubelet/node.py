@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiphys.api.quantity import parse
@@ -49,6 +49,8 @@ class NodeAgent:
         self._reporting = asyncio.Lock()
         self.machine = read_machine(config.root_dir)
         self.port = config.port
+        self.extend: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda status, old: status
+        """Puts into (status, the one before) what others know of the node."""
         self.node: Object = new_node(config, self.machine, {})
         """The node as last seen in the API; before that, as it will register."""
 
@@ -183,7 +185,8 @@ class NodeAgent:
         except (TiphysError, OSError) as failed:
             error = str(failed)
         health = self._health(error)
-        return node_status(self._config, self.machine, health, images, self.port, old, self._clock.time())
+        status = node_status(self._config, self.machine, health, images, self.port, old, self._clock.time())
+        return self.extend(status, old)
 
     def _health(self, runtime_error: str) -> Health:
         threshold = self._config.eviction_hard.get("memory.available", "")

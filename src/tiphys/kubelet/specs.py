@@ -10,6 +10,7 @@ from typing import Any
 
 from tiphys.kubelet import files, labels
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.devices.grants import NOTHING, Grants
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.env import ConfigError
 from tiphys.kubelet.expansion import expand, expand_strictly
@@ -65,6 +66,8 @@ class Setting:
     machine: Machine
     target: str = ""
     """ID of the container whose processes it is to see."""
+    grants: Grants = NOTHING
+    """What plugins give it."""
 
 
 def container_spec(setting: Setting, container: Object, wanted: StartContainer) -> ContainerSpec:
@@ -82,7 +85,7 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         sandbox=setting.sandbox,
         image=setting.image.id,
         argv=command_line(container, image.entrypoint, image.command, setting.env),
-        env=merged_env(image.env, setting.env, files.hostname_of(pod, config.node_name)),
+        env=merged_env(image.env, {**setting.grants.env, **setting.env}, files.hostname_of(pod, config.node_name)),
         cwd=str(container.get("workingDir") or image.cwd or "/"),
         user=user_of(pod, container, image.user),
         supplemental_groups=supplemental_groups(pod),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
@@ -14,6 +15,8 @@ from tiphys.client.informer import Informer
 from tiphys.kubelet import events as ev
 from tiphys.kubelet.backoff import PullBackoff
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.devices.grants import Grants
+from tiphys.kubelet.devices.pool import AllocationError
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.images import Found, ImageError, Images
@@ -30,6 +33,10 @@ from tiphys.kubelet.worker import PodWorker
 from tiphys.runtime.types import ContainerSpec, ContainerStatus, Runtime, State
 
 
+if TYPE_CHECKING:
+    from tiphys.kubelet.plugins.node import NodePlugins
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What containers are made from, besides their pods."""
@@ -41,6 +48,7 @@ class Surroundings:
     sources: ObjectSources
     services: Informer
     recorder: EventRecorder
+    plugins: NodePlugins
     machine: Machine
     allocatable: Callable[[], Mapping[str, str]]
 
@@ -132,8 +140,16 @@ class Starter:
         services = service_links(around.services.list(), namespace_of(pod), linked)
         facts, target = self.facts(worker.state), target_id(worker.state, container)
         env = make_env(facts, container, around.sources, services)
-        setting = Setting(around.config, facts, around.volumes, env, image, sandbox.id, around.machine, target)
-        return container_spec(setting, container, wanted)
+        grants = await self._grants(pod, container)
+        machine, volumes = around.machine, around.volumes
+        setting = Setting(around.config, facts, volumes, env, image, sandbox.id, machine, target, grants)
+        return grants.apply(container_spec(setting, container, wanted))
+
+    async def _grants(self, pod: Object, container: Object) -> Grants:
+        try:
+            return await self._around.plugins.grants(pod, container)
+        except AllocationError as error:
+            raise ConfigError(str(error)) from error
 
     async def _create(self, worker: PodWorker, spec: ContainerSpec, name: str) -> bool:
         runtime = self._around.runtime
