@@ -18,6 +18,7 @@ from tiphys.client.resources import PODS, RUNTIME_CLASSES
 from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
+from tiphys.kubelet import userns
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.hooks import HookFailed, Hooks
@@ -113,9 +114,10 @@ class Actions(Hands):
     async def create_sandbox(self, worker: PodWorker, attempt: int) -> None:
         pod = worker.state.pod
         try:
-            check_sandbox(pod, await self._handler(pod))
+            check_sandbox(await self._handler(pod))
+            users = userns.mapping(self._config, pod)
             make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
-            status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt))
+            status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt, user_namespace=users))
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:

@@ -105,6 +105,10 @@ class KubeletConfig:
     credential_provider_bin_dir: Path | None = None
     seccomp_default: bool = True
     """Whether containers that ask for no seccomp profile get the runtime's default one."""
+    userns_ids_per_pod: int = 65536
+    """How many IDs a pod with a user namespace of its own gets: a multiple of 65536."""
+    userns_claims: Path = Path("/run/tiphys/userns")
+    """Where the nodes of this machine note which IDs they have given to which pod."""
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Names or patterns that end in *, besides the safe ones."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiphys.kubelet import userns
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -27,6 +29,8 @@ class Machine:
     apparmor: bool = False
     selinux: bool = False
     """Whether the running kernel enforces them."""
+    user_namespaces: bool = False
+    """Whether pods can have their own."""
 
 
 def read_machine(root: Path) -> Machine:
@@ -43,6 +47,7 @@ def read_machine(root: Path) -> Machine:
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         apparmor=_first_line("/sys/module/apparmor/parameters/enabled") == "Y",
         selinux=Path("/sys/fs/selinux/enforce").exists(),
+        user_namespaces=userns.supported(),
     )
 
 

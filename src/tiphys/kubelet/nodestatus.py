@@ -15,6 +15,7 @@ from tiphys.base.clock import rfc3339
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.resources import Amounts, amounts
+from tiphys.kubelet.unsupported import HANDLERS
 from tiphys.runtime.types import Image
 
 _MAX_IMAGES = 50
@@ -104,9 +105,15 @@ def node_status(
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": _info(machine),
         "images": _images(images),
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}}],
+        "runtimeHandlers": _handlers(machine),
         "features": {"supplementalGroupsPolicy": True},
     }
+
+
+def _handlers(machine: Machine) -> list[dict[str, Any]]:
+    """The runtime, by no name and by those that RuntimeClasses may call it."""
+    features = {"recursiveReadOnlyMounts": True, "userNamespaces": machine.user_namespaces}
+    return [{"name": name, "features": features} for name in HANDLERS]
 
 
 def _info(machine: Machine) -> dict[str, str]:

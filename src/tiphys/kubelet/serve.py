@@ -178,6 +178,8 @@ def read_config(path: Path) -> dict[str, Any]:
         found["cluster_dns"] = tuple(document.pop("clusterDNS") or ())
     if "allowedUnsafeSysctls" in document:
         found["allowed_unsafe_sysctls"] = tuple(document.pop("allowedUnsafeSysctls") or ())
+    if ids := (document.pop("userNamespaces", None) or {}).get("idsPerPod"):
+        found["userns_ids_per_pod"] = int(ids)
     if "podPidsLimit" in document:
         found["pod_pids_limit"] = max(0, int(document.pop("podPidsLimit")))
     if "registerWithTaints" in document:

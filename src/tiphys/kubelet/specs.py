@@ -36,7 +36,9 @@ def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
     return f"{config.cgroup_root}/kubepods/{tier}pod{uid_of(pod)}"
 
 
-def sandbox_spec(config: KubeletConfig, pod: Object, attempt: int) -> SandboxSpec:
+def sandbox_spec(
+    config: KubeletConfig, pod: Object, attempt: int, user_namespace: tuple[int, int] | None = None
+) -> SandboxSpec:
     """Of the pod's sandbox; the same for the same attempt."""
     spec = pod["spec"]
     return SandboxSpec(
@@ -50,6 +52,7 @@ def sandbox_spec(config: KubeletConfig, pod: Object, attempt: int) -> SandboxSpe
         cgroup_resources=pod_resources(pod, config.pod_pids_limit),
         sysctls=sysctls_of(pod),
         labels=labels.pod_labels(pod, config.node_name) | {labels.ATTEMPT: str(attempt)},
+        user_namespace=user_namespace,
     )
 
 
