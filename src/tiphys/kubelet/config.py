@@ -89,7 +89,7 @@ class KubeletConfig:
     """That the node's status lists at most; -1: all."""
     status_report_frequency: float = 300.0
     lease_duration: int = 40
-    lease_renew_interval: float = 10.0
+    status_update_frequency: float = 10.0
     max_restart_period: float = 300.0
     """Seconds that a container that ends again and again waits at most: crashLoopBackOff.maxContainerRestartPeriod."""
     max_parallel_pulls: int = 0

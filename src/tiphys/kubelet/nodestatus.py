@@ -1,4 +1,4 @@
-"""The Node object that a kubelet keeps: labels, capacity, conditions, addresses, info. Pure.
+"""The status of the Node that a kubelet keeps: capacity, conditions, addresses, info. Pure.
 
 Reasons and messages are upstream's (kubelet 1.36).
 """
@@ -6,53 +6,18 @@ Reasons and messages are upstream's (kubelet 1.36).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tiphys import KUBERNETES_VERSION, __version__
 from tiphys.api.quantity import Quantity, from_units, parse
-from tiphys.base.clock import rfc3339
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
+from tiphys.kubelet.nodeconditions import Health, node_conditions
 from tiphys.kubelet.resources import Amounts, amounts
 from tiphys.kubelet.unsupported import HANDLERS
 from tiphys.runtime.types import Image
 
-_MAX_IMAGES = 50
 _MAX_NAMES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What conditions are made from. `runtime_error` is "" when the runtime answers."""
-
-    memory_pressure: bool = False
-    disk_pressure: bool = False
-    pid_pressure: bool = False
-    runtime_error: str = ""
-
-
-def node_labels(config: KubeletConfig, machine: Machine) -> dict[str, str]:
-    return {
-        "kubernetes.io/hostname": config.node_name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": machine.architecture,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": machine.architecture,
-    } | dict(config.node_labels)
-
-
-def new_node(config: KubeletConfig, machine: Machine, status: Mapping[str, Any]) -> dict[str, Any]:
-    """What a node registers as."""
-    metadata = {
-        "name": config.node_name,
-        "labels": node_labels(config, machine),
-        "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
-    }
-    spec: dict[str, Any] = {}
-    if config.register_with_taints:
-        spec["taints"] = [dict(taint) for taint in config.register_with_taints]
-    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": dict(status)}
 
 
 def capacity(config: KubeletConfig, machine: Machine) -> Amounts:
@@ -97,14 +62,14 @@ def node_status(
     return {
         "capacity": {name: str(amount) for name, amount in whole.items()},
         "allocatable": {name: str(amount) for name, amount in allocatable(config, whole).items()},
-        "conditions": _conditions(health, old, now),
+        "conditions": node_conditions(health, old, now),
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip},
             {"type": "Hostname", "address": config.node_name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": _info(machine),
-        "images": _images(images),
+        "images": _images(images, config.max_images),
         "runtimeHandlers": _handlers(machine),
         "features": {"supplementalGroupsPolicy": True},
     }
@@ -131,79 +96,13 @@ def _info(machine: Machine) -> dict[str, str]:
     }
 
 
-def _images(images: Sequence[Image]) -> list[dict[str, Any]]:
-    largest = sorted(images, key=lambda image: (-image.size, image.id))[:_MAX_IMAGES]
+def _images(images: Sequence[Image], most: int) -> list[dict[str, Any]]:
+    """The largest first; -1 for no limit."""
+    largest = sorted(images, key=lambda image: (-image.size, image.id))[: most if most >= 0 else None]
     return [
         {"names": [*image.digests, *image.tags][:_MAX_NAMES], "sizeBytes": image.size}
         for image in largest
         if image.digests or image.tags
-    ]
-
-
-_PRESSURES = {
-    "MemoryPressure": (
-        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
-        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ),
-    "DiskPressure": (
-        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
-        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ),
-    "PIDPressure": (
-        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
-        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ),
-}
-
-
-def _conditions(health: Health, old: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
-    former = {condition["type"]: condition for condition in old.get("conditions") or ()}
-    found: list[dict[str, Any]] = []
-    states = (health.memory_pressure, health.disk_pressure, health.pid_pressure)
-    for (kind, texts), pressed in zip(_PRESSURES.items(), states, strict=True):
-        reason, message = texts[0 if pressed else 1]
-        found.append(_condition(kind, "True" if pressed else "False", reason, message, former.get(kind), now))
-    if health.runtime_error:
-        ready = ("False", "KubeletNotReady", f"container runtime is down: {health.runtime_error}")
-    else:
-        ready = ("True", "KubeletReady", "kubelet is posting ready status")
-    found.append(_condition("Ready", *ready, former.get("Ready"), now))
-    return found
-
-
-def _condition(
-    kind: str, status: str, reason: str, message: str, former: Mapping[str, Any] | None, now: float
-) -> dict[str, Any]:
-    since = former["lastTransitionTime"] if former is not None and former["status"] == status else rfc3339(now)
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastHeartbeatTime": rfc3339(now),
-        "lastTransitionTime": since,
-    }
-
-
-_EVENTS = {
-    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
-    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
-    ("DiskPressure", "True"): "NodeHasDiskPressure",
-    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
-    ("PIDPressure", "True"): "NodeHasInsufficientPID",
-    ("PIDPressure", "False"): "NodeHasSufficientPID",
-    ("Ready", "True"): "NodeReady",
-    ("Ready", "False"): "NodeNotReady",
-}
-
-
-def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Reasons of the events that tell which conditions changed."""
-    former = {condition["type"]: condition["status"] for condition in old.get("conditions") or ()}
-    return [
-        _EVENTS[condition["type"], condition["status"]]
-        for condition in new["conditions"]
-        if former.get(condition["type"]) != condition["status"]
     ]
 
 
