@@ -357,6 +357,7 @@ class Node:
             node_ip="10.0.0.1",
             log_dir=root / "log/pods",
             container_log_dir=root / "log/containers",
+            userns_claims=root / "userns",
             serve_api=False,
             capacity={"cpu": "4", "memory": "8Gi"},
         )

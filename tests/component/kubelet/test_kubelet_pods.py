@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tiphys.client.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
 from tiphys.runtime.types import RuntimeFailure
 
@@ -251,12 +253,17 @@ def test_a_new_image_is_in_the_nodes_status_at_once(node: Any) -> None:
     node.clock.run(scenario())
 
 
-def test_what_the_sandbox_cannot_have_is_said_with_the_fields_name(node: Any, pod: Any) -> None:
+def test_what_the_sandbox_cannot_have_is_said_with_the_fields_name(
+    node: Any, pod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiphys.kubelet.userns.supported", lambda: False)
+
     async def scenario() -> None:
         async with node.running():
             await node.create(pod(hostUsers=False))
             await node.until(lambda: bool(node.events("FailedCreatePodSandBox")))
-            assert "spec.hostUsers" in node.events("FailedCreatePodSandBox")[0]
+            text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+            assert text in node.events("FailedCreatePodSandBox")[0]
 
     node.clock.run(scenario())
 
