@@ -304,6 +304,14 @@ def _prune(state: PodState) -> None:
         state.emit(do.RemoveSandbox(id))
 
 
+def forget_dead(state: PodState) -> None:
+    """Remove dead containers but the newest of each name; the status keeps what it tells of them."""
+    for records in state.view().records.values():
+        for record in records[1:]:
+            if record.exited:
+                _remove(state, record)
+
+
 def _remove(state: PodState, record: Record) -> None:
     if record.id not in state.removing:
         state.removing.add(record.id)

@@ -43,6 +43,11 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomWanted:
+    """The disk is full: what nobody needs of the pod's dead containers is to go."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that the runtime has of this pod, at the start of a worker."""
 
@@ -175,6 +180,7 @@ Event = (
     | PodRemoved
     | Rejected
     | Evicted
+    | RoomWanted
     | Observed
     | VolumesReady
     | VolumesFailed

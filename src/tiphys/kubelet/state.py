@@ -164,6 +164,10 @@ def _evicted(state: PodState, event: ev.Evicted, now: float) -> None:
     state.grace_limit = event.grace if state.grace_limit is None else min(state.grace_limit, event.grace)
 
 
+def _room_wanted(state: PodState, event: ev.RoomWanted, now: float) -> None:
+    decide.forget_dead(state)
+
+
 def _observed(state: PodState, event: ev.Observed, now: float) -> None:
     """Take over what runs; of several sandboxes the newest counts."""
     state.observed = True
@@ -340,6 +344,7 @@ _HANDLERS: Mapping[type[ev.Event], Callable[[PodState, Any, float], None]] = {
     ev.PodRemoved: _pod_removed,
     ev.Rejected: _rejected,
     ev.Evicted: _evicted,
+    ev.RoomWanted: _room_wanted,
     ev.Observed: _observed,
     ev.VolumesReady: _volumes_ready,
     ev.VolumesFailed: _volumes_failed,
