@@ -271,7 +271,8 @@ class Actions(Hands):
         def saved(version: int) -> None:
             worker.post(ev.StatusSaved(version))
 
-        self._tools.statuses.set(worker.state.pod, self._tools.plugins.overlay(worker.state.pod, status), version, saved)
+        shown = self._tools.plugins.overlay(worker.state.pod, status)
+        self._tools.statuses.set(worker.state.pod, shown, version, saved)
 
     def resave(self, worker: PodWorker) -> None:
         """The health of what the pod's containers hold has changed."""

@@ -59,6 +59,8 @@ class NodeAgent:
         """Unique names of attachable volumes that pods of the node use or are about to."""
         self.machine = read_machine(config.root_dir)
         self.port = config.port
+        self.extend: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda status, old: status
+        """Puts into (status, the one before) what others know of the node."""
         self.node: Object = new_node(config, self.machine, {})
         """The node as last seen in the API; before that, as it will register."""
 
@@ -216,6 +218,7 @@ class NodeAgent:
             errors.append("container runtime is down")
         health = Health(self.pressures(), (*errors, *self.troubles()))
         status = node_status(self._config, self.machine, health, images, self.port, old, self._clock.time())
+        status = self.extend(status, old)
         volumes = sorted(self.volumes_in_use())
         return status | ({"volumesInUse": volumes} if volumes or old.get("volumesInUse") else {})
 

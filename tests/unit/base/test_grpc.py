@@ -127,7 +127,9 @@ async def _with_server(path: Path, work: Any) -> None:
 def test_calls_and_streams_are_answered(tmp_path: Path) -> None:
     async def work(channel: Channel) -> None:
         assert await channel.call(ECHO, FULL) == FULL
-        assert [one["id"] async for one in channel.stream(COUNT, {"id": 3})] == [0, 1, 2]
+        counted: list[dict[str, Any]] = []
+        await channel.follow(COUNT, {"id": 3}, counted.append)
+        assert [one["id"] for one in counted] == [0, 1, 2]
 
     asyncio.run(_with_server(tmp_path / "s.sock", work))
     assert not (tmp_path / "s.sock").exists()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from tiphys.base.grpc.types import Code, Content, Method, RpcError
 
 if TYPE_CHECKING:
     from grpclib.client import Channel as Connection
+
+Take = Callable[[dict[str, Any]], None]
 
 
 class Channel:
@@ -21,39 +23,50 @@ class Channel:
 
     async def call(self, method: Method, message: Content, timeout: float | None = None) -> dict[str, Any]:
         """The answer. `timeout` in seconds. Raises RpcError, also for a server that is not there."""
-        from grpclib.client import UnaryUnaryMethod
+        answer: dict[str, Any] = {}
+        await self._apart(self._call(method, message, timeout, answer.update))
+        return answer
+
+    async def follow(self, method: Method, message: Content, take: Take) -> None:
+        """Hand each answer of a streaming method to `take` until the server ends it. Raises RpcError."""
+        await self._apart(self._follow(method, message, take))
+
+    async def _apart(self, work: Coroutine[Any, Any, None]) -> None:
+        """In a task of its own: grpclib ends a call on a lost connection by cancelling the task that waits for it."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self._caught(work))
+        if (error := task.result()) is not None:
+            raise error
+
+    async def _caught(self, work: Coroutine[Any, Any, None]) -> RpcError | None:
         from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+        try:
+            await work
+        except GRPCError as error:
+            return RpcError(int(error.status.value), error.message or "")
+        except TimeoutError:
+            return RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        except (OSError, StreamTerminatedError) as error:
+            return RpcError(Code.UNAVAILABLE, f'connection error: desc = "transport: {self.path}: {error}"')
+        return None
+
+    async def _call(self, method: Method, message: Content, timeout: float | None, take: Take) -> None:
+        from grpclib.client import UnaryUnaryMethod
 
         types: Any = (method.request, method.reply)  # tables, where the library thinks of classes
         stub: UnaryUnaryMethod[Content, dict[str, Any]] = UnaryUnaryMethod(self._connected(), method.path, *types)
-        try:
-            return await stub(message, timeout=timeout)
-        except GRPCError as error:
-            raise RpcError(int(error.status.value), error.message or "") from error
-        except TimeoutError as error:
-            raise RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded") from error
-        except (OSError, StreamTerminatedError) as error:
-            raise self._unavailable(error) from error
+        take(await stub(message, timeout=timeout))
 
-    async def stream(self, method: Method, message: Content) -> AsyncIterator[dict[str, Any]]:
-        """The answers until the server ends them. Raises RpcError. Close the iterator to stop before that."""
+    async def _follow(self, method: Method, message: Content, take: Take) -> None:
         from grpclib.client import UnaryStreamMethod
-        from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-        types: Any = (method.request, method.reply)  # tables, where the library thinks of classes
+        types: Any = (method.request, method.reply)
         stub: UnaryStreamMethod[Content, dict[str, Any]] = UnaryStreamMethod(self._connected(), method.path, *types)
-        try:
-            async with stub.open() as stream:
-                await stream.send_message(message, end=True)
-                while (reply := await stream.recv_message()) is not None:
-                    yield reply
-        except GRPCError as error:
-            raise RpcError(int(error.status.value), error.message or "") from error
-        except (OSError, StreamTerminatedError) as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> RpcError:
-        return RpcError(Code.UNAVAILABLE, f'connection error: desc = "transport: {self.path}: {error}"')
+        async with stub.open() as stream:
+            await stream.send_message(message, end=True)
+            while (reply := await stream.recv_message()) is not None:
+                take(reply)
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -68,9 +81,3 @@ class Channel:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-async def reachable(path: str) -> None:
-    """Raises OSError when nothing listens at `path`."""
-    _, writer = await asyncio.open_unix_connection(path)
-    writer.close()

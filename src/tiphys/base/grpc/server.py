@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from tiphys.base.grpc.types import Handler, Method
 
 if TYPE_CHECKING:
+    from grpclib.protocol import H2Protocol
     from grpclib.server import Server
 
 _BACKLOG = 64
@@ -44,13 +46,20 @@ class UnixServer:
 
         server: Server = make_server(self._handlers)
         loop = asyncio.get_running_loop()
-        serving = await loop.create_unix_server(server._protocol_factory, sock=listening)  # grpclib binds by path only
+        callers: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
+
+        def accept() -> H2Protocol:
+            made = server._protocol_factory()  # grpclib itself binds by path only
+            callers.add(made)
+            return made
+
+        serving = await loop.create_unix_server(accept, sock=listening)
         try:
-            await serving.serve_forever()
+            await asyncio.Event().wait()  # not serve_forever: its end waits for that of all connections
         finally:
             serving.close()
-            for handler in server._handlers:
-                handler.close()
+            for caller in callers:
+                caller.connection.close()
 
 
 def _listen(path: Path, mode: int) -> socket.socket:

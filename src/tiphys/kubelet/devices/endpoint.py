@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tiphys.base.grpc.client import Channel
@@ -29,10 +29,11 @@ class Endpoint:
             self.close()
             raise AllocationError(f"failed to get device plugin options: {error}") from error
 
-    async def devices(self) -> AsyncIterator[list[Device]]:
-        """Each list that the plugin sends. Raises RpcError."""
-        async for reply in self._channel.stream(protocol.LIST_AND_WATCH, {}):
-            yield [_device(entry) for entry in reply["devices"]]
+    async def follow(self, take: Callable[[list[Device]], None]) -> None:
+        """Hand each list that the plugin sends to `take`, until it ends. Raises RpcError."""
+        await self._channel.follow(
+            protocol.LIST_AND_WATCH, {}, lambda reply: take([_device(entry) for entry in reply["devices"]])
+        )
 
     async def allocate(self, ids: Sequence[str]) -> dict[str, Any]:
         """What the container is to get. Raises AllocationError, RpcError."""

@@ -143,9 +143,7 @@ class DeviceManager:
         """Take its lists until it ends, then let the resource expire."""
         name = endpoint.resource
         try:
-            async for devices in endpoint.devices():
-                if self._endpoints.get(name) is endpoint:
-                    self._take(name, devices)
+            await endpoint.follow(lambda devices: self._take(endpoint, devices))
         except RpcError as error:
             log.info("device plugin for %s ended: %s", name, error)
         endpoint.close()
@@ -155,7 +153,10 @@ class DeviceManager:
             self._changed(self._holders(name, pool.fail()))
         await self._expire(name, endpoint)
 
-    def _take(self, name: str, devices: list[Device]) -> None:
+    def _take(self, endpoint: Endpoint, devices: list[Device]) -> None:
+        name = endpoint.resource
+        if self._endpoints.get(name) is not endpoint:
+            return
         fresh = name not in self._pools or name in self._gone
         pool = self._pools.setdefault(name, Pool(name))
         self._gone.discard(name)
