@@ -25,6 +25,8 @@ from tiphys.kubelet import labels
 from tiphys.kubelet.actions import Actions, Tools
 from tiphys.kubelet.admission import admit
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.duties import NodeDuties
+from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs
@@ -61,6 +63,7 @@ class Kubelet:
         *,
         prober: Asks | None = None,
         listener: socket.socket | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.config = config
         self.client = client
@@ -74,6 +77,7 @@ class Kubelet:
         self._services = Informer(client, SERVICES, clock)
         self._node = Informer(client, NODES, clock, fields=f"metadata.name={config.node_name}")
         self._listener = listener
+        self._meter = meter
         self._prober = prober or Prober(runtime)
         self.workers: dict[str, PodWorker] = {}
         self.started = asyncio.Event()
@@ -100,6 +104,7 @@ class Kubelet:
             ):
                 group.create_task(work, name=name)
             await self._take_up()
+            group.create_task(self.duties.run(), name="duties of the node")
             self.started.set()
 
     def _set_up(self, group: asyncio.TaskGroup) -> None:
@@ -109,6 +114,9 @@ class Kubelet:
         self._statuses = StatusManager(self.client, clock, group)
         sources = ObjectSources(self.client, clock, group, self._sources_changed)
         self.volumes = VolumeManager(config, self.client, clock, sources)
+        self.duties = NodeDuties(
+            config, self.runtime, clock, self.recorder, self.agent, self.workers, self.volumes, self._meter
+        )
         around = Surroundings(
             config=config,
             runtime=self.runtime,
@@ -156,6 +164,7 @@ class Kubelet:
 
     async def _run_node(self) -> None:
         await self.agent.register()
+        self._node.subscribe(self.agent.observe)
         self._group.create_task(self._node.run(), name="own node")
         await self.agent.run()
 
@@ -236,7 +245,9 @@ class Kubelet:
 
     def _check(self, worker: PodWorker, found: ev.Observed, fresh: bool) -> None:
         pod = worker.state.pod
-        if fresh:
+        if fresh and (kept_out := self.duties.refusal(pod)) is not None:
+            worker.post(ev.Rejected(*kept_out))
+        elif fresh:
             others, allowed = self._admitted(worker.uid), self.config.allowed_unsafe_sysctls
             refusal = admit(pod, self.plugins.at_least(self._own_node()), others, allowed, self.agent.machine.apparmor)
             if refusal is not None:

@@ -20,7 +20,9 @@ from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.probes.prober import Result, Target
 from tiphys.runtime import types as rt
+from tiphys.testing.cgroups import FakeCgroups
 from tiphys.testing.clock import VirtualClock
+from tiphys.testing.machine import FakeMachine
 
 PODS = Resource("", "v1", "pods")
 
@@ -215,6 +217,7 @@ class MemoryRuntime:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.images: Any = MemoryImages()
+        self.cgroups = FakeCgroups()
         self.boxes: dict[str, rt.SandboxStatus] = {}
         self.runs: dict[str, rt.ContainerStatus] = {}
         self.log: list[str] = []
@@ -350,6 +353,7 @@ class Node:
         self.root = root
         self.api = MemoryApi(clock)
         self.runtime = MemoryRuntime(clock)
+        self.machine = FakeMachine()
         self.probes: dict[str, Result] = {}
         self.config = KubeletConfig(
             node_name="node-1",
@@ -367,7 +371,7 @@ class Node:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Kubelet]:
-        self.kubelet = Kubelet(self.config, self.api, self.runtime, self.clock, prober=self)
+        self.kubelet = Kubelet(self.config, self.api, self.runtime, self.clock, prober=self, meter=self.machine)
         task = asyncio.get_running_loop().create_task(self.kubelet.run())
         try:
             await asyncio.wait_for(self.kubelet.started.wait(), 60)

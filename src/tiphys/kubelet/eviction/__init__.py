@@ -1,0 +1,1 @@
+"""Eviction: pods go before the node itself runs out of memory, disk or processes."""
