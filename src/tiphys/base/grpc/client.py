@@ -1,4 +1,4 @@
-"""Calling a gRPC server on a Unix socket."""
+"""Calling a gRPC server on a Unix socket or at an address."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ Take = Callable[[dict[str, Any]], None]
 
 
 class Channel:
-    """Calls to the server at `path`; connects with the first one and again after it was lost. Close it when done."""
+    """Calls to the server at `path`, or at `host` and `port`, in plain text.
 
-    def __init__(self, path: str) -> None:
+    Connects with the first call and again after the connection was lost. Close it when done.
+    """
+
+    def __init__(self, path: str = "", *, host: str = "", port: int = 0) -> None:
         self.path = path
+        self._address = (host, port)
         self._connection: Connection | None = None
+
+    async def connect(self, timeout: float) -> None:
+        """Connect now, in `timeout` seconds. Raises OSError, TimeoutError."""
+        async with asyncio.timeout(timeout):
+            await self._connected().__connect__()
 
     async def call(self, method: Method, message: Content, timeout: float | None = None) -> dict[str, Any]:
         """The answer. `timeout` in seconds. Raises RpcError, also for a server that is not there."""
@@ -48,7 +57,7 @@ class Channel:
         except TimeoutError:
             return RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
         except (OSError, StreamTerminatedError) as error:
-            return RpcError(Code.UNAVAILABLE, f'connection error: desc = "transport: {self.path}: {error}"')
+            return RpcError(Code.UNAVAILABLE, f'connection error: desc = "transport: {self}: {error}"')
         return None
 
     async def _call(self, method: Method, message: Content, timeout: float | None, take: Take) -> None:
@@ -74,8 +83,13 @@ class Channel:
 
             from tiphys.base.grpc.transport import TableCodec
 
-            self._connection = Connection(path=self.path, codec=TableCodec())
+            host, port = self._address
+            where: dict[str, Any] = {"path": self.path} if self.path else {"host": host, "port": port}
+            self._connection = Connection(**where, codec=TableCodec())
         return self._connection
+
+    def __str__(self) -> str:
+        return self.path or "{}:{}".format(*self._address)
 
     def close(self) -> None:
         if self._connection is not None:
