@@ -66,6 +66,10 @@ class Counter(Metric):
     def value(self, *labels: str) -> float:
         return self._values.get(labels, 0.0)
 
+    def remove(self, *labels: str) -> None:
+        """Forget a series whose object is gone."""
+        self._values.pop(labels, None)
+
     def samples(self) -> Iterator[tuple[str, str, float]]:
         for labels, value in sorted(self._values.items()):
             yield "", self._labels(labels), value
@@ -86,10 +90,6 @@ class Gauge(Counter):
 
     def dec(self, *labels: str, by: float = 1.0) -> None:
         self._add(labels, -by)
-
-    def remove(self, *labels: str) -> None:
-        """Forget a series whose object is gone."""
-        self._values.pop(labels, None)
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
         if self.function is not None:
@@ -116,6 +116,11 @@ class Histogram(Metric):
             self._sums[labels] = 0.0
         counts[bisect_left(self._bounds, value)] += 1
         self._sums[labels] += value
+
+    def remove(self, *labels: str) -> None:
+        """Forget a series whose object is gone."""
+        self._counts.pop(labels, None)
+        self._sums.pop(labels, None)
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
         for labels, counts in sorted(self._counts.items()):

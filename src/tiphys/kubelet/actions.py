@@ -24,17 +24,25 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs, make_log_directory
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
+from tiphys.kubelet.probes.counted import CountedProber
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
+from tiphys.kubelet.resizer import Resizer
 from tiphys.kubelet.specs import sandbox_spec
 from tiphys.kubelet.starter import Starter
+from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
 from tiphys.kubelet.unsupported import check_sandbox, unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
+from tiphys.kubelet.volumes.waiting import VolumeWait
 from tiphys.kubelet.worker import Hands, PodWorker
-from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime
+from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime, SandboxSpec
+
+if TYPE_CHECKING:
+    from tiphys.kubelet.plugins.node import NodePlugins
 
 if TYPE_CHECKING:
     from tiphys.kubelet.plugins.node import NodePlugins
@@ -43,7 +51,6 @@ log = logging.getLogger(__name__)
 
 _RETRY = 5.0
 _MIN_GRACE = 2.0
-_VOLUME_RETRY_FIRST, _VOLUME_RETRY_LIMIT = 0.5, 122.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class Tools:
     starter: Starter
     hooks: Hooks
     prober: Asks
+    metrics: KubeletMetrics
     statuses: StatusManager
     recorder: EventRecorder
     plugins: NodePlugins
@@ -86,15 +94,14 @@ class Actions(Hands):
         try:
             await self._tools.volumes.ensure(self.facts(worker))
         except VolumesError as error:
-            messages = error.messages
+            waiting = worker.volume_wait
+            worker.post(ev.VolumesFailed(*waiting.failed(error.messages, error.unmounted, self._clock.time())))
         except OSError as error:
-            messages = (f"cannot set up volumes: {error}",)
+            text = (f"cannot set up volumes: {error}",)
+            worker.post(ev.VolumesFailed(*worker.volume_wait.failed(text, (), self._clock.time())))
         else:
-            worker.volume_failures = 0
+            worker.volume_wait = VolumeWait()
             return True
-        delay = min(_VOLUME_RETRY_FIRST * 2.0 ** min(worker.volume_failures, 10), _VOLUME_RETRY_LIMIT)
-        worker.volume_failures += 1
-        worker.post(ev.VolumesFailed(messages, self._clock.time() + delay))
         return False
 
     async def keep_tokens(self, worker: PodWorker) -> None:
@@ -118,6 +125,7 @@ class Actions(Hands):
             users = userns.mapping(self._config, pod)
             make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
             status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt, user_namespace=users))
+            status = await self._runtime.create_sandbox(self._sandbox_spec(pod, attempt, users))
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:
@@ -157,10 +165,18 @@ class Actions(Hands):
                 link.unlink(missing_ok=True)
 
     async def pull_image(self, worker: PodWorker, container: str) -> None:
+        began = self._clock.monotonic()
         await self._tools.starter.pull(worker, container)
+        worker.seconds_pulling += self._clock.monotonic() - began
 
     async def start_container(self, worker: PodWorker, wanted: do.StartContainer) -> None:
         await self._tools.starter.start(worker, wanted)
+
+    def _sandbox_spec(self, pod: Object, attempt: int, users: tuple[int, int] | None) -> SandboxSpec:
+        return sandbox_spec(self._config, pod, attempt, self._tools.starter.around.rules, users)
+
+    async def resize_pod(self, worker: PodWorker) -> None:
+        await Resizer(self._runtime, self._tools.starter).run(worker)
 
     async def run_hook(self, worker: PodWorker, id: str, container: str) -> None:
         spec = find_container(worker.state.pod, container) or {}
@@ -234,7 +250,7 @@ class Actions(Hands):
             self.record_event(worker, do.RecordEvent("Warning", reason, message, wanted.container))
 
         schedule = ProbeSchedule(
-            self._tools.prober,
+            CountedProber(self._tools.prober, self._tools.metrics, self._clock, worker.state.pod),
             self._clock,
             wanted,
             Target(wanted.id, container, ips[0] if ips else "127.0.0.1"),
@@ -246,6 +262,9 @@ class Actions(Hands):
 
     async def delete_pod(self, worker: PodWorker) -> None:
         pod = worker.state.pod
+        if is_static(pod):
+            worker.post(ev.PodRemoved(pod))  # there is no object; its mirror goes when all is cleaned up
+            return
         while True:
             try:
                 await self._tools.client.delete(PODS, name_of(pod), namespace_of(pod), grace_seconds=0, uid=worker.uid)

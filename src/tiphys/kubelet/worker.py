@@ -19,6 +19,7 @@ from tiphys.kubelet.podspec import full_name, uid_of
 from tiphys.kubelet.progress import Progress
 from tiphys.kubelet.state import PodState
 from tiphys.kubelet.tasks import Tasks
+from tiphys.kubelet.volumes.waiting import VolumeWait
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Hands:
         raise NotImplementedError
 
     async def remove_container(self, worker: PodWorker, id: str) -> None:
+        raise NotImplementedError
+
+    async def resize_pod(self, worker: PodWorker) -> None:
         raise NotImplementedError
 
     async def probe(self, worker: PodWorker, wanted: do.StartProbes) -> None:
@@ -80,9 +84,12 @@ class PodWorker:
         self.state = state
         self.uid = uid_of(state.pod)
         self.pull_backoffs: dict[str, Any] = {}
-        self.volume_failures = 0
+        self.volume_wait = VolumeWait()
         self.listeners: set[Callable[[], None]] = set()
         """Called after each event: whoever follows a log waits for its container's end."""
+        self.timed: Callable[[ev.Event, float], None] = lambda event, seconds: None
+        """Told how long each event took to be worked out."""
+        self.seconds_pulling = 0.0
         self._hands = hands
         self._clock = clock
         self._finished = finished
@@ -112,6 +119,7 @@ class PodWorker:
             self._draining = False
 
     def _handle(self, event: ev.Event) -> None:
+        began = self._clock.monotonic()
         try:
             wanted = self.state.handle(event, self._clock.time())
         except Exception:  # one pod's trouble must not end the kubelet; InvalidTransition tells its story
@@ -119,6 +127,7 @@ class PodWorker:
             return
         for instruction in wanted:
             self._carry_out(instruction)
+        self.timed(event, self._clock.monotonic() - began)
         for listener in tuple(self.listeners):
             listener()
 
@@ -151,6 +160,8 @@ class PodWorker:
                 self._spawn("start", hands.start_container(self, wanted))
             case do.CancelStart():
                 self._tasks.cancel("start")
+            case do.ResizePod():
+                self._spawn("resize", hands.resize_pod(self))
             case do.RunHook(id, container):
                 self._spawn("start", hands.run_hook(self, id, container))
             case do.StopContainer(id):

@@ -218,6 +218,7 @@ class MemoryRuntime:
         self.clock = clock
         self.images: Any = MemoryImages()
         self.cgroups = FakeCgroups()
+        self.used = rt.Usage(0, 0, 0)
         self.boxes: dict[str, rt.SandboxStatus] = {}
         self.runs: dict[str, rt.ContainerStatus] = {}
         self.log: list[str] = []
@@ -336,7 +337,16 @@ class MemoryRuntime:
         raise NotImplementedError
 
     async def usage(self, id: str) -> rt.Usage:
-        return rt.Usage(0, 0, 0)
+        return self.used
+
+    async def processes(self, id: str) -> rt.Processes:
+        return rt.Processes(1, 3, 1, 1024)
+
+    async def disk_usage(self, id: str) -> rt.DiskUsage:
+        return rt.DiskUsage(8192, 2)
+
+    async def sandbox_usage(self, id: str) -> rt.SandboxUsage:
+        return rt.SandboxUsage(self.used, (rt.Interface("eth0", 100, 1, 0, 0, 200, 2),))
 
     async def update(self, id: str, resources: rt.Resources) -> None:
         return
@@ -363,6 +373,7 @@ class Node:
             container_log_dir=root / "log/containers",
             userns_claims=root / "userns",
             serve_api=False,
+            memory_volumes=False,
             capacity={"cpu": "4", "memory": "8Gi"},
         )
 
