@@ -235,9 +235,6 @@ class Kubelet:
         ) != new["metadata"].get("annotations"):
             self._refresh_volumes(worker)
 
-    def _add(self, pod: Object) -> None:
-        worker = self._new_worker(pod)
-        found = self._found.get(worker.uid) or ev.Observed((), ())
         fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
         if self.plugins.wants(pod, found, fresh):
             self._group.create_task(self._ask_plugins(worker, found, fresh), name=f"devices of {full_name(pod)}")
@@ -256,8 +253,6 @@ class Kubelet:
         if fresh and (kept_out := self.duties.refusal(pod)) is not None:
             worker.post(ev.Rejected(*kept_out))
         elif fresh:
-            others, allowed = self._admitted(worker.uid), self.config.allowed_unsafe_sysctls
-            refusal = admit(pod, self.plugins.at_least(self._own_node()), others, allowed, self.agent.machine.apparmor)
             if refusal is not None:
                 self.metrics.admission_rejections.inc(refusal[0])
                 worker.post(ev.Rejected(*refusal))

@@ -46,9 +46,33 @@ class KubeletConfig:
     register_with_taints: tuple[Mapping[str, str], ...] = ()
     max_pods: int = 110
     pod_pids_limit: int = 0
-    """0: no limit."""
+    """Processes and threads of one pod; 0: no limit."""
     capacity: Mapping[str, str] = field(default_factory=dict)
     """Said instead of what the machine has, e.g. {"cpu": "2"}: several nodes on one machine share it."""
+    cpu_cfs_quota: bool = True
+    """Whether limits of CPU time are enforced."""
+    cpu_cfs_quota_period: float = 0.1
+    memory_swap_behavior: str = ""
+    """NoSwap (also "") or LimitedSwap."""
+    single_process_oom_kill: bool | None = None
+    """None: on cgroup v1 one process dies when memory runs out, on v2 the whole container."""
+    cgroups_per_qos: bool = True
+    enforce_node_allocatable: tuple[str, ...] = ("pods",)
+    system_reserved_cgroup: str = ""
+    kube_reserved_cgroup: str = ""
+    reserved_system_cpus: str = ""
+    """A list such as 0-1, instead of the number of CPUs in the reservations."""
+    cpu_manager_policy: str = "none"
+    cpu_manager_policy_options: Mapping[str, str] = field(default_factory=dict)
+    memory_manager_policy: str = "None"
+    reserved_memory: tuple[Mapping[str, Any], ...] = ()
+    topology_manager_policy: str = "none"
+    topology_manager_scope: str = "container"
+    topology_manager_policy_options: Mapping[str, str] = field(default_factory=dict)
+    memory_throttling_factor: float = 0.9
+    memory_reservation_policy: str = "None"
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
+    """Where they differ from upstream's defaults."""
     system_reserved: Mapping[str, str] = field(default_factory=dict)
     kube_reserved: Mapping[str, str] = field(default_factory=dict)
     eviction_hard: Mapping[str, str] = field(
@@ -90,6 +114,12 @@ class KubeletConfig:
     status_report_frequency: float = 300.0
     lease_duration: int = 40
     status_update_frequency: float = 10.0
+    static_pod_path: Path | None = None
+    """Directory (or file) of static pods' manifests."""
+    static_pod_url: str = ""
+    static_pod_url_header: Mapping[str, str] = field(default_factory=dict)
+    file_check_frequency: float = 20.0
+    http_check_frequency: float = 20.0
     max_restart_period: float = 300.0
     """Seconds that a container that ends again and again waits at most: crashLoopBackOff.maxContainerRestartPeriod."""
     max_parallel_pulls: int = 0
@@ -103,6 +133,8 @@ class KubeletConfig:
     credential_providers: Path | None = None
     """CredentialProviderConfig, a file or a directory."""
     credential_provider_bin_dir: Path | None = None
+    memory_volumes: bool = True
+    """Whether Secrets, tokens and emptyDirs of medium Memory are kept in memory: needs the right to mount."""
     seccomp_default: bool = True
     """Whether containers that ask for no seccomp profile get the runtime's default one."""
     userns_ids_per_pod: int = 65536

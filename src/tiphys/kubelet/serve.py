@@ -56,6 +56,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--cgroup-root", metavar="PATH", help="parent of kubepods")
     flag("--seccomp-default", type=_boolean, nargs="?", const=True, help="confine who asks for no profile (true)")
     flag("--allowed-unsafe-sysctls", metavar="NAME,...", help="sysctls that pods may set besides the safe ones")
+    flag("--pod-manifest-path", metavar="PATH", help="manifests of static pods: a directory or a file")
+    flag("--manifest-url", metavar="URL", help="a manifest of static pods")
+    flag("--manifest-url-header", metavar="NAME:VALUE,...", help="headers for it")
+    flag("--file-check-frequency", metavar="TIME", help="at the latest manifests are looked at after this time (20s)")
+    flag("--http-check-frequency", metavar="TIME", help="between looks at the URL (20s)")
     flag("--pod-log-dir", metavar="DIR", help="container logs (/var/log/pods)")
 
 
@@ -93,6 +98,11 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
         "client_ca": _path(options.client_ca_file),
         "resolv_conf": _path(options.resolv_conf),
         "log_dir": _path(options.pod_log_dir),
+        "static_pod_path": _path(options.pod_manifest_path),
+        "static_pod_url": options.manifest_url,
+        "static_pod_url_header": _headers(options.manifest_url_header),
+        "file_check_frequency": parse_duration(options.file_check_frequency) if options.file_check_frequency else None,
+        "http_check_frequency": parse_duration(options.http_check_frequency) if options.http_check_frequency else None,
         "pod_pids_limit": max(0, options.pod_max_pids) if options.pod_max_pids is not None else None,
         "cluster_dns": tuple(options.cluster_dns.split(",")) if options.cluster_dns else None,
         "allowed_unsafe_sysctls": tuple(filter(None, (options.allowed_unsafe_sysctls or "").split(","))) or None,
@@ -105,6 +115,20 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
+
+
+def _headers(text: str | None) -> dict[str, str] | None:
+    """NAME:VALUE pairs; of several values of one name all are sent."""
+    if not text:
+        return None
+    found: dict[str, str] = {}
+    for pair in text.split(","):
+        name, colon, value = pair.partition(":")
+        if not colon:
+            raise Permanent(f"--manifest-url-header: {pair!r} is not NAME:VALUE")
+        name = name.strip()
+        found[name] = f"{found[name]}, {value.strip()}" if name in found else value.strip()
+    return found
 
 
 def _boolean(text: str) -> bool:
@@ -186,6 +210,7 @@ def read_config(path: Path) -> dict[str, Any]:
         found["register_with_taints"] = tuple(document.pop("registerWithTaints") or ())
     if "nodeStatusReportFrequency" in document:
         found["status_report_frequency"] = parse_duration(document.pop("nodeStatusReportFrequency"))
+    found |= _static_pods(document)
     if crashes := (document.pop("crashLoopBackOff", None) or {}).get("maxContainerRestartPeriod"):
         found["max_restart_period"] = parse_duration(crashes)
     if ca := ((document.get("authentication") or {}).get("x509") or {}).get("clientCAFile"):
@@ -194,6 +219,21 @@ def read_config(path: Path) -> dict[str, Any]:
     if unknown:
         log.warning("%s: these fields have no effect: %s", path, ", ".join(unknown))
     return found | {"extra": document}
+
+
+def _static_pods(document: dict[str, Any]) -> dict[str, Any]:
+    """Where manifests of static pods are."""
+    found: dict[str, Any] = {}
+    if path := document.pop("staticPodPath", None):
+        found["static_pod_path"] = Path(path)
+    if url := document.pop("staticPodURL", None):
+        found["static_pod_url"] = str(url)
+    if headers := document.pop("staticPodURLHeader", None):
+        found["static_pod_url_header"] = {name: ", ".join(values) for name, values in headers.items()}
+    for field, name in (("fileCheckFrequency", "file_check_frequency"), ("httpCheckFrequency", "http_check_frequency")):
+        if period := document.pop(field, None):
+            found[name] = parse_duration(period)
+    return found
 
 
 def parse_duration(text: str) -> float:

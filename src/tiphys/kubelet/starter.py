@@ -27,6 +27,7 @@ from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_n
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.specs import Setting, container_spec
 from tiphys.kubelet.state import PodState
+from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.termination import termination_message
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.worker import PodWorker
@@ -135,7 +136,8 @@ class Starter:
         sandbox = worker.state.sandbox
         if container is None or image is None or sandbox is None:
             raise ConfigError("the container, its image or its sandbox has gone")
-        await around.services.wait_synced()
+        if not is_static(pod):
+            await around.services.wait_synced()
         linked = pod["spec"].get("enableServiceLinks") is not False
         services = service_links(around.services.list(), namespace_of(pod), linked)
         facts, target = self.facts(worker.state), target_id(worker.state, container)

@@ -70,6 +70,8 @@ class MemoryApi:
         return copy.deepcopy(self._find(resource, name, namespace))
 
     async def list(self, resource: Resource, namespace: str = "", **options: Any) -> Listing:
+        if self.broken:
+            raise ConnectionError("the API server is gone")
         fields = options.get("fields", "")
         items = [
             copy.deepcopy(obj)
