@@ -19,7 +19,6 @@ from tiphys.kubelet.podspec import full_name, uid_of
 from tiphys.kubelet.progress import Progress
 from tiphys.kubelet.state import PodState
 from tiphys.kubelet.tasks import Tasks
-from tiphys.kubelet.volumes.waiting import VolumeWait
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +48,6 @@ class Hands:
         raise NotImplementedError
 
     async def remove_container(self, worker: PodWorker, id: str) -> None:
-        raise NotImplementedError
-
-    async def resize_pod(self, worker: PodWorker) -> None:
         raise NotImplementedError
 
     async def probe(self, worker: PodWorker, wanted: do.StartProbes) -> None:
@@ -84,7 +80,7 @@ class PodWorker:
         self.state = state
         self.uid = uid_of(state.pod)
         self.pull_backoffs: dict[str, Any] = {}
-        self.volume_wait = VolumeWait()
+        self.volume_failures = 0
         self.listeners: set[Callable[[], None]] = set()
         """Called after each event: whoever follows a log waits for its container's end."""
         self.timed: Callable[[ev.Event, float], None] = lambda event, seconds: None
@@ -160,8 +156,6 @@ class PodWorker:
                 self._spawn("start", hands.start_container(self, wanted))
             case do.CancelStart():
                 self._tasks.cancel("start")
-            case do.ResizePod():
-                self._spawn("resize", hands.resize_pod(self))
             case do.RunHook(id, container):
                 self._spawn("start", hands.run_hook(self, id, container))
             case do.StopContainer(id):
