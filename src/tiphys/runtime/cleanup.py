@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiphys.base.files import remove_tree
-from tiphys.runtime import cgroups, processes, spec, syscalls
+from tiphys.runtime import cgroups, pause_program, processes, spec, syscalls
 from tiphys.runtime.sandboxes import own_cgroup
 
 
@@ -36,25 +36,36 @@ def purge(root: Path, name: str) -> list[str]:
 
 def _processes(root: Path) -> Iterator[int]:
     """The helper, shims, pause processes, and containers' first processes."""
-    marker = os.fsencode(str(root))
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
             try:
                 arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            # Helper and all its forks have the directory as their last argument but one.
-            if (
-                marker in arguments
-                and b"-S" in arguments
-                and any(b"tiphys.runtime.helper" in item for item in arguments)
-            ):
+            directory = os.fsencode(str(root))
+            if _is_helper(arguments, directory) or _is_pause(entry, arguments, directory):
                 yield int(entry)
     for state in (*root.glob("sandboxes/*/state.json"), *root.glob("containers/*/state.json")):
         content = spec.load(state) or {}
         pid = content.get("pid", 0)
         if pid and content.get("boot") == processes.boot_id() and processes.start_time(pid) == content["start_time"]:
             yield int(pid)
+
+
+def _is_helper(arguments: list[bytes], directory: bytes) -> bool:
+    """The helper or one of its forks, which have the directory as their last argument but one."""
+    known = any(b"tiphys.runtime.helper" in item for item in arguments)
+    return known and directory in arguments and b"-S" in arguments
+
+
+def _is_pause(pid: str, arguments: list[bytes], directory: bytes) -> bool:
+    if arguments[:1] != [b"/pause"]:
+        return False
+    try:
+        environment = Path("/proc", pid, "environ").read_bytes()
+    except OSError:
+        return False
+    return pause_program.MARK.encode() + b"=" + directory in environment.split(b"\0")
 
 
 def _end_processes(pids: Iterable[int]) -> list[str]:

@@ -20,7 +20,7 @@ import socket
 import sys
 import traceback
 
-from tiphys.runtime import execute, pause, protocol, shim, syscalls
+from tiphys.runtime import execute, pause, pause_program, protocol, shim, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def main(directory: str, ready: int) -> None:
     # Nobody in a container may look into our memory or at our executable.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.set_name("tiphys-helper")
+    program = pause_program.make()
     listener = protocol.listen(directory, SOCKET)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -59,7 +60,7 @@ def main(directory: str, ready: int) -> None:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            os._exit(_serve(connection))
+            os._exit(_serve(connection, program, directory))
         connection.close()
 
 
@@ -76,11 +77,11 @@ def _only_one(directory: str) -> bool:
     return True
 
 
-def _serve(connection: socket.socket) -> int:
+def _serve(connection: socket.socket, program: int, directory: str) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         if connection.recv(protocol.HEADER.size, socket.MSG_PEEK | socket.MSG_WAITALL)[4:] == SANDBOX:
-            pause.run(connection)
+            pause.run(connection, program, directory)
         else:
             _dispatch(connection, protocol.receive(connection))
     except EOFError:

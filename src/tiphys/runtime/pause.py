@@ -5,8 +5,8 @@ Forked by the helper. Request: `network` (a namespace to join, or "" for a new o
 `user_namespace` (null, or the first of the host's IDs in a new one and how many). Answer: `pid`
 and `start_time`, or `error`.
 
-What a fork of the helper touches becomes its own memory. So the pause process touches next to nothing: a child reads
-the request, makes everything and answers; the pause process joins the child's namespaces, the child ends.
+What a fork of the helper touches becomes its own memory. So the pause process, once everything is made, becomes another
+program, of a few kilobytes (pause_program.py); where that cannot be it waits as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 
-from tiphys.runtime import capabilities, cgroups, processes, protocol, syscalls, userns
+from tiphys.runtime import capabilities, cgroups, pause_program, processes, protocol, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,70 +25,47 @@ OOM_SCORE = -998
 NOBODY = 65535
 """Who the pause process of a shared pid namespace is, as in upstream's pause image."""
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
-JOINED = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
 
-def run(connection: socket.socket) -> None:
-    """Have the sandbox set up, join it, and wait for the end."""
-    here, there = socket.socketpair()
-    child = os.fork()
-    if child == 0:
-        here.close()
-        _make(connection, there)
-        return
-    there.close()
-    connection.close()
-    _, descriptors, _, _ = socket.recv_fds(here, 1, protocol.MAX_DESCRIPTORS)
-    if descriptors:
-        for descriptor in descriptors:
-            os.write(descriptor, b"0")
-            os.close(descriptor)
-        handle = os.pidfd_open(child)
-        syscalls.setns(handle, JOINED)
-        os.close(handle)
-    here.close()
-    os.waitpid(child, 0)
-    if descriptors:
-        _hold()
-
-
-def _make(connection: socket.socket, parent: socket.socket) -> None:
-    """In the child: set up the sandbox, hand its namespaces to the parent, answer."""
+def run(connection: socket.socket, program: int, directory: str) -> None:
+    """Set up the sandbox, answer, and wait for the end as the `program` of pause_program.make."""
     request = protocol.receive(connection)
-    pid = os.getppid()
+    pid = os.getpid()
+    shared = request["share_pid"]
     try:
         os.setsid()
-        processes.set_oom_score("self" if request["share_pid"] else str(pid), OOM_SCORE)
-        files = _enter(request)
-        if request["share_pid"]:
-            pid = _first_process(files)
-        else:
-            socket.send_fds(parent, [b"1"], files)
-            parent.recv(1)  # closed when it has joined
+        processes.set_oom_score("self", OOM_SCORE)
+        _enter(request)
+        if shared:
+            pid = _first_process(program, directory)
     except OSError as error:
         protocol.send(connection, {"error": processes.describe(error)})
         return
     protocol.send(connection, {"pid": pid, "start_time": processes.start_time(pid)})
+    if not shared:
+        connection.close()
+        _hold(program, directory)
 
 
-def _first_process(files: list[int]) -> int:
+def _first_process(program: int, directory: str) -> int:
     """Only a child can be the first process of a new pid namespace: it is the pause process then."""
     pid = os.fork()
     if pid:
         return pid
-    for descriptor in files:
-        os.write(descriptor, b"0")
-    _forsake()
-    _hold()
+    program = _forsake(program)
+    _hold(program, directory)
     os._exit(0)
 
 
-def _forsake() -> None:
-    """Give up all that a container with CAP_SYS_PTRACE could take from its neighbour: files, root, capabilities."""
+def _forsake(program: int) -> int:
+    """Give up all that a container with CAP_SYS_PTRACE could take from its neighbour: files, root, capabilities.
+    Returns where `program` is open now."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    os.closerange(3, 1024)
+    if program > pause_program.DESCRIPTOR:
+        program = os.dup2(program, pause_program.DESCRIPTOR, inheritable=False)
+    os.closerange(pause_program.DESCRIPTOR + (program >= 0), 1024)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     restrict = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
@@ -102,13 +79,14 @@ def _forsake() -> None:
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
+    return program
 
 
-def _enter(request: dict[str, Any]) -> list[int]:
-    """Make the cgroup and the namespaces; returns the files by which the pause process joins the cgroup."""
+def _enter(request: dict[str, Any]) -> None:
+    """Make the cgroup and the namespaces, and join them."""
     cgroups.prepare(request["cgroup"])
-    names = [processes.membership(directory) for directory in request["cgroup"]["directories"]]
-    files = [os.open(name, os.O_WRONLY | os.O_CLOEXEC) for name in names]
+    for directory in request["cgroup"]["directories"]:
+        processes.join_cgroup(directory)
     flags = syscalls.CLONE_NEWUTS
     users = request["user_namespace"]
     network = request["network"]
@@ -132,7 +110,6 @@ def _enter(request: dict[str, Any]) -> list[int]:
         socket.sethostname(request["hostname"])
     for name, value in request["sysctls"].items():
         _write_sysctl(name, value)
-    return files
 
 
 def _write_sysctl(name: str, value: str) -> None:
@@ -143,7 +120,8 @@ def _write_sysctl(name: str, value: str) -> None:
         raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from error
 
 
-def _hold() -> None:
+def _hold(program: int, directory: str) -> None:
+    pause_program.become(program, directory)
     syscalls.set_name("pause")
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     while signal.sigwait(SIGNALS) == signal.SIGCHLD:
