@@ -12,6 +12,8 @@ from tiphys.kubelet.env import ConfigError
 from tiphys.kubelet.podspec import Object, full_name
 from tiphys.runtime.types import Security
 
+_MAX_ID = 2**31 - 1
+
 
 def effective(pod: Object, container: Object) -> dict[str, Any]:
     """The settings that hold for a container: the pod's, overlaid with its own."""
@@ -43,8 +45,12 @@ def _verify_non_root(pod: Object, container: Object, context: Mapping[str, Any],
     if name and not name.isdigit():
         why = f"image has non-numeric user ({name}), cannot verify user is non-root"
         raise ConfigError(f"container has runAsNonRoot and {why} {where}")
-    if int(name or 0) == 0:
+    number = int(name or 0)
+    if number == 0:
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+    if number > _MAX_ID:
+        why = f"(Must be 1-({_MAX_ID})): must be between 0 and {_MAX_ID}, inclusive"
+        raise ConfigError(f"container has runAsNonRoot and image has an invalid user id ({number}). {why} {where}")
 
 
 def supplemental_groups(pod: Object) -> tuple[int, ...]:
@@ -83,7 +89,9 @@ def _seccomp(context: Mapping[str, Any], privileged: bool, root: str, default: b
         return "unconfined"
     if kind == "RuntimeDefault":
         return "default"
-    return f"{root}/{profile.get('localhostProfile', '')}"
+    if not profile.get("localhostProfile"):
+        raise ConfigError("localhostProfile must be set if seccompProfile type is Localhost.")
+    return f"{root}/{profile['localhostProfile']}"
 
 
 def _apparmor(context: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,12 +47,17 @@ def container(
         "cgroup_controllers": [] if layout.v2 else layout.controllers(),
         "privileged": security.privileged,
         "readonly_rootfs": security.readonly_rootfs,
-        "masked_paths": _paths(security, security.masked_paths, MASKED),
+        "masked_paths": _paths(security, security.masked_paths, (*MASKED, *_thermal_throttles())),
         "readonly_paths": _paths(security, security.readonly_paths, READONLY),
         "log_path": spec.log_path,
         "log_max_bytes": spec.log_max_bytes,
         "log_max_files": spec.log_max_files,
     }
+
+
+def check(spec: ContainerSpec, root: Path) -> None:
+    """Whether its capabilities and its seccomp profile can be had. `root` is the runtime's. Raises InvalidSpec."""
+    _seccomp(spec.security, _capabilities(spec.security), root)
 
 
 def add_images(content: dict[str, Any], layers: Callable[[str], Sequence[Path]]) -> None:
@@ -99,6 +106,12 @@ def _capabilities(security: Security) -> int:
         return capabilities.select(security.add_capabilities, security.drop_capabilities, security.privileged)
     except KeyError as error:
         raise InvalidSpec(f"unknown capability {error.args[0]!r}") from error
+
+
+@functools.cache
+def _thermal_throttles() -> tuple[str, ...]:
+    """What tells a CPU's temperature history, and so something of what others compute."""
+    return tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle")))
 
 
 def _paths(security: Security, given: tuple[str, ...] | None, default: tuple[str, ...]) -> list[str]:

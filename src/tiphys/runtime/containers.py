@@ -96,6 +96,7 @@ class Containers:
             raise NoSuchImage(f"image {wanted.image} is not here")
         for mounted in {mount.image for mount in wanted.mounts if mount.image}:
             self._images.layers(mounted)
+        bundle.check(wanted, self._directory.parent)
         directory = self._directory / wanted.id
         for name in ("rootfs", "upper", "work"):
             (directory / name).mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,15 @@ from tiphys.runtime.types import InvalidSpec
 REFUSED = (
     "_sysctl add_key afs_syscall bdflush break create_module file_getattr file_setattr ftime get_kernel_syms getpmsg "
     "gtty idle io_uring_enter io_uring_register io_uring_setup kexec_file_load kexec_load keyctl lock migrate_pages "
-    "move_pages mpx nfsservctl open_tree_attr pivot_root prof profil putpmsg query_module request_key security "
-    "ssetmask stty swapoff swapon sysfs tuxcall ulimit uprobe uselib userfaultfd ustat vm86 vm86old vserver"
+    "move_pages mpx nfsservctl nice oldfstat oldlstat oldolduname oldstat olduname open_tree_attr pivot_root prof "
+    "profil putpmsg query_module readdir request_key security sgetmask sigaction signal sigpending sigsuspend ssetmask "
+    "stty swapoff swapon sysfs tuxcall ulimit uprobe uselib userfaultfd ustat vm86 vm86old vserver"
 )
 WITH_CAPABILITY = {
     "DAC_READ_SEARCH": "open_by_handle_at",
-    "SYS_ADMIN": "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr "
-    "lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd "
-    "setdomainname sethostname setns syslog umount umount2 unshare",
+    "SYS_ADMIN": "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr "
+    "move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 "
+    "unshare",
     "SYS_BOOT": "reboot",
     "SYS_CHROOT": "chroot",
     "SYS_MODULE": "delete_module init_module finit_module",
@@ -198,8 +199,11 @@ def compiled(profile: str, allowed: int, root: Path) -> str:
 def _read(path: str) -> dict[str, Any]:
     try:
         profile = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidSpec(f"cannot load seccomp profile {path!r}: {error}") from error
+    except OSError as error:
+        why = f"open {path}: {os.strerror(error.errno or 0).lower()}"
+        raise InvalidSpec(f'cannot load seccomp profile "{path}": {why}') from error
+    except ValueError as error:
+        raise InvalidSpec(f'decoding seccomp profile failed "{path}": {error}') from error
     if not isinstance(profile, dict):
-        raise InvalidSpec(f"cannot load seccomp profile {path!r}: not a JSON object")
+        raise InvalidSpec(f'decoding seccomp profile failed "{path}": not a JSON object')
     return profile

@@ -69,6 +69,76 @@ def test_a_capability_opens_its_calls(capability: str, name: str) -> None:
     assert decide(seccomp.compile_default(DEFAULT | capabilities.mask([capability]), "x86_64"), name) == ALLOW
 
 
+REFUSED_EVERYWHERE = (
+    "add_key", "afs_syscall", "create_module", "io_uring_enter", "io_uring_register", "io_uring_setup",
+    "kexec_file_load", "kexec_load", "keyctl", "migrate_pages", "move_pages", "nfsservctl", "pivot_root",
+    "query_module", "request_key",
+    "swapoff", "swapon", "_sysctl", "sysfs", "uselib", "userfaultfd", "ustat", "vserver",
+)  # fmt: skip
+OPENED_BY = {
+    "DAC_READ_SEARCH": ("open_by_handle_at",),
+    "SYS_ADMIN": (
+        "bpf", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie", "mount",
+        "mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd", "setdomainname",
+        "sethostname", "setns", "syslog", "umount2", "unshare",
+    ),
+    "SYS_BOOT": ("reboot",),
+    "SYS_MODULE": ("delete_module", "init_module", "finit_module"),
+    "SYS_PACCT": ("acct",),
+    "SYS_PTRACE": ("kcmp", "pidfd_getfd", "process_madvise"),
+    "SYS_RAWIO": ("iopl", "ioperm"),
+    "SYS_TIME": ("settimeofday", "clock_settime"),
+    "SYS_TTY_CONFIG": ("vhangup",),
+    "SYS_NICE": ("get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"),
+    "SYSLOG": ("syslog",),
+    "BPF": ("bpf",),
+    "PERFMON": ("perf_event_open",),
+}  # fmt: skip
+ALLOWED_TO_ALL = (
+    "adjtimex", "cachestat", "clock_adjtime", "close_range", "epoll_pwait2", "fchmodat2", "futex_requeue", "futex_wait",
+    "futex_waitv", "futex_wake", "getxattrat", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self",
+    "listmount", "listxattrat", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "map_shadow_stack",
+    "memfd_secret", "mknod", "modify_ldt", "mseal", "name_to_handle_at", "openat2", "pidfd_open", "pidfd_send_signal",
+    "pkey_alloc", "process_mrelease", "process_vm_readv", "ptrace", "rseq", "seccomp", "setxattrat", "statmount",
+    "statx", "uretprobe",
+)  # fmt: skip
+"""Facts about containerd 2's default profile."""
+
+
+def test_the_default_profile_agrees_with_containerds() -> None:
+    plain = seccomp.compile_default(DEFAULT, "x86_64")
+    everything = (1 << len(capabilities.NAMES)) - 1
+    able = seccomp.compile_default(everything, "x86_64")
+    for name in REFUSED_EVERYWHERE:
+        assert (decide(plain, name), decide(able, name)) == (EPERM, EPERM), name
+    for name in ALLOWED_TO_ALL:
+        assert decide(plain, name) == ALLOW, name
+    for capability, names in OPENED_BY.items():
+        granted = seccomp.compile_default(DEFAULT | capabilities.mask([capability]), "x86_64")
+        without = seccomp.compile_default(DEFAULT, "x86_64")
+        for name in names:
+            assert decide(without, name) in (EPERM, ENOSYS), name
+            assert decide(granted, name) == ALLOW, (capability, name)
+        others = {name for other in OPENED_BY.values() for name in other} - set(names)
+        for name in others:
+            assert decide(granted, name) != ALLOW, (capability, name)
+
+
+def test_32_bit_programs_are_confined_alike() -> None:
+    program = seccomp.compile_default(DEFAULT, "x86_64")
+    table = seccomp_tables.numbers(seccomp_tables.I386)
+    refused = (
+        *REFUSED_EVERYWHERE,
+        *(name for names in OPENED_BY.values() for name in names),
+        "umount",
+        "stime",
+        "vm86",
+    )
+    for name in refused:
+        if name in table:
+            assert decide(program, table[name], audit=I386) in (EPERM, ENOSYS), name
+
+
 def test_other_architectures() -> None:
     program = seccomp.compile_default(DEFAULT, "x86_64")
     table = seccomp_tables.numbers(seccomp_tables.I386)
@@ -137,7 +207,7 @@ def test_a_profile_with_arguments_capabilities_and_errno() -> None:
 
 
 def test_a_broken_profile_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSpec, match="cannot load seccomp profile"):
+    with pytest.raises(InvalidSpec, match=r'cannot load seccomp profile ".*none.json": open .*: no such file or direc'):
         seccomp.compiled(str(tmp_path / "none.json"), DEFAULT, tmp_path)
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"defaultAction": "SCMP_ACT_NOTIFY"}))
