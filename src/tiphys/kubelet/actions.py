@@ -24,19 +24,21 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs, make_log_directory
-from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
 from tiphys.kubelet.metrics import KubeletMetrics
+from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
 from tiphys.kubelet.probes.counted import CountedProber
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
+from tiphys.kubelet.resizer import Resizer
 from tiphys.kubelet.specs import sandbox_spec
 from tiphys.kubelet.starter import Starter
+from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
 from tiphys.kubelet.unsupported import check_sandbox, unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
 from tiphys.kubelet.worker import Hands, PodWorker
-from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime
+from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime, SandboxSpec
 
 if TYPE_CHECKING:
     from tiphys.kubelet.plugins.node import NodePlugins
@@ -120,7 +122,7 @@ class Actions(Hands):
             check_sandbox(await self._handler(pod))
             users = userns.mapping(self._config, pod)
             make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
-            status = await self._runtime.create_sandbox(sandbox_spec(self._config, pod, attempt, user_namespace=users))
+            status = await self._runtime.create_sandbox(self._sandbox_spec(pod, attempt, users))
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:
@@ -166,6 +168,12 @@ class Actions(Hands):
 
     async def start_container(self, worker: PodWorker, wanted: do.StartContainer) -> None:
         await self._tools.starter.start(worker, wanted)
+
+    def _sandbox_spec(self, pod: Object, attempt: int, users: tuple[int, int] | None) -> SandboxSpec:
+        return sandbox_spec(self._config, pod, attempt, self._tools.starter.around.rules, users)
+
+    async def resize_pod(self, worker: PodWorker) -> None:
+        await Resizer(self._runtime, self._tools.starter).run(worker)
 
     async def run_hook(self, worker: PodWorker, id: str, container: str) -> None:
         spec = find_container(worker.state.pod, container) or {}
@@ -251,6 +259,9 @@ class Actions(Hands):
 
     async def delete_pod(self, worker: PodWorker) -> None:
         pod = worker.state.pod
+        if is_static(pod):
+            worker.post(ev.PodRemoved(pod))  # there is no object; its mirror goes when all is cleaned up
+            return
         while True:
             try:
                 await self._tools.client.delete(PODS, name_of(pod), namespace_of(pod), grace_seconds=0, uid=worker.uid)

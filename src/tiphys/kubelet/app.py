@@ -23,12 +23,15 @@ from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import labels
 from tiphys.kubelet.actions import Actions, Tools
-from tiphys.kubelet.admission import admit
+from tiphys.kubelet.admission import Refusal, admit
+from tiphys.kubelet.allocation import Policies, effective
+from tiphys.kubelet.allocations import Allocations
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.duties import NodeDuties
 from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
+from tiphys.kubelet.limits import ANY, make_rules
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.metering import metered
 from tiphys.kubelet.metrics import KubeletMetrics
@@ -42,7 +45,9 @@ from tiphys.kubelet.probes.schedule import Asks
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.starter import Starter, Surroundings
 from tiphys.kubelet.state import PodState
-from tiphys.kubelet.status_manager import StatusManager
+from tiphys.kubelet.staticpods.manager import StaticPods
+from tiphys.kubelet.staticpods.manifest import is_mirror
+from tiphys.kubelet.staticpods.mirrors import MirroredStatuses
 from tiphys.kubelet.tasks import Tasks
 from tiphys.kubelet.termination import termination_message
 from tiphys.kubelet.volumes.manager import VolumeManager, has_changing_volumes, orphans
@@ -89,7 +94,8 @@ class Kubelet:
         self._labels: dict[str, Mapping[str, str]] = {}
         self._group: asyncio.TaskGroup
         self._actions: Actions
-        self._statuses: StatusManager
+        self._statuses: MirroredStatuses
+        self._static: StaticPods
         self._tasks: Tasks
 
     async def run(self) -> None:
@@ -113,14 +119,19 @@ class Kubelet:
 
     def _set_up(self, group: asyncio.TaskGroup) -> None:
         config, clock = self.config, self.clock
+        rules = make_rules(config, self.agent.machine, self.runtime.cgroups)
         self._group = group
         self._tasks = Tasks(group)
-        self._statuses = StatusManager(self.client, clock, group)
+        self._statuses = MirroredStatuses(self.client, clock, group)
+        self._static = StaticPods(self, self._statuses, group)
         sources = ObjectSources(self.client, clock, group, self._sources_changed)
         self.volumes = VolumeManager(config, self.client, clock, sources)
         self.duties = NodeDuties(
             config, self.runtime, clock, self.recorder, self.agent, self.workers, self.volumes, self._meter
         )
+        policies = Policies(config.cpu_manager_policy, config.memory_manager_policy, rules.limited_swap)
+        resized = self._refresh_volumes
+        self.allocations = Allocations(config, clock, group, self.workers, self._judge, resized, policies)
         around = Surroundings(
             config=config,
             runtime=self.runtime,
@@ -131,6 +142,8 @@ class Kubelet:
             recorder=self.recorder,
             plugins=self.plugins,
             machine=self.agent.machine,
+            rules=rules,
+            assigned=lambda pod, container: ANY,
             allocatable=lambda: self.agent.allocatable,
         )
         self._actions = Actions(
@@ -176,8 +189,20 @@ class Kubelet:
     async def _take_up(self) -> None:
         """What runs here, the pods that should, and what must go because its pod is gone."""
         self._found = await self._observe_all()
+        await self._static.begin()
         await self.pods.wait_synced()
         self.pods.subscribe(self._pod_changed)
+        if self._static.ready.is_set():
+            self._clear_leftovers()
+        else:
+            self._group.create_task(self._clear_when_ready(), name="leftovers")
+
+    async def _clear_when_ready(self) -> None:
+        """A pod that a source has not told of yet may still come."""
+        await self._static.ready.wait()
+        self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
         for uid, found in self._found.items():
             if uid not in self.workers:
                 self._add_orphan(uid, found)
@@ -219,22 +244,31 @@ class Kubelet:
     # --- pods
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if is_mirror(new or old or {"metadata": {}}):
+            self._static.mirror_changed(old, new)
+            return
         if new is None:
             if old is not None and (worker := self.workers.get(uid_of(old))) is not None:
                 worker.post(ev.PodRemoved(old))
             return
         worker = self.workers.get(uid_of(new))
         if worker is None:
-            self._add(new)
+            self.start_pod(new)
             return
         before = worker.state.pod
-        worker.post(ev.PodChanged(new))
+        worker.post(ev.PodChanged(self.allocations.changed(new)))
+        self.allocations.retry(worker.uid)
         self._statuses.observe(new)
         if before["metadata"].get("labels") != new["metadata"].get("labels") or before["metadata"].get(
             "annotations"
         ) != new["metadata"].get("annotations"):
             self._refresh_volumes(worker)
 
+    def start_pod(self, pod: Object) -> None:
+        """Run a pod that is not run yet."""
+        found = self._found.get(uid_of(pod)) or ev.Observed((), ())
+        worker = self._new_worker(self.allocations.take_up(pod, found.containers))
+        self.allocations.resume(worker)
         fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
         if self.plugins.wants(pod, found, fresh):
             self._group.create_task(self._ask_plugins(worker, found, fresh), name=f"devices of {full_name(pod)}")
@@ -253,10 +287,19 @@ class Kubelet:
         if fresh and (kept_out := self.duties.refusal(pod)) is not None:
             worker.post(ev.Rejected(*kept_out))
         elif fresh:
+            refusal = self._judge(pod)
             if refusal is not None:
                 self.metrics.admission_rejections.inc(refusal[0])
                 worker.post(ev.Rejected(*refusal))
+            else:
+                self.allocations.admit(pod)
         worker.post(found)
+        self.allocations.retry(worker.uid)
+
+    def _judge(self, pod: Object) -> Refusal | None:
+        """Why the node has no place for the pod."""
+        node, allowed = self.plugins.at_least(self.own_node()), self.config.allowed_unsafe_sysctls
+        return admit(pod, node, self._admitted(uid_of(pod)), allowed, self.agent.machine.apparmor)
 
     def _new_worker(self, pod: Object) -> PodWorker:
         state = PodState(pod, host_ips=(self.config.node_ip,), max_backoff=self.config.max_restart_period)
@@ -269,13 +312,18 @@ class Kubelet:
         """Whether no kubelet has taken it up yet."""
         return phase_of(pod) == "Pending" and not is_deleted(pod) and not (pod.get("status") or {}).get("startTime")
 
-    def _own_node(self) -> Object:
+    def resave(self, worker: PodWorker) -> None:
+        """Hand over a pod's status once more: there is a new object to write it to."""
+        self._actions.resave(worker)
+
+    def own_node(self) -> Object:
+        """The node's object in the API, as far as it is known."""
         return self._node.get("", self.config.node_name) or self.agent.node
 
     def _admitted(self, except_uid: str) -> Iterable[Object]:
         for uid, worker in self.workers.items():
             if uid != except_uid and worker.state.rejection is None and not is_terminal(worker.state.pod):
-                yield worker.state.pod
+                yield effective(worker.state.pod, worker.state.status)
 
     def _add_orphan(self, uid: str, found: ev.Observed) -> None:
         """Containers whose pod was removed while no kubelet ran: stop them and clean up."""
@@ -289,7 +337,9 @@ class Kubelet:
     def _drop(self, worker: PodWorker) -> None:
         self.workers.pop(worker.uid, None)
         self._statuses.forget(worker.uid)
+        self.allocations.forget(worker.uid)
         log.debug("pod %s is finished", full_name(worker.state.pod))
+        self._static.finished(worker)
 
     # --- changes from elsewhere
 

@@ -12,10 +12,10 @@ from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
 from tiphys.kubelet.labels import SandboxRecord
 from tiphys.kubelet.podspec import Object, generation_of, init_containers, is_sidecar, main_containers
-from tiphys.kubelet.resources import amounts
 
 OWNED = (
-    *("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending"),
+    *("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"),
+    *("PodResizePending", "PodResizeInProgress"),
     restart_all.CONDITION,
 )
 
@@ -41,9 +41,6 @@ def pod_conditions(
         "ContainersReady": containers_ready,
         "PodScheduled": _YES,
     }
-    if resized := _resized(pod, status):
-        text = f"resizing in place is not supported by this node: {_names(resized)} keep what they were started with"
-        findings["PodResizePending"] = ("True", "Infeasible", text)
     former = {condition["type"]: condition for condition in old.get("conditions") or ()}
     made = [_condition(kind, finding, former.get(kind), pod, now) for kind, finding in findings.items()]
     return [*(dict(condition) for condition in foreign), *made]
@@ -123,21 +120,6 @@ def _ready(pod: Object, foreign: Sequence[Object], containers_ready: Finding) ->
         elif states[kind] != "True":
             parts.append(f'the status of pod readiness gate "{kind}" is not "True", but {states[kind]}')
     return ("False", "ReadinessGatesNotReady", ", ".join(parts)) if parts else _YES
-
-
-def _resized(pod: Object, status: Mapping[str, Any]) -> list[str]:
-    """Names of running containers whose requests or limits are not what they were started with."""
-    entries = _entries(status)
-    return [
-        container["name"]
-        for container in (*init_containers(pod), *main_containers(pod))
-        if "running" in (entry := entries.get(container["name"]) or {"state": {}})["state"]
-        and _sizes(entry.get("resources")) != _sizes(container.get("resources"))
-    ]
-
-
-def _sizes(resources: Mapping[str, Any] | None) -> list[Any]:
-    return [amounts((resources or {}).get(kind)) for kind in ("requests", "limits")]
 
 
 def _initialized(pod: Object, status: Mapping[str, Any], old: Mapping[str, Any]) -> Finding:

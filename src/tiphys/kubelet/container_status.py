@@ -13,6 +13,7 @@ from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
 from tiphys.kubelet.labels import SCHEME, Record
 from tiphys.kubelet.plan import View
+from tiphys.kubelet.resource_status import shown_resources
 from tiphys.kubelet.podspec import (
     Object,
     ephemeral_containers,
@@ -143,9 +144,8 @@ def _of_record(facts: Facts, container: Object, records: list[Record], old: Obje
     }
     if len(records) > 1 and records[1].exited:
         status["lastState"] = {"terminated": _terminated(facts, records[1])}
-    resources = latest.resources if latest.resources is not None else container.get("resources") or {}
-    status["resources"] = dict(resources)
-    if requests := resources.get("requests"):
+    status["resources"] = shown_resources(container, latest)
+    if requests := (container.get("resources") or {}).get("requests"):
         status["allocatedResources"] = dict(requests)
     if latest.user is not None and not latest.error:
         uid, gid, groups = latest.user

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import parse_rfc3339
 from tiphys.kubelet import instructions as do
+from tiphys.kubelet import resizing
 from tiphys.kubelet import restart_all
 from tiphys.kubelet.backoff import next_backoff, restart_delay, waits_after_kill
 from tiphys.kubelet.conditions import is_own
@@ -91,6 +92,7 @@ def _run(state: PodState, now: float) -> None:
     if state.volumes is Progress.NEEDED:
         state.volumes = Progress.UNDER_WAY
         state.emit(do.EnsureVolumes())
+    resizing.settle(state)
     if _reset(state, now):
         return
     if state.sandbox is None or not state.sandbox.running:
@@ -103,7 +105,8 @@ def _run(state: PodState, now: float) -> None:
             state.killed.add(kill.id)
     state.complete = plan.complete
     if not plan.complete:
-        _start_next(state, plan, now)
+        if not resizing.resize(state, now):
+            _start_next(state, plan, now)
         _probe_running(state)
         _prune(state)
 
@@ -149,6 +152,7 @@ def _renew_sandbox(state: PodState, now: float) -> None:
             state.old_sandboxes.add(state.sandbox.id)
         state.attempt += 1
         state.creating_sandbox = True
+        state.resize.applied = resizing.fingerprint(state.pod)
         state.emit(do.CreateSandbox(state.attempt))
 
 
@@ -205,7 +209,8 @@ def _run_before(records: list[Record]) -> Record | None:
 def _backs_off(state: PodState, ended: Record, now: float) -> bool:
     delay = restart_delay(ended)
     until = ended.finished_at + delay
-    if now >= until:
+    container = find_container(state.pod, ended.name) or {}
+    if now >= until or not resizing.same_resources(state.pod, container, ended):
         return False
     why = f"back-off {duration(delay)} restarting failed container={ended.name} pod={full_name(state.pod)}"
     known = state.failures.get(ended.name)
@@ -442,6 +447,7 @@ def _status(state: PodState, now: float, over: bool) -> dict[str, Any]:
             now=now,
             hooking=container["name"] if container and has_hook else "",
             over=over,
+            resizing=resizing.conditions(state.resize),
             verdict=state.verdict,
             disrupted=state.disrupted,
         )

@@ -43,6 +43,36 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeGranted:
+    """The node gives the pod what it asks for; `pod` has that in its spec."""
+
+    pod: Object
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeRefused:
+    """Infeasible, or not possible now for any other reason; `pod` is as it is wanted."""
+
+    pod: Object
+    reason: str
+    message: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeWithdrawn:
+    """The pod asks for what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeFinished:
+    """A ResizePod was carried out; `error` says why not."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RoomWanted:
     """The disk is full: what nobody needs of the pod's dead containers is to go."""
 
@@ -181,6 +211,10 @@ Event = (
     | Rejected
     | Evicted
     | RoomWanted
+    | ResizeGranted
+    | ResizeRefused
+    | ResizeWithdrawn
+    | ResizeFinished
     | Observed
     | VolumesReady
     | VolumesFailed

@@ -55,6 +55,11 @@ class CancelStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizePod:
+    """Give the pod's cgroup and its running containers what the pod is granted -> ContainerChanged, ResizeFinished."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunHook:
     """The postStart hook -> HookFinished."""
 
@@ -146,6 +151,7 @@ Instruction = (
     | PullImage
     | StartContainer
     | CancelStart
+    | ResizePod
     | RunHook
     | StopContainer
     | RemoveContainer

@@ -31,7 +31,9 @@ IMAGE_REFERENCE = "io.kubernetes.container.imageRef"
 ATTEMPT = "io.kubernetes.sandbox.attempt"
 NODE = "tiphys.io/node"
 RESOURCES = "tiphys.io/resources"
-"""Requests and limits that it was started with, as JSON."""
+"""Requests and limits that it has, as JSON."""
+POD_RESOURCES = "tiphys.io/podResources"
+"""Those of the pod as a whole that it was given with, where it has any."""
 BACKOFF = "tiphys.io/backoff"
 """Seconds that the restart after this container's end is put off for."""
 MESSAGE_FILE = "tiphys.io/terminationMessageFile"
@@ -62,6 +64,14 @@ def pod_labels(pod: Object, node: str) -> dict[str, str]:
     }
 
 
+def resource_labels(pod: Object, container: Object) -> dict[str, str]:
+    """What a container is given, to be compared with what it is to have."""
+    found = {RESOURCES: json.dumps(container.get("resources") or {})}
+    if whole := pod["spec"].get("resources"):
+        found[POD_RESOURCES] = json.dumps(whole)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A container of a pod as the runtime knows it, with what its labels say."""
@@ -85,7 +95,9 @@ class Record:
     message: str = ""
     """The termination message, once it has ended."""
     resources: Mapping[str, Any] | None = None
-    """Requests and limits that it was started with; None when that is not known."""
+    """Requests and limits that it has; None when that is not known."""
+    pod_resources: Mapping[str, Any] | None = None
+    """Those of the pod as a whole at that time."""
     pre_stop: str = ""
     ports: str = ""
     """Its preStop hook and ports as JSON, where it has a hook."""
@@ -123,6 +135,7 @@ def record_of(status: ContainerStatus, message: str = "") -> Record:
         error=status.error,
         message=message,
         resources=json.loads(labels[RESOURCES]) if RESOURCES in labels else None,
+        pod_resources=json.loads(labels[POD_RESOURCES]) if POD_RESOURCES in labels else None,
         pre_stop=labels.get(PRE_STOP, ""),
         ports=labels.get(PORTS, ""),
         user=_user(status),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.kubelet import userns
 
+HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -20,6 +22,9 @@ class Machine:
     cpus: int
     memory: int
     disk: int
+    swap: int = 0
+    hugepages: tuple[tuple[int, int], ...] = ()
+    """(page size, all of its pages together), smallest first."""
     architecture: str = "amd64"
     kernel: str = ""
     os_image: str = ""
@@ -39,6 +44,8 @@ def read_machine(root: Path) -> Machine:
         cpus=len(os.sched_getaffinity(0)),
         memory=meminfo("MemTotal"),
         disk=shutil.disk_usage(existing(root)).total,
+        swap=meminfo("SwapTotal"),
+        hugepages=tuple(_hugepages(HUGEPAGES)),
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         kernel=platform.release(),
         os_image=_os_image(),
@@ -49,6 +56,17 @@ def read_machine(root: Path) -> Machine:
         selinux=Path("/sys/fs/selinux/enforce").exists(),
         user_namespaces=userns.supported(),
     )
+
+
+def _hugepages(directory: Path) -> Iterator[tuple[int, int]]:
+    """Of each size that the kernel knows, also where no page is set aside."""
+    for entry in sorted(directory.glob("hugepages-*kB"), key=_page_size):
+        pages = _first_line(str(entry / "nr_hugepages"))
+        yield _page_size(entry), _page_size(entry) * int(pages or 0)
+
+
+def _page_size(entry: Path) -> int:
+    return int(entry.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
 
 
 def available_memory() -> int:

@@ -22,6 +22,7 @@ from tiphys.kubelet.podspec import (
     restarts_killed,
     should_restart,
 )
+from tiphys.kubelet.resizing import needs_restart
 from tiphys.runtime.types import State
 
 Verdicts = Mapping[tuple[str, str], bool]
@@ -202,6 +203,8 @@ def _why_kill(view: View, container: Object, record: Record, noun: str) -> Kill 
         message, probe = f"{noun} {name} failed liveness probe", container.get("livenessProbe")
     elif view.healthy(record, "startup") is False:
         message, probe = f"{noun} {name} failed startup probe", container.get("startupProbe")
+    elif needs_restart(view.pod, container, record):
+        return Kill(record.id, name, f"Container {name} resize requires restart", grace_seconds(view.pod), True)
     else:
         return None
     if restarts and noun == "Container":

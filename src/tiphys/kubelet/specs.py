@@ -15,9 +15,10 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.env import ConfigError
 from tiphys.kubelet.expansion import expand, expand_strictly
 from tiphys.kubelet.instructions import StartContainer
+from tiphys.kubelet.limits import ANY, Assigned, Rules, container_resources, pod_resources
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
-from tiphys.kubelet.resources import container_resources, pod_resources, qos_class
+from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import security_of, strict_groups, supplemental_groups, user_of
 from tiphys.kubelet.sysctls import sysctls_of
 from tiphys.kubelet.unsupported import container_refusal
@@ -37,7 +38,7 @@ def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
 
 
 def sandbox_spec(
-    config: KubeletConfig, pod: Object, attempt: int, user_namespace: tuple[int, int] | None = None
+    config: KubeletConfig, pod: Object, attempt: int, rules: Rules, user_namespace: tuple[int, int] | None = None
 ) -> SandboxSpec:
     """Of the pod's sandbox; the same for the same attempt."""
     spec = pod["spec"]
@@ -49,7 +50,7 @@ def sandbox_spec(
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),
         cgroup_parent=cgroup_parent(config, pod),
-        cgroup_resources=pod_resources(pod, config.pod_pids_limit),
+        cgroup_resources=pod_resources(pod, rules),
         sysctls=sysctls_of(pod),
         labels=labels.pod_labels(pod, config.node_name) | {labels.ATTEMPT: str(attempt)},
         user_namespace=user_namespace,
@@ -67,10 +68,12 @@ class Setting:
     image: Image
     sandbox: str
     machine: Machine
+    rules: Rules
     target: str = ""
     """ID of the container whose processes it is to see."""
     grants: Grants = NOTHING
     """What plugins give it."""
+    assigned: Assigned = ANY
 
 
 def container_spec(setting: Setting, container: Object, wanted: StartContainer) -> ContainerSpec:
@@ -95,7 +98,7 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         mounts=_mounts(setting, container, message),
         strict_groups=strict_groups(pod),
         pid_of=setting.target,
-        resources=container_resources(pod, container, setting.machine.memory, config.pod_pids_limit),
+        resources=container_resources(pod, container, setting.rules, setting.assigned),
         security=security_of(pod, container, str(config.root_dir / "seccomp"), config.seccomp_default),
         tty=bool(container.get("tty")),
         stdin=bool(container.get("stdin")),
@@ -137,7 +140,7 @@ def _labels(setting: Setting, container: Object, wanted: StartContainer, message
         labels.IMAGE_NAME: _image_name(setting.image, container),
         labels.IMAGE_REFERENCE: digests[0] if digests else setting.image.id,
         labels.BACKOFF: str(wanted.backoff),
-        labels.RESOURCES: json.dumps(container.get("resources") or {}),
+        **labels.resource_labels(pod, container),
         **_pre_stop(container),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.images import Found, ImageError, Images
 from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.labels import record_of
+from tiphys.kubelet.limits import Assigned, Rules
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_network, name_of, namespace_of
 from tiphys.kubelet.sources import ObjectSources
@@ -51,6 +52,9 @@ class Surroundings:
     recorder: EventRecorder
     plugins: NodePlugins
     machine: Machine
+    rules: Rules
+    assigned: Callable[[Object, Object], Assigned]
+    """CPUs and memory nodes of a pod's container."""
     allocatable: Callable[[], Mapping[str, str]]
 
 
@@ -71,7 +75,12 @@ class Starter:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         config = around.config
-        self._images = Images(around.runtime.images, around.clock, around.sources, config.max_parallel_pulls)
+        store, clock = around.runtime.images, around.clock
+        self._images = Images(config, store, clock, around.sources, make_plugins(config, around.client, clock))
+
+    @property
+    def around(self) -> Surroundings:
+        return self._around
 
     def facts(self, state: PodState) -> PodFacts:
         """What the pod may be told about itself now."""
@@ -144,7 +153,8 @@ class Starter:
         env = make_env(facts, container, around.sources, services)
         grants = await self._grants(pod, container)
         machine, volumes = around.machine, around.volumes
-        setting = Setting(around.config, facts, volumes, env, image, sandbox.id, machine, target, grants)
+        setting = Setting(around.config, facts, volumes, env, image, sandbox.id, machine, around.rules, target, grants)
+        setting = replace(setting, assigned=around.assigned(pod, container))
         return grants.apply(container_spec(setting, container, wanted))
 
     async def _grants(self, pod: Object, container: Object) -> Grants:

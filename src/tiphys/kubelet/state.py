@@ -22,6 +22,7 @@ from tiphys.base.errors import TiphysError
 from tiphys.kubelet import backoff, decide
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
+from tiphys.kubelet import resizing
 from tiphys.kubelet.container_status import Waiting
 from tiphys.kubelet.labels import SCHEME, Record, SandboxRecord
 from tiphys.kubelet.plan import View, by_name
@@ -80,6 +81,7 @@ class PodState:
     """Seconds: crashLoopBackOff.maxContainerRestartPeriod."""
     removing: set[str] = field(default_factory=set)
     probing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    resize: resizing.Resize = field(default_factory=resizing.Resize)
     complete: bool = False
     grace_until: float = 0
     """When the pod's end began plus its grace: by then everything is killed."""
@@ -95,6 +97,7 @@ class PodState:
 
     def __post_init__(self) -> None:
         self.status = self.pod.get("status") or {}
+        self.resize = resizing.recalled(self.status)
 
     def handle(self, event: ev.Event, now: float) -> list[do.Instruction]:
         """What is to be done after `event`; `now` is in seconds since the epoch."""
@@ -164,12 +167,29 @@ def _evicted(state: PodState, event: ev.Evicted, now: float) -> None:
     state.grace_limit = event.grace if state.grace_limit is None else min(state.grace_limit, event.grace)
 
 
+def _resize_granted(state: PodState, event: ev.ResizeGranted, now: float) -> None:
+    resizing.granted(state, event.pod, event.generation, now)
+
+
+def _resize_refused(state: PodState, event: ev.ResizeRefused, now: float) -> None:
+    resizing.refused(state, event.pod, event.reason, event.message, event.generation, now)
+
+
+def _resize_withdrawn(state: PodState, event: ev.ResizeWithdrawn, now: float) -> None:
+    state.resize.pending = None
+
+
+def _resize_finished(state: PodState, event: ev.ResizeFinished, now: float) -> None:
+    resizing.finished(state, event.error, now)
+
+
 def _room_wanted(state: PodState, event: ev.RoomWanted, now: float) -> None:
     decide.forget_dead(state)
 
 
 def _observed(state: PodState, event: ev.Observed, now: float) -> None:
     """Take over what runs; of several sandboxes the newest counts."""
+    resizing.observed(state)
     state.observed = True
     for sandbox in sorted(event.sandboxes, key=lambda one: one.attempt):
         if state.sandbox is not None:
@@ -345,6 +365,10 @@ _HANDLERS: Mapping[type[ev.Event], Callable[[PodState, Any, float], None]] = {
     ev.Rejected: _rejected,
     ev.Evicted: _evicted,
     ev.RoomWanted: _room_wanted,
+    ev.ResizeGranted: _resize_granted,
+    ev.ResizeRefused: _resize_refused,
+    ev.ResizeWithdrawn: _resize_withdrawn,
+    ev.ResizeFinished: _resize_finished,
     ev.Observed: _observed,
     ev.VolumesReady: _volumes_ready,
     ev.VolumesFailed: _volumes_failed,

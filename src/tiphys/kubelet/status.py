@@ -25,6 +25,7 @@ from tiphys.kubelet.podspec import (
     main_containers,
     should_restart,
 )
+from tiphys.kubelet.resource_status import pod_resources_status
 from tiphys.kubelet.resources import qos_class
 
 TERMINAL = ("Succeeded", "Failed")
@@ -44,6 +45,8 @@ class Situation:
     hooking: str = ""
     over: bool = False
     """No container runs and none will: the phase may become terminal."""
+    resizing: Sequence[dict[str, Any]] = ()
+    """Conditions that tell of a resize."""
     verdict: tuple[str, str] | None = None
     """(reason, message) when the pod is failed by the kubelet: its deadline, an eviction."""
     disrupted: bool = False
@@ -81,7 +84,9 @@ def make_status(given: Situation) -> dict[str, Any]:
     _add_addresses(given, status)
     status["phase"] = _final_phase(given, pod_phase(pod, status, given.over, facts.initialized))
     _add_reason(given, status)
-    status["conditions"] = pod_conditions(pod, old, status, given.sandbox, given.now)
+    status |= pod_resources_status(pod, given.view.records)
+    made = pod_conditions(pod, old, status, given.sandbox, given.now)
+    status["conditions"] = made if status["phase"] in TERMINAL else [*made, *given.resizing]
     if restart_all.may_restart_all(pod):
         resetting = restarting and bool(restart_all.left_to_reset(pod, given.view.records))
         status["conditions"].append(restarting_condition(resetting, status["phase"], old, given.now))

@@ -156,6 +156,8 @@ class PodWorker:
                 self._spawn("start", hands.start_container(self, wanted))
             case do.CancelStart():
                 self._tasks.cancel("start")
+            case do.ResizePod():
+                self._spawn("resize", hands.resize_pod(self))
             case do.RunHook(id, container):
                 self._spawn("start", hands.run_hook(self, id, container))
             case do.StopContainer(id):

@@ -20,6 +20,7 @@ from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.probes.prober import Result, Target
 from tiphys.runtime import types as rt
+from tiphys.runtime.containers import merged
 from tiphys.testing.cgroups import FakeCgroups
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.machine import FakeMachine
@@ -258,6 +259,7 @@ class MemoryRuntime:
             queue.put_nowait(event)
 
     async def create_sandbox(self, spec: rt.SandboxSpec) -> rt.SandboxStatus:
+        self.cgroups.set(spec.cgroup_parent, spec.cgroup_resources)
         if spec.id not in self.boxes:
             ip = f"10.1.0.{len(self.boxes) + 2}"
             self.boxes[spec.id] = rt.SandboxStatus(spec, rt.State.RUNNING, (ip,), self.clock.time())
@@ -350,8 +352,11 @@ class MemoryRuntime:
     async def sandbox_usage(self, id: str) -> rt.SandboxUsage:
         return rt.SandboxUsage(self.used, (rt.Interface("eth0", 100, 1, 0, 0, 200, 2),))
 
-    async def update(self, id: str, resources: rt.Resources) -> None:
-        return
+    async def update(self, id: str, resources: rt.Resources, labels: Mapping[str, str] | None = None) -> None:
+        old = self.runs[id].spec
+        spec = replace(old, resources=merged(old.resources, resources), labels={**old.labels, **(labels or {})})
+        self.runs[id] = replace(self.runs[id], spec=spec)
+        self.log.append(f"update {self.name(spec)}")
 
     async def close(self) -> None:
         return

@@ -17,11 +17,11 @@ from tiphys.kubelet.downward import PodFacts, field_value, resource_value
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.expansion import expand
 from tiphys.kubelet.files import Dns, hosts_file, parse_resolv_conf, resolve
-from tiphys.kubelet.images import credentials
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.probes.counter import Counter
-from tiphys.kubelet.resources import container_resources, cpu_quota, cpu_shares, pod_resources, qos_class
+from tiphys.kubelet.limits import Rules, container_resources, cpu_quota, cpu_shares, pod_resources
+from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import security_of, user_of
 from tiphys.kubelet.serve import parse_duration
 from tiphys.kubelet.specs import command_line
@@ -116,10 +116,10 @@ def test_cgroup_numbers_are_upstreams() -> None:
     limits = {"cpu": "100m", "memory": "100Mi"}
     own = pod(containers=[{"name": "c", "resources": {"limits": limits, "requests": {"cpu": "50m", "memory": "50Mi"}}}])
     assert qos_class(own) == "Burstable"
-    numbers = container_resources(own, own["spec"]["containers"][0], 1000 * 1024**2)
+    numbers = container_resources(own, own["spec"]["containers"][0], Rules(1000 * 1024**2))
     assert (numbers.cpu_shares, numbers.cpu_quota, numbers.memory_limit) == (51, 10_000, 100 * 1024**2)
     assert numbers.oom_score_adj == 950
-    assert pod_resources(own).memory_limit == 100 * 1024**2
+    assert pod_resources(own, Rules(1)).memory_limit == 100 * 1024**2
     assert qos_class(pod()) == "BestEffort"
     assert (
         qos_class(pod(containers=[{"name": "c", "resources": {"limits": limits, "requests": limits}}])) == "Guaranteed"
@@ -249,17 +249,6 @@ def test_admission_checks_taints_ports_and_affinity() -> None:
     assert admit(pod(tolerations=[{"operator": "Exists"}]), tainted, []) is None
 
 
-def test_pull_secrets_are_matched_by_registry() -> None:
-    import base64
-    import json
-
-    auth = {"username": "me", "password": "pw"}
-    data = {"auths": {"https://index.docker.io/v1/": auth, "quay.io": {"auth": base64.b64encode(b"q:z").decode()}}}
-    secret = {"data": {".dockerconfigjson": base64.b64encode(json.dumps(data).encode()).decode()}}
-    assert [one.username for one in credentials(secret, "nginx")] == ["me"]
-    assert [(one.username, one.password) for one in credentials(secret, "quay.io/x/y:1")] == [("q", "z")]
-
-
 def test_durations() -> None:
     assert parse_duration("1m30s") == 90
     assert parse_duration("300ms") == 0.3
@@ -302,7 +291,6 @@ def test_sysctls_of_a_namespace_shared_with_the_host_are_refused() -> None:
 @pytest.mark.parametrize(
     ("container", "field"),
     [
-        ({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, "volumeDevices"),
         ({"securityContext": {"seLinuxOptions": {"level": "s0"}}}, "securityContext.seLinuxOptions"),
     ],
 )
@@ -321,7 +309,7 @@ def test_a_sandbox_that_cannot_be_is_refused_with_the_fields_name() -> None:
 def test_overhead_counts_for_admission_and_cgroups() -> None:
     resources = {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}}
     heavy = pod(containers=[{"name": "c", "resources": resources}], overhead={"cpu": "50m", "memory": "16Mi"})
-    found = pod_resources(heavy)
+    found = pod_resources(heavy, Rules(1))
     assert found.cpu_shares == cpu_shares(150)
     assert found.memory_limit == 80 << 20
 
