@@ -75,8 +75,7 @@ class Starter:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         config = around.config
-        store, clock = around.runtime.images, around.clock
-        self._images = Images(config, store, clock, around.sources, make_plugins(config, around.client, clock))
+        self._images = Images(around.runtime.images, around.clock, around.sources, config.max_parallel_pulls)
 
     @property
     def around(self) -> Surroundings:

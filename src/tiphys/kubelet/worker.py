@@ -50,6 +50,9 @@ class Hands:
     async def remove_container(self, worker: PodWorker, id: str) -> None:
         raise NotImplementedError
 
+    async def resize_pod(self, worker: PodWorker) -> None:
+        raise NotImplementedError
+
     async def probe(self, worker: PodWorker, wanted: do.StartProbes) -> None:
         raise NotImplementedError
 
