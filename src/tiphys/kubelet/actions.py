@@ -21,6 +21,7 @@ from tiphys.kubelet import instructions as do
 from tiphys.kubelet import userns
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
+from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs, make_log_directory
@@ -118,6 +119,12 @@ class Actions(Hands):
 
     async def create_sandbox(self, worker: PodWorker, attempt: int) -> None:
         pod = worker.state.pod
+        try:
+            await self._tools.plugins.prepare(pod)
+        except ClaimError as error:
+            text = f"Failed to prepare dynamic resources: {error}"
+            worker.post(ev.SandboxFailed(str(error), ("FailedPrepareDynamicResources", text)))
+            return
         try:
             check_sandbox(await self._handler(pod))
             users = userns.mapping(self._config, pod)
@@ -275,6 +282,7 @@ class Actions(Hands):
 
     async def clean_up(self, worker: PodWorker, logs: bool) -> None:
         pod = worker.state.pod
+        await self._insist("release claims", lambda: self._tools.plugins.release(worker.uid))
         await self._insist("clean up", lambda: self._tear_down(worker.uid))
         if logs:
             drop_pod_logs(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))

@@ -80,7 +80,7 @@ class Kubelet:
         self.clock = clock
         self.recorder = EventRecorder(client, clock, "kubelet", config.node_name)
         self.agent = NodeAgent(config, client, runtime, clock, self.recorder)
-        self.plugins = NodePlugins(config, clock, self.agent, lambda: self.workers.values())
+        self.plugins = NodePlugins(config, client, clock, self.agent, lambda: self.workers.values())
         fields = f"spec.nodeName={config.node_name}"
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)
@@ -211,6 +211,7 @@ class Kubelet:
             for directory in self.config.log_dir.glob(f"*_{uid}"):
                 drop_pod_logs(self.config, directory)
         self._found, self._labels = {}, {}
+        self._group.create_task(self.plugins.release_strangers(self.workers), name="claims of pods that are gone")
 
     async def _observe_all(self) -> dict[str, ev.Observed]:
         began = self.clock.monotonic()

@@ -109,6 +109,8 @@ class SandboxChanged:
 @dataclass(frozen=True, slots=True)
 class SandboxFailed:
     message: str
+    event: tuple[str, str] | None = None
+    """(reason, message) of the event that tells it, where it is not the usual one."""
 
 
 @dataclass(frozen=True, slots=True)

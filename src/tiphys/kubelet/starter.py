@@ -18,6 +18,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.devices.grants import Grants
 from tiphys.kubelet.devices.pool import AllocationError
 from tiphys.kubelet.downward import PodFacts
+from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.images import Found, ImageError, Images
 from tiphys.kubelet.instructions import StartContainer
@@ -154,12 +155,12 @@ class Starter:
         machine, volumes = around.machine, around.volumes
         setting = Setting(around.config, facts, volumes, env, image, sandbox.id, machine, around.rules, target, grants)
         setting = replace(setting, assigned=around.assigned(pod, container))
-        return grants.apply(container_spec(setting, container, wanted))
+        return around.plugins.apply(container_spec(setting, container, wanted), grants, pod)
 
     async def _grants(self, pod: Object, container: Object) -> Grants:
         try:
             return await self._around.plugins.grants(pod, container)
-        except AllocationError as error:
+        except (AllocationError, ClaimError) as error:
             raise ConfigError(str(error)) from error
 
     async def _create(self, worker: PodWorker, spec: ContainerSpec, name: str) -> bool:

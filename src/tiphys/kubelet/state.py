@@ -240,8 +240,8 @@ def _sandbox_failed(state: PodState, event: ev.SandboxFailed, now: float) -> Non
     state.creating_sandbox = False
     state.sandbox_retry_at = now + decide.RETRY
     state.timer("sandbox", state.sandbox_retry_at)
-    message = f"Failed to create pod sandbox: {event.message}"
-    state.emit(do.RecordEvent("Warning", "FailedCreatePodSandBox", message))
+    usual = ("FailedCreatePodSandBox", f"Failed to create pod sandbox: {event.message}")
+    state.emit(do.RecordEvent("Warning", *(event.event or usual)))
 
 
 def _sandbox_removed(state: PodState, event: ev.SandboxRemoved, now: float) -> None:

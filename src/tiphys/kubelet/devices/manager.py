@@ -29,7 +29,7 @@ from tiphys.kubelet.devices.endpoint import Endpoint
 from tiphys.kubelet.devices.grants import Grants, merge
 from tiphys.kubelet.devices.hints import Hint, hints_of
 from tiphys.kubelet.devices.ledger import Held, Ledger
-from tiphys.kubelet.devices.pool import AllocationError, Device, Pool, Want, begin, check, finish, requests
+from tiphys.kubelet.devices.pool import AllocationError, Device, Pool, Want, asked, begin, check, finish
 from tiphys.kubelet.podspec import Object, init_containers, is_sidecar, main_containers, uid_of
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class DeviceManager:
     def wants(self, pod: Object) -> bool:
         """Whether any container asks for what plugins give."""
         known = self._resources()
-        return any(True for container in _containers(pod) for _ in requests(container, known))
+        return any(True for container in _containers(pod) for _ in asked(pod, container, known))
 
     def _resources(self) -> set[str]:
         return set(self._pools) | self.ledger.resources() if self._pools or self.ledger.pods() else set()
@@ -235,7 +235,7 @@ class DeviceManager:
 
     async def _allocate(self, pod: Object, container: Object, reusable: Mapping[str, set[str]]) -> None:
         uid, name = uid_of(pod), container["name"]
-        for resource, required in requests(container, self._resources()):
+        for resource, required in asked(pod, container, self._resources()):
             held = self.ledger.of(uid, name).get(resource)
             if held is not None and len(held.devices) != required:
                 change = f'request for resource "{resource}" from {len(held.devices)} to {required}'
@@ -260,11 +260,11 @@ class DeviceManager:
     async def grants(self, pod: Object, container: Object) -> Grants:
         """What a container that is about to start is to get. Raises AllocationError."""
         uid, name = uid_of(pod), container["name"]
-        for resource, required in requests(container, self._resources()):
+        for resource, required in asked(pod, container, self._resources()):
             if required:
                 await self._pre_start(uid, name, resource)
         held = self.ledger.of(uid, name)
-        missing = [one for one, number in requests(container, self._resources()) if number and one not in held]
+        missing = [one for one, number in asked(pod, container, self._resources()) if number and one not in held]
         if missing and uid in set(self._active()):
             await self.allocate(pod)
             held = self.ledger.of(uid, name)
@@ -294,7 +294,7 @@ class DeviceManager:
         self.free_finished()
         uid, found = uid_of(pod), {}
         nodes = tuple(machine)
-        for resource, required in requests(container, self._resources()):
+        for resource, required in asked(pod, container, self._resources()):
             held = self.ledger.of(uid, container["name"]).get(resource)
             pool = self._pools.get(resource) or Pool(resource)
             own = held.devices if held is not None else ()

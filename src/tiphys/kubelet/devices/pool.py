@@ -6,10 +6,12 @@ those on the NUMA nodes that the topology manager chose, of these what the plugi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.base.errors import TiphysError
+from tiphys.kubelet.podspec import Object
+from tiphys.kubelet.resources import amounts
 
 
 class AllocationError(TiphysError):
@@ -144,11 +146,14 @@ def _by_affinity(
     return near, far, nowhere
 
 
-def requests(container: Mapping[str, object], known: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """(resource, number) for each of the `known` resources that a container asks for; limits equal requests."""
-    from tiphys.kubelet.resources import amounts
+def asked(pod: Object, container: Object, known: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """(resource, number) for each of the `known` resources that a container asks for; limits equal requests.
 
-    resources = container.get("resources")
-    limits = amounts(resources.get("limits")) if isinstance(resources, Mapping) else {}
-    for name in sorted(set(known) & set(limits)):
+    What a driver of dynamic resources serves in the place of a plugin is left out."""
+    limits = amounts((container.get("resources") or {}).get("limits"))
+    claim = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    served = {
+        one["resourceName"] for one in claim.get("requestMappings") or () if one["containerName"] == container["name"]
+    }
+    for name in sorted((set(known) & set(limits)) - served):
         yield name, limits[name].value

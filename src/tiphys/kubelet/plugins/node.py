@@ -7,39 +7,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tiphys.api.quantity import from_units
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ApiError
+from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet.admission import Refusal
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.devices.grants import NOTHING, Grants
 from tiphys.kubelet.devices.manager import DeviceManager, is_extended
 from tiphys.kubelet.devices.pool import AllocationError
+from tiphys.kubelet.devices.protocol import VERSION
+from tiphys.kubelet.dra.claims import ClaimError
+from tiphys.kubelet.dra.manager import ClaimManager
 from tiphys.kubelet.node import NodeAgent
+from tiphys.kubelet.plugins import cdi
+from tiphys.kubelet.plugins.watcher import PluginWatcher
 from tiphys.kubelet.podresources.server import NoExclusive, PodResources
-from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, uid_of
+from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, main_containers, uid_of
 from tiphys.kubelet.resources import amounts
 from tiphys.kubelet.worker import PodWorker
+from tiphys.runtime.types import ContainerSpec
 
 log = logging.getLogger(__name__)
 
+_RETRY = 5.0
 Workers = Callable[[], Iterable[PodWorker]]
 
 
 class NodePlugins:
     """See the module's docstring."""
 
-    def __init__(self, config: KubeletConfig, clock: Clock, agent: NodeAgent, workers: Workers) -> None:
+    def __init__(self, config: KubeletConfig, client: Client, clock: Clock, agent: NodeAgent, workers: Workers) -> None:
+        self._config = config
+        self._clock = clock
         self._agent = agent
         self._workers = workers
         self._reported = asyncio.Event()
         self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed)
+        self.claims = ClaimManager(config.root_dir, config.node_name, client, clock, self._changed)
         self.pod_resources = PodResources(
-            config.root_dir, clock, self.devices, self._pods, lambda pod, container: [], NoExclusive()
+            config.root_dir, clock, self.devices, self._pods, self.claims.messages, NoExclusive()
+        )
+        self._watcher = PluginWatcher(
+            config.root_dir / "plugins_registry",
+            clock,
+            {"DevicePlugin": DevicePlugins(self.devices), "DRAPlugin": self.claims.drivers},
         )
         self.resave: Callable[[PodWorker], None] = lambda worker: None
         """Has a pod's status written again, with what is known of its devices now."""
@@ -50,6 +67,8 @@ class NodePlugins:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.devices.run(), name="device plugins")
             group.create_task(self.pod_resources.run(), name="pod resources API")
+            self.claims.start(group)
+            group.create_task(self._watcher.run(), name="plugins")
             await self._report()
 
     async def _report(self) -> None:
@@ -92,18 +111,50 @@ class NodePlugins:
 
     async def grants(self, pod: Object, container: Object) -> Grants:
         """What a container that is about to start is to get. Raises AllocationError."""
-        if not self.devices.wants(pod):
-            return NOTHING
-        return await self.devices.grants(pod, container)
+        found = await self.devices.grants(pod, container) if self.devices.wants(pod) else NOTHING
+        if not self.claims.wants(pod):
+            return found
+        return replace(found, cdi_devices=(*found.cdi_devices, *self.claims.cdi_devices(pod, container)))
+
+    def apply(self, spec: ContainerSpec, grants: Grants, pod: Object) -> ContainerSpec:
+        """A container's spec with what it is given. Raises CdiError, OSError."""
+        spec = grants.apply(spec)
+        if not grants.cdi_devices:
+            return spec
+        return cdi.apply(spec, cdi.find(grants.cdi_devices), self._config.pod_dir(uid_of(pod)) / "devices")
+
+    async def prepare(self, pod: Object) -> None:
+        """Before its sandbox is made. Raises ClaimError."""
+        if self.claims.wants(pod):
+            await self.claims.prepare(pod)
+
+    async def release(self, uid: str) -> None:
+        """The pod has ended, and so have its containers. Raises ClaimError."""
+        await self.claims.unprepare(uid)
+
+    async def release_strangers(self, known: Collection[str]) -> None:
+        """Claims of pods that went while no kubelet ran: tries until they are free."""
+        for uid in self.claims.ledger.pods() - set(known):
+            while True:
+                try:
+                    await self.claims.unprepare(uid)
+                except ClaimError as error:
+                    log.info("claims of pod %s, which is gone: %s", uid, error)
+                    await self._clock.sleep(_RETRY)
+                else:
+                    break
 
     def overlay(self, pod: Object, status: Mapping[str, Any]) -> Mapping[str, Any]:
         """A pod's status with the health of what its containers hold."""
-        health = self.devices.health(uid_of(pod))
-        if not health or not status.get("containerStatuses"):
+        known = status.get("containerStatuses")
+        if not known or not (self.claims.wants(pod) or self.devices.ledger.has(uid_of(pod))):
             return status
+        health = self.devices.health(uid_of(pod))
+        for container in main_containers(pod):
+            if entries := self.claims.health(pod, container):
+                health[container["name"]] = health.get(container["name"], []) + entries
         statuses = [
-            {**one, "allocatedResourcesStatus": health[one["name"]]} if one["name"] in health else one
-            for one in status["containerStatuses"]
+            {**one, "allocatedResourcesStatus": health[one["name"]]} if one["name"] in health else one for one in known
         ]
         return {**status, "containerStatuses": statuses}
 
@@ -132,6 +183,28 @@ class NodePlugins:
             if name not in known or known[name] < from_units(number):
                 allocatable[name] = str(number)
         return {**node, "status": {**status, "allocatable": allocatable}}
+
+
+class DevicePlugins:
+    """Device plugins that announce themselves in plugins_registry instead of calling Register."""
+
+    def __init__(self, devices: DeviceManager) -> None:
+        self._devices = devices
+
+    def validate(self, name: str, endpoint: str, versions: Sequence[str]) -> None:
+        """Raises AllocationError."""
+        if VERSION not in versions:
+            listed = " ".join(versions)
+            raise AllocationError(f"manager version, {VERSION}, is not among plugin supported versions [{listed}]")
+        if not is_extended(name):
+            raise AllocationError(f'invalid name of device plugin socket: the ResourceName "{name}" is invalid')
+
+    async def register(self, name: str, endpoint: str, versions: Sequence[str]) -> None:
+        """Raises AllocationError."""
+        await self._devices.connect(name, endpoint)
+
+    def deregister(self, name: str, endpoint: str) -> None:
+        self._devices.disconnect(name, endpoint)
 
 
 def _ran(pod: Object) -> bool:
