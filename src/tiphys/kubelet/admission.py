@@ -5,12 +5,15 @@ Reasons and messages are upstream's (lifecycle predicates): OutOfcpu, OutOfpods,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.api.quantity import from_units
+from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.podspec import Object, is_terminal
 from tiphys.kubelet.resources import amounts, pod_requests
+from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.sysctls import forbidden
 from tiphys.kubelet.unsupported import apparmor_refusal
 
@@ -19,39 +22,76 @@ Refusal = tuple[str, str]
 
 _ZERO = from_units(0)
 _UNTOLERATED = "node(s) had taints that the pod didn't tolerate"
+_OS = "kubernetes.io/os"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What speaks against a pod: `refusal`, or only a lack of room that other pods could make."""
+
+    refusal: Refusal | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """By resource, when nothing else is wrong: how much is not there (millicores of CPU, else units)."""
 
 
 def admit(
     pod: Object, node: Object, others: Iterable[Object], allowed_sysctls: Iterable[str] = (), apparmor: bool = False
 ) -> Refusal | None:
     """Why not, or None. `others` are the pods that the node has admitted; `apparmor`: whether its kernel has it."""
-    os_name = (pod["spec"].get("os") or {}).get("name")
-    if os_name and os_name != "linux":
+    return judge(pod, node, others, allowed_sysctls, apparmor).refusal
+
+
+def judge(
+    pod: Object, node: Object, others: Iterable[Object], allowed_sysctls: Iterable[str] = (), apparmor: bool = False
+) -> Verdict:
+    """As `admit`, telling a lack of room from what cannot be helped."""
+    if refusal := _never(pod, allowed_sysctls, apparmor):
+        return Verdict(refusal)
+    active = [other for other in others if not is_terminal(other)]
+    short = list(_shortages(pod, node, active))
+    other = _affinity(pod, node) or _ports(pod, active) or (None if is_static(pod) else _taints(pod, node))
+    if not short:
+        return Verdict(other)
+    refusal = _out_of(*short[0])
+    if other is not None:
+        return Verdict(other if is_critical(pod) else refusal)
+    missing = {name: requested - (capacity - used) for name, requested, used, capacity in short}
+    return Verdict(refusal, missing)
+
+
+def _never(pod: Object, allowed_sysctls: Iterable[str], apparmor: bool) -> Refusal | None:
+    """What no other pod's going would change."""
+    if (pod["metadata"].get("labels") or {}).get(_OS, "linux") != "linux":
+        text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return "PodOSSelectorNodeLabelDoesNotMatch", text
+    if (pod["spec"].get("os") or {}).get("name", "linux") != "linux":
         return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
     if sysctl := forbidden(pod, allowed_sysctls):
         return "SysctlForbidden", sysctl
     if profile := apparmor_refusal(pod, apparmor):
         return "AppArmor", profile
-    active = [other for other in others if not is_terminal(other)]
-    return _resources(pod, node, active) or _affinity(pod, node) or _ports(pod, active) or _taints(pod, node)
+    return None
 
 
-def _resources(pod: Object, node: Object, others: list[Object]) -> Refusal | None:
+Shortage = tuple[str, int, int, int]
+"""(resource, requested, used, capacity)"""
+
+
+def _shortages(pod: Object, node: Object, others: list[Object]) -> Iterator[Shortage]:
+    """What the node has not enough of. Extended resources that it does not know are somebody else's."""
     allocatable = amounts((node.get("status") or {}).get("allocatable"))
     if "pods" in allocatable and len(others) + 1 > allocatable["pods"].value:
-        return _out_of("pods", 1, len(others), allocatable["pods"].value)
+        yield "pods", 1, len(others), allocatable["pods"].value
     wanted = {name: amount for name, amount in pod_requests(pod).items() if amount > _ZERO}
-    if not wanted:
-        return None
-    used = [pod_requests(other) for other in others]
-    for name in ("cpu", "memory", "ephemeral-storage", *sorted(wanted)):
-        if name not in wanted or name not in allocatable:
+    used = [pod_requests(other) for other in others] if wanted else []
+    for name in dict.fromkeys(("cpu", "memory", "ephemeral-storage", *sorted(wanted))):
+        if name not in wanted or (name not in allocatable and not name.startswith("hugepages-")):
             continue
         taken = sum((one[name] for one in used if name in one), start=_ZERO)
-        if taken + wanted[name] > allocatable[name]:
-            numbers = (wanted[name], taken, allocatable[name])
-            return _out_of(name, *(one.milli if name == "cpu" else one.value for one in numbers))
-    return None
+        capacity = allocatable.get(name, _ZERO)
+        if taken + wanted[name] > capacity:
+            numbers = [one.milli if name == "cpu" else one.value for one in (wanted[name], taken, capacity)]
+            yield name, numbers[0], numbers[1], numbers[2]
 
 
 def _out_of(name: str, requested: int, used: int, capacity: int) -> Refusal:

@@ -23,11 +23,12 @@ from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import labels
 from tiphys.kubelet.actions import Actions, Tools
-from tiphys.kubelet.admission import Refusal, admit
+from tiphys.kubelet.admission import Refusal, Verdict, judge
 from tiphys.kubelet.allocation import Policies, effective
 from tiphys.kubelet.allocations import Allocations
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.duties import NodeDuties
+from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
@@ -42,6 +43,7 @@ from tiphys.kubelet.podmetrics import PodMetrics
 from tiphys.kubelet.podspec import Object, full_name, is_deleted, is_terminal, phase_of, uid_of
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.probes.schedule import Asks
+from tiphys.kubelet.room import Room
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.starter import Starter, Surroundings
 from tiphys.kubelet.state import PodState
@@ -288,19 +290,35 @@ class Kubelet:
         if fresh and (kept_out := self.duties.refusal(pod)) is not None:
             worker.post(ev.Rejected(*kept_out))
         elif fresh:
-            refusal = self._judge(pod)
-            if refusal is not None:
-                self.metrics.admission_rejections.inc(refusal[0])
-                worker.post(ev.Rejected(*refusal))
-            else:
-                self.allocations.admit(pod)
+            verdict = self._verdict(pod)
+            if verdict.missing and is_critical(pod):
+                self._group.create_task(self._preempt(worker, found, verdict), name=f"room for {full_name(pod)}")
+                return
+            self._take_in(worker, verdict.refusal)
         worker.post(found)
         self.allocations.retry(worker.uid)
 
+    async def _preempt(self, worker: PodWorker, found: ev.Observed, verdict: Verdict) -> None:
+        """Make room for a critical pod, then take it in."""
+        others = list(self._admitted(worker.uid))
+        refusal = await Room(self.duties.pods, self.recorder, self.metrics).make(worker.state.pod, others, verdict)
+        self._take_in(worker, refusal)
+        worker.post(found)
+
+    def _take_in(self, worker: PodWorker, refusal: Refusal | None) -> None:
+        if refusal is None:
+            self.allocations.admit(worker.state.pod)
+        else:
+            self.metrics.admission_rejections.inc(refusal[0])
+            worker.post(ev.Rejected(*refusal))
+
     def _judge(self, pod: Object) -> Refusal | None:
         """Why the node has no place for the pod."""
+        return self._verdict(pod).refusal
+
+    def _verdict(self, pod: Object) -> Verdict:
         node, allowed = self.plugins.at_least(self.own_node()), self.config.allowed_unsafe_sysctls
-        return admit(pod, node, self._admitted(uid_of(pod)), allowed, self.agent.machine.apparmor)
+        return judge(pod, node, self._admitted(uid_of(pod)), allowed, self.agent.machine.apparmor)
 
     def _new_worker(self, pod: Object) -> PodWorker:
         state = PodState(pod, host_ips=(self.config.node_ip,), max_backoff=self.config.max_restart_period)

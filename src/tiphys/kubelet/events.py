@@ -40,6 +40,8 @@ class Evicted:
     """Seconds for its containers, unless they have less anyway."""
     disruption: bool = False
     """Whether a DisruptionTarget condition tells it."""
+    told: str = ""
+    """The condition's message, where it is not that of the status."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,8 @@ class PodState:
     rejection: tuple[str, str] | None = None
     verdict: tuple[str, str] | None = None
     """(reason, message) once the pod is failed by the kubelet."""
-    disrupted: bool = False
-    """Whether its end by the kubelet is told by a DisruptionTarget condition."""
+    disrupted: str = ""
+    """The message of the DisruptionTarget condition that tells of its end by the kubelet."""
     grace_limit: float | None = None
     """Seconds that the kubelet grants at most when it ends the pod itself."""
     volumes: Progress = Progress.NEEDED
@@ -163,7 +163,7 @@ def _rejected(state: PodState, event: ev.Rejected, now: float) -> None:
 def _evicted(state: PodState, event: ev.Evicted, now: float) -> None:
     if state.verdict is None:
         state.verdict = (event.reason, event.message)
-        state.disrupted = event.disruption
+        state.disrupted = (event.told or event.message) if event.disruption else ""
     state.grace_limit = event.grace if state.grace_limit is None else min(state.grace_limit, event.grace)
 
 

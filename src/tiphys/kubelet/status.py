@@ -49,8 +49,8 @@ class Situation:
     """Conditions that tell of a resize."""
     verdict: tuple[str, str] | None = None
     """(reason, message) when the pod is failed by the kubelet: its deadline, an eviction."""
-    disrupted: bool = False
-    """Whether a DisruptionTarget condition tells that, once nothing runs any more."""
+    disrupted: str = ""
+    """The message of a DisruptionTarget condition that tells that, once nothing runs any more."""
 
 
 def rejected_status(pod: Object, old: Mapping[str, Any], reason: str, message: str, now: float) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def make_status(given: Situation) -> dict[str, Any]:
     if restart_all.may_restart_all(pod):
         resetting = restarting and bool(restart_all.left_to_reset(pod, given.view.records))
         status["conditions"].append(restarting_condition(resetting, status["phase"], old, given.now))
-    if given.disrupted and given.verdict is not None and status["phase"] in TERMINAL:
-        status["conditions"] = disruption(pod, status["conditions"], given.verdict[1], given.now)
+    if given.disrupted and status["phase"] in TERMINAL:
+        status["conditions"] = disruption(pod, status["conditions"], given.disrupted, given.now)
     return status
 
 
