@@ -38,6 +38,7 @@ from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
 from tiphys.kubelet.unsupported import check_sandbox, unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
+from tiphys.kubelet.volumes.waiting import VolumeWait
 from tiphys.kubelet.worker import Hands, PodWorker
 from tiphys.runtime.types import ContainerStatus, NoSuchContainer, Runtime, SandboxSpec
 
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 
 _RETRY = 5.0
 _MIN_GRACE = 2.0
-_VOLUME_RETRY_FIRST, _VOLUME_RETRY_LIMIT = 0.5, 122.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,14 @@ class Actions(Hands):
         try:
             await self._tools.volumes.ensure(self.facts(worker))
         except VolumesError as error:
-            messages = error.messages
+            waiting = worker.volume_wait
+            worker.post(ev.VolumesFailed(*waiting.failed(error.messages, error.unmounted, self._clock.time())))
         except OSError as error:
-            messages = (f"cannot set up volumes: {error}",)
+            text = (f"cannot set up volumes: {error}",)
+            worker.post(ev.VolumesFailed(*worker.volume_wait.failed(text, (), self._clock.time())))
         else:
-            worker.volume_failures = 0
+            worker.volume_wait = VolumeWait()
             return True
-        delay = min(_VOLUME_RETRY_FIRST * 2.0 ** min(worker.volume_failures, 10), _VOLUME_RETRY_LIMIT)
-        worker.volume_failures += 1
-        worker.post(ev.VolumesFailed(messages, self._clock.time() + delay))
         return False
 
     async def keep_tokens(self, worker: PodWorker) -> None:

@@ -52,7 +52,8 @@ from tiphys.kubelet.staticpods.manifest import is_mirror
 from tiphys.kubelet.staticpods.mirrors import MirroredStatuses
 from tiphys.kubelet.tasks import Tasks
 from tiphys.kubelet.termination import termination_message
-from tiphys.kubelet.volumes.manager import VolumeManager, has_changing_volumes, orphans
+from tiphys.kubelet.volumes.manager import VolumeManager, orphans
+from tiphys.kubelet.volumes.references import has_changing_volumes
 from tiphys.kubelet.worker import PodWorker
 from tiphys.runtime.types import ContainerEvent, ContainerStatus, Runtime, SandboxStatus, State
 
@@ -127,7 +128,7 @@ class Kubelet:
         self._statuses = MirroredStatuses(self.client, clock, group)
         self._static = StaticPods(self, self._statuses, group)
         sources = ObjectSources(self.client, clock, group, self._sources_changed)
-        self.volumes = VolumeManager(config, self.client, clock, sources)
+        self.volumes = VolumeManager(config, self.client, clock, sources, lambda: self.agent.allocatable)
         self.duties = NodeDuties(
             config, self.runtime, clock, self.recorder, self.agent, self.workers, self.volumes, self._meter
         )
@@ -136,6 +137,7 @@ class Kubelet:
         self.allocations = Allocations(config, clock, group, self.workers, self._judge, resized, policies)
         around = Surroundings(
             config=config,
+            client=self.client,
             runtime=self.runtime,
             clock=clock,
             volumes=self.volumes,

@@ -240,10 +240,9 @@ def _show_pull_backoff(state: PodState, name: str, failure: Failure, now: float)
     if now < shown_until:
         state.timer(f"backoff {name}", shown_until)
         return
-    image = (find_container(state.pod, name) or {}).get("image", "")
-    text = f'Back-off pulling image "{image}"'
+    text = f'Back-off pulling image "{failure.image}"'
     waiting = Waiting("ImagePullBackOff", f"{text}: ErrImagePull: {failure.waiting.message}")
-    state.failures[name] = Failure(waiting, failure.retry_at, failure.at)
+    state.failures[name] = Failure(waiting, failure.retry_at, failure.at, failure.image)
     state.emit(do.RecordEvent("Normal", "BackOff", text, name))
     state.emit(do.RecordEvent("Warning", "Failed", "Error: ImagePullBackOff", name))
 

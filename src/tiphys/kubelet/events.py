@@ -157,6 +157,8 @@ class StartFailed:
     message: str
     retry_at: float = 0
     """Not before this moment; 0 leaves it to the machine."""
+    image: str = ""
+    """The name of the image that could not be had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ def expand(text: str, *known: Mapping[str, str]) -> str:
 
 
 def expand_strictly(text: str, known: Mapping[str, str]) -> str:
-    """As `expand`; raises KeyError for the first name that is not known (subPathExpr)."""
-    for match in _REFERENCE.finditer(text):
-        if match.group(1) is not None and match.group(1) not in known:
-            raise KeyError(match.group(1))
+    """As `expand`; raises KeyError with the names that are not known or empty, comma-separated (subPathExpr)."""
+    names = {match.group(1) for match in _REFERENCE.finditer(text) if match.group(1) is not None}
+    if missing := sorted(name for name in names if not known.get(name)):
+        raise KeyError(", ".join(missing))
     return expand(text, known)

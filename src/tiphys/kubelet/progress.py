@@ -32,6 +32,8 @@ class Failure:
     waiting: Waiting
     retry_at: float
     at: float = 0
+    image: str = ""
+    """The name of the image that could not be had."""
 
 
 class Progress(StrEnum):

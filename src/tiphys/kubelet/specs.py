@@ -24,8 +24,8 @@ from tiphys.kubelet.sysctls import sysctls_of
 from tiphys.kubelet.unsupported import container_refusal
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.payload import VolumeError
-from tiphys.kubelet.volumes.subpath import prepare_subpath
-from tiphys.runtime.types import ContainerSpec, Image, Mount, SandboxSpec
+from tiphys.kubelet.volumes.subpath import parts_of, prepare_subpath
+from tiphys.runtime.types import ContainerSpec, Device, Image, Mount, SandboxSpec
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -94,8 +94,9 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         env=merged_env(image.env, {**setting.grants.env, **setting.env}, files.hostname_of(pod, config.node_name)),
         cwd=str(container.get("workingDir") or image.cwd or "/"),
         user=user_of(pod, container, image.user),
-        supplemental_groups=supplemental_groups(pod),
+        supplemental_groups=(*supplemental_groups(pod), *setting.volumes.groups(pod)),
         mounts=_mounts(setting, container, message),
+        devices=_devices(setting, container),
         strict_groups=strict_groups(pod),
         pid_of=setting.target,
         resources=container_resources(pod, container, setting.rules, setting.assigned),
@@ -205,14 +206,17 @@ def _read(path: Path | None) -> str:
 
 
 def _volume_mount(setting: Setting, container: Object, mount: Mapping[str, Any]) -> Mount:
+    target, subpath = str(mount["mountPath"]), _subpath(setting, mount)
     try:
+        if image := setting.volumes.image(setting.facts.pod, mount["name"]):
+            inside = "/".join(parts_of(subpath)) if subpath else ""
+            return Mount(target if target.startswith("/") else f"/{target}", inside, readonly=True, image=image)
         source = setting.volumes.path(setting.facts.pod, mount["name"])
-        if subpath := _subpath(setting, mount):
+        if subpath:
             source = prepare_subpath(source, subpath, mount["name"], container["name"])
     except VolumeError as error:
         raise ConfigError(str(error)) from error
     recursive = mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
-    target = str(mount["mountPath"])
     made = Mount(
         target=target if target.startswith("/") else f"/{target}",
         source=str(source),
@@ -223,10 +227,22 @@ def _volume_mount(setting: Setting, container: Object, mount: Mapping[str, Any])
     return replace(made, recursive_readonly=True) if mount.get("readOnly") and recursive else made
 
 
+def _devices(setting: Setting, container: Object) -> tuple[Device, ...]:
+    """Raw block volumes, as devices of the container's own."""
+    made = []
+    for device in container.get("volumeDevices") or ():
+        try:
+            volume = setting.volumes.device(setting.facts.pod, device["name"])
+        except VolumeError as error:
+            raise ConfigError(str(error)) from error
+        made.append(Device(str(volume.path), str(device["devicePath"]), "r" if volume.readonly else "rwm"))
+    return tuple(made)
+
+
 def _subpath(setting: Setting, mount: Mapping[str, Any]) -> str:
     if expression := mount.get("subPathExpr"):
         try:
             return expand_strictly(str(expression), setting.env)
         except KeyError as error:
-            raise ConfigError(f"missing value for {error.args[0]!r} in subPathExpr {expression!r}") from error
+            raise ConfigError(f"missing value for {error.args[0]}") from error
     return str(mount.get("subPath") or "")

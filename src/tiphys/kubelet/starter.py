@@ -12,6 +12,7 @@ from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
 from tiphys.client.events import EventRecorder
 from tiphys.client.informer import Informer
+from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
 from tiphys.kubelet.backoff import PullBackoff
 from tiphys.kubelet.config import KubeletConfig
@@ -20,21 +21,22 @@ from tiphys.kubelet.devices.pool import AllocationError
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.env import ConfigError, make_env, service_links
-from tiphys.kubelet.images import Found, ImageError, Images
+from tiphys.kubelet.images import ImageError, Images, Wanted
 from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.labels import record_of
 from tiphys.kubelet.limits import Assigned, Rules
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_network, name_of, namespace_of
+from tiphys.kubelet.registries.accounts import make_plugins
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.specs import Setting, container_spec
 from tiphys.kubelet.state import PodState
 from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.termination import termination_message
+from tiphys.kubelet.volumes.images import image_volumes
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.worker import PodWorker
-from tiphys.runtime.types import ContainerSpec, ContainerStatus, Runtime, State
-
+from tiphys.runtime.types import ContainerSpec, ContainerStatus, Image, Runtime, State
 
 if TYPE_CHECKING:
     from tiphys.kubelet.plugins.node import NodePlugins
@@ -45,6 +47,7 @@ class Surroundings:
     """What containers are made from, besides their pods."""
 
     config: KubeletConfig
+    client: Client
     runtime: Runtime
     clock: Clock
     volumes: VolumeManager
@@ -76,7 +79,8 @@ class Starter:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         config = around.config
-        self._images = Images(around.runtime.images, around.clock, around.sources, config.max_parallel_pulls)
+        store, clock = around.runtime.images, around.clock
+        self._images = Images(config, store, clock, around.sources, make_plugins(config, around.client, clock))
 
     @property
     def around(self) -> Surroundings:
@@ -98,32 +102,32 @@ class Starter:
         """-> ImageReady or StartFailed."""
         pod = worker.state.pod
         container = find_container(pod, name) or {}
-        image = str(container.get("image") or "")
+        mounted = {mount["name"] for mount in container.get("volumeMounts") or ()}
+        wanted = Wanted(str(container.get("image") or ""), str(container.get("imagePullPolicy") or "IfNotPresent"))
         try:
-            found = await self._find(pod, container)
+            for volume, source in image_volumes(pod).items():
+                if volume in mounted:
+                    made = await self._ensure(worker, source)
+                    self._around.volumes.set_image(worker.uid, volume, made.id)
+            image = await self._ensure(worker, wanted, name)
         except ImageError as error:
-            self._pull_failed(worker, container, error)
-            return
-        worker.pull_backoffs.pop(image, None)
-        self._event(pod, name, "Normal", "Pulled", found.event)
-        worker.post(ev.ImageReady(name, found.image.id))
+            self._pull_failed(worker, name, error)
+        else:
+            worker.post(ev.ImageReady(name, image.id))
 
-    async def _find(self, pod: Object, container: Object) -> Found:
-        found = await self._images.present(container)
-        if found is None:
-            self._event(pod, container["name"], "Normal", "Pulling", f'Pulling image "{container["image"]}"')
-            found = await self._images.pull(pod, container)
-        return found
+    async def _ensure(self, worker: PodWorker, wanted: Wanted, container: str = "") -> Image:
+        """An image of the pod; events are about `container`, or about the pod itself."""
+        pod = worker.state.pod
+        image = await self._images.ensure(pod, wanted, lambda *event: self._event(pod, container, *event))
+        worker.pull_backoffs.pop(wanted.name, None)
+        return image
 
-    def _pull_failed(self, worker: PodWorker, container: Object, error: ImageError) -> None:
-        name = container["name"]
-        if error.event is not None:
-            self._event(worker.state.pod, name, "Warning", *error.event)
+    def _pull_failed(self, worker: PodWorker, name: str, error: ImageError) -> None:
         retry_at = 0.0
         if error.reason == "ErrImagePull":
-            backoff = worker.pull_backoffs.setdefault(str(container["image"]), PullBackoff())
+            backoff = worker.pull_backoffs.setdefault(error.image, PullBackoff())
             retry_at = backoff.failed(self._around.clock.time(), str(error))
-        worker.post(ev.StartFailed(name, error.reason, str(error), retry_at))
+        worker.post(ev.StartFailed(name, error.reason, str(error), retry_at, error.image))
 
     async def start(self, worker: PodWorker, wanted: StartContainer) -> None:
         """-> ContainerStarted or StartFailed."""
@@ -216,4 +220,5 @@ class Starter:
 
     def _event(self, pod: Object, name: str, type: str, reason: str, message: str) -> None:
         about = {"apiVersion": "v1", "kind": "Pod", **pod}
-        self._around.recorder.event(about, type, reason, message, field_path=field_path(pod, name))
+        path = field_path(pod, name) if name else ""
+        self._around.recorder.event(about, type, reason, message, field_path=path)

@@ -299,7 +299,7 @@ def _start_failed(state: PodState, event: ev.StartFailed, now: float) -> None:
     state.advance(event, event.container)
     state.starting = None
     retry_at = event.retry_at or now + decide.RETRY
-    state.failures[event.container] = Failure(Waiting(event.reason, event.message), retry_at, now)
+    state.failures[event.container] = Failure(Waiting(event.reason, event.message), retry_at, now, event.image)
     state.emit(do.RecordEvent("Warning", "Failed", f"Error: {_shown(event)}", event.container))
 
 

@@ -20,8 +20,6 @@ def check_sandbox(handler: str = "") -> None:
 
 def container_refusal(pod: Object, container: Object, selinux: bool) -> str:
     """Why this container cannot be as asked, or "". Without SELinux on the host its options mean nothing."""
-    if container.get("volumeDevices"):
-        return "volumeDevices: raw block volumes are not supported by this node"
     if selinux and effective(pod, container).get("seLinuxOptions"):
         return "securityContext.seLinuxOptions: not supported by this node"
     return ""

@@ -19,6 +19,7 @@ from tiphys.kubelet.podspec import full_name, uid_of
 from tiphys.kubelet.progress import Progress
 from tiphys.kubelet.state import PodState
 from tiphys.kubelet.tasks import Tasks
+from tiphys.kubelet.volumes.waiting import VolumeWait
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class PodWorker:
         self.state = state
         self.uid = uid_of(state.pod)
         self.pull_backoffs: dict[str, Any] = {}
-        self.volume_failures = 0
+        self.volume_wait = VolumeWait()
         self.listeners: set[Callable[[], None]] = set()
         """Called after each event: whoever follows a log waits for its container's end."""
         self.timed: Callable[[ev.Event, float], None] = lambda event, seconds: None

@@ -52,13 +52,13 @@ def test_a_bound_claim_is_mounted(node: Any, pod: Any, tmp_path: Path, kind: str
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "no claim": (None, None, "error processing PVC default/data: failed to fetch PVC from API server"),
     "not bound": (claim(status={"phase": "Pending"}), None, "error processing PVC default/data: PVC is not bound"),
-    "no volume": (claim(), None, 'persistentvolume "disk" not found'),
-    "another's": (claim(), volume("other", hostPath={"path": "/tmp"}), 'PV "disk" is not bound to PVC default/data'),
-    "another kind": (claim(), volume(nfs={}), "persistent volumes of type nfs are not supported by this node"),
+    "no volume": (claim(), None, 'failed to fetch PV disk from API server: persistentvolumes "disk" not found'),
+    "another's": (claim(), volume("other", hostPath={"path": "/tmp"}), "its pv.Spec.ClaimRef.UID other does not point to claim.UID claim-1"),
+    "another kind": (claim(), volume(csi={}), "persistent volumes of type csi are not supported by this node"),
     "not there": (
         claim(),
         volume(local={"path": "/nowhere/disk"}),
-        'path "/nowhere/disk" of local volume "disk" is not',
+        'path "/nowhere/disk" does not exist',
     ),
 }
 

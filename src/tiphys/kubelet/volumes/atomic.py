@@ -15,21 +15,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from tiphys.base.clock import utc
+from tiphys.kubelet.volumes.ownership import give_to_group
 from tiphys.kubelet.volumes.payload import File, Payload
 
 DATA = "..data"
 
 
-def write_payload(root: Path, payload: Payload, now: float, owner: int | None = None) -> bool:
-    """Make `root` show exactly `payload`; returns whether anything changed. `owner` is a GID for the files."""
+def write_payload(root: Path, payload: Payload, now: float, group: int | None = None) -> bool:
+    """Make `root` show exactly `payload`; returns whether anything changed. `group` is a GID for all that is there.
+
+    Raises OSError."""
     root.mkdir(parents=True, exist_ok=True)
     current = _current(root)
-    if current is not None and _read(current) == payload:
+    if current is not None and _read(current) == {path: file.data for path, file in payload.items()}:
         _link_all(root, payload)
         return False
     fresh = _fresh_directory(root, now)
     for path, file in payload.items():
-        _write(fresh / path, file, owner)
+        _write(fresh, path, file)
+    if group is not None:
+        give_to_group(root, group, always=True, readonly=True)
     draft = root / "..data_tmp"
     with suppress(FileNotFoundError):
         draft.unlink()
@@ -45,11 +50,11 @@ def _current(root: Path) -> Path | None:
     return root / os.readlink(link) if link.is_symlink() else None
 
 
-def _read(directory: Path) -> Payload:
-    found: Payload = {}
+def _read(directory: Path) -> dict[str, bytes]:
+    found = {}
     for path in directory.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            found[str(path.relative_to(directory))] = File(path.read_bytes(), path.stat().st_mode & 0o777)
+            found[str(path.relative_to(directory))] = path.read_bytes()
     return found
 
 
@@ -67,12 +72,16 @@ def _fresh_directory(root: Path, now: float) -> Path:
         return path
 
 
-def _write(path: Path, file: File, owner: int | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(root: Path, relative: str, file: File) -> None:
+    path = root / relative
+    missing = [parent for parent in path.parents if root in parent.parents and not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir()
+        parent.chmod(0o755)  # whatever the umask: containers' users must get through
     path.write_bytes(file.data)
+    if file.owner is not None:
+        os.chown(path, file.owner, -1)
     path.chmod(file.mode)
-    if owner is not None:
-        os.chown(path, -1, owner)
 
 
 def _tops(payload: Payload) -> set[str]:
@@ -92,6 +101,7 @@ def _remove_stale(root: Path, payload: Payload, current: str) -> None:
         if entry.name in keep:
             continue
         if entry.is_symlink():
-            entry.unlink()
+            if os.readlink(entry).startswith(f"{DATA}/"):
+                entry.unlink()
         elif entry.name.startswith(".."):
             shutil.rmtree(entry, ignore_errors=True)

@@ -22,6 +22,8 @@ def prepare_host_path(source: Mapping[str, Any]) -> Path:
     """The path on the host, there and of the wanted type. Raises VolumeError."""
     path = Path(str(source["path"]))
     kind = str(source.get("type") or "")
+    if ".." in str(source["path"]).split("/"):
+        raise VolumeError(f"invalid HostPath `{source['path']}`: must not contain '..'")
     try:
         _prepare(path, kind)
     except OSError as error:

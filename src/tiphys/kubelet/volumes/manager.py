@@ -1,31 +1,36 @@
 """Sets up the volumes of pods under root_dir/pods/UID/volumes and keeps their contents current.
 
 `ensure` may be called again at any time: what is there already is left as it is, what changed is renewed.
-ConfigMaps and Secrets are watched (sources.py), tokens have a date: nothing is polled.
+ConfigMaps and Secrets are watched (sources.py), tokens have a date: nothing is polled. Nothing that the end of a pod
+needs is in memory: what is mounted for it is read from the kernel.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiphys.api.quantity import parse
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
-from tiphys.base.files import remove_tree
 from tiphys.client.types import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
-from tiphys.kubelet.env import references
-from tiphys.kubelet.podspec import Object, all_containers, namespace_of, uid_of
-from tiphys.kubelet.sources import Key, ObjectSources
-from tiphys.kubelet.volumes import emptydir, hostpath, payload
+from tiphys.kubelet.podspec import Object, uid_of
+from tiphys.kubelet.sources import ObjectSources
+from tiphys.kubelet.volumes import emptydir, hostpath, mounts
 from tiphys.kubelet.volumes.atomic import write_payload
-from tiphys.kubelet.volumes.claims import Claimed, Claims
-from tiphys.kubelet.volumes.payload import File, Payload, VolumeError
-from tiphys.kubelet.volumes.tokens import DEFAULT_EXPIRATION, Tokens
+from tiphys.kubelet.volumes.claims import Bound, Claims, NotReady
+from tiphys.kubelet.volumes.contents import FILLED, Contents
+from tiphys.kubelet.volumes.nested import nested_mount_points
+from tiphys.kubelet.volumes.payload import VolumeError
+from tiphys.kubelet.volumes.persistent import Attached, attach, attach_nfs, detach_unused
+from tiphys.kubelet.volumes.references import find_volume, referenced, source_of, used_volumes
+from tiphys.kubelet.volumes.tokens import Tokens
+from tiphys.kubelet.volumes.waiting import timed_out
 
 log = logging.getLogger(__name__)
 
@@ -36,192 +41,196 @@ _PLUGINS = {
     "downwardAPI": "kubernetes.io~downward-api",
     "emptyDir": "kubernetes.io~empty-dir",
 }
-
-
+_IN_MEMORY = frozenset({"secret", "projected", "downwardAPI"})
+"""What must not get to a disk."""
 _CLAIMS = ("persistentVolumeClaim", "ephemeral")
 
 
 class VolumesError(TiphysError):
-    """Volumes that could not be set up: one event text each in `messages`."""
+    """Volumes that could not be set up: one event text each in `messages`, the names of those in `unmounted`."""
 
-    def __init__(self, messages: tuple[str, ...]) -> None:
+    def __init__(self, messages: tuple[str, ...], unmounted: tuple[str, ...]) -> None:
         super().__init__("; ".join(messages))
         self.messages = messages
+        self.unmounted = unmounted
 
 
 class VolumeManager:
-    """Volumes of all pods of a node."""
+    """Volumes of all pods of a node. `allocatable` tells what the node has for pods."""
 
-    def __init__(self, config: KubeletConfig, client: Client, clock: Clock, sources: ObjectSources) -> None:
+    def __init__(
+        self,
+        config: KubeletConfig,
+        client: Client,
+        clock: Clock,
+        sources: ObjectSources,
+        allocatable: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._sources = sources
-        self._tokens = Tokens(client, clock)
+        self._allocatable = allocatable
+        self._contents = Contents(sources, Tokens(client, clock))
         self._claims = Claims(client)
-        self._claimed: dict[str, dict[str, Claimed]] = {}
-        """Of each pod, by its uid: what its volumes of claims are."""
-        self._renewals: dict[str, float] = {}
+        self._attached: dict[str, dict[str, Attached]] = {}
+        """Of each pod, by its uid: where its volumes of claims and shares are."""
+        self._images: dict[tuple[str, str], str] = {}
+        """ID of the image that a pod's volume is, by uid and name."""
 
     async def ensure(self, facts: PodFacts) -> None:
         """Set up every volume of the pod. Raises VolumesError."""
-        pod = facts.pod
+        pod, uid = facts.pod, uid_of(facts.pod)
         # Secrets below, and set-uid programs of containers: nothing for other users of the host.
         self._config.pods_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        await self._sources.use(uid_of(pod), self._references(pod))
-        self._renewals.pop(uid_of(pod), None)
-        messages = []
+        await self._sources.use(uid, referenced(pod))
+        self._contents.begin(uid)
+        failed: dict[str, VolumeError | OSError] = {}
+        used = used_volumes(pod)
         for volume in pod["spec"].get("volumes") or ():
+            if volume["name"] not in used:
+                continue
             try:
                 await self._ensure_one(facts, volume)
-            except VolumeError as error:
-                messages.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
-        if messages:
-            raise VolumesError(tuple(messages))
+            except (VolumeError, OSError) as error:
+                failed[volume["name"]] = error
+        if failed:
+            raise VolumesError(_messages(failed), tuple(failed))
 
     def renew_at(self, uid: str) -> float | None:
         """When a token of the pod is due for renewal; None if it has none."""
-        return self._renewals.get(uid)
+        return self._contents.renew_at(uid)
+
+    def set_image(self, uid: str, name: str, image: str) -> None:
+        """The image of a pod's image volume is here, with this ID."""
+        self._images[uid, name] = image
+
+    def image(self, pod: Object, name: str) -> str:
+        """ID of the image that a volume is; "" for other volumes. Raises VolumeError."""
+        volume = find_volume(pod, name)
+        if volume is None or volume.get("image") is None:
+            return ""
+        try:
+            return self._images[uid_of(pod), name]
+        except KeyError:
+            raise VolumeError(f'the image of volume "{name}" is not here') from None
 
     def path(self, pod: Object, name: str) -> Path:
         """Where a volume is on this host. Raises VolumeError."""
-        volume = next((one for one in pod["spec"].get("volumes") or () if one["name"] == name), None)
+        volume = find_volume(pod, name)
         if volume is None:
             raise VolumeError(f'cannot find volume "{name}"')
         if "hostPath" in volume:
             return Path(str(volume["hostPath"]["path"]))
-        if _source(volume) in _CLAIMS:
-            claimed = self._claimed.get(uid_of(pod), {}).get(name)
-            if claimed is None:
-                raise VolumeError(f'volume "{name}" is not set up')
-            return claimed.path
+        if source_of(volume) in (*_CLAIMS, "nfs"):
+            return self._found(pod, name).path
         return self._root(pod, volume)
+
+    def device(self, pod: Object, name: str) -> Attached:
+        """A raw block volume. Raises VolumeError."""
+        return self._found(pod, name)
+
+    def _found(self, pod: Object, name: str) -> Attached:
+        attached = self._attached.get(uid_of(pod), {}).get(name)
+        if attached is None:
+            raise VolumeError(f'volume "{name}" is not set up')
+        return attached
 
     def is_readonly(self, pod: Object, name: str) -> bool:
         """Whether containers may only read a volume, whatever their mounts say."""
-        claimed = self._claimed.get(uid_of(pod), {}).get(name)
-        return _is_filled(pod, name) or (claimed is not None and claimed.readonly)
+        volume = find_volume(pod, name)
+        attached = self._attached.get(uid_of(pod), {}).get(name)
+        filled = volume is not None and source_of(volume) in FILLED
+        return filled or (attached is not None and attached.readonly)
+
+    def groups(self, pod: Object) -> tuple[int, ...]:
+        """GIDs that volumes ask the pod's containers to have."""
+        return tuple(group for one in self._attached.get(uid_of(pod), {}).values() for group in one.groups)
 
     def tear_down(self, uid: str) -> None:
-        """Unmount and remove all volumes and files of the pod."""
+        """Unmount and remove all volumes and files of the pod. Raises OSError."""
         self._sources.release(uid)
-        self._tokens.forget(uid)
-        self._claimed.pop(uid, None)
-        self._renewals.pop(uid, None)
-        directory = self._config.pod_dir(uid)
-        for mount in directory.glob("volumes/kubernetes.io~empty-dir/*"):
-            emptydir.unmount(mount)
-        remove_tree(directory)
+        self._contents.forget(uid)
+        self._attached.pop(uid, None)
+        self._images = {key: image for key, image in self._images.items() if key[0] != uid}
+        mounts.remove_directory(self._config.pod_dir(uid))
+        detach_unused(self._config)
 
     def _root(self, pod: Object, volume: Mapping[str, Any]) -> Path:
-        source = _source(volume)
+        source = source_of(volume)
         if source not in _PLUGINS:
             raise VolumeError(f"volumes of type {source} are not supported by this node")
         return self._config.pod_dir(uid_of(pod)) / "volumes" / _PLUGINS[source] / str(volume["name"])
 
     async def _ensure_one(self, facts: PodFacts, volume: Mapping[str, Any]) -> None:
-        source = _source(volume)
+        source, pod, name = source_of(volume), facts.pod, str(volume["name"])
+        attached = self._attached.setdefault(uid_of(pod), {})
+        if source == "image":
+            return
         if source == "hostPath":
             hostpath.prepare_host_path(volume["hostPath"])
-            return
-        if source in _CLAIMS:
-            known = self._claimed.setdefault(uid_of(facts.pod), {})
-            if volume["name"] not in known:
-                known[volume["name"]] = await self._claims.prepare(facts.pod, volume)
-            return
-        root = self._root(facts.pod, volume)
-        group = (facts.pod["spec"].get("securityContext") or {}).get("fsGroup")
+        elif source in _CLAIMS:
+            if name not in attached:
+                bound = await self._claims.bound(pod, volume)
+                self._check_alone(pod, bound)
+                attached[name] = await attach(self._config, pod, bound)
+        elif source == "nfs":
+            if name not in attached:
+                readonly = bool(volume["nfs"].get("readOnly"))
+                path = await attach_nfs(self._config, pod, name, volume["nfs"], (), readonly=readonly)
+                attached[name] = Attached(path, readonly)
+        else:
+            await self._ensure_own(facts, volume, source)
+
+    async def _ensure_own(self, facts: PodFacts, volume: Mapping[str, Any], source: str) -> None:
+        """A volume that is the pod's alone: an empty directory, filled or not."""
+        root, pod = self._root(facts.pod, volume), facts.pod
+        plugins = self._config.pod_dir(uid_of(pod)) / "plugins"
+        ready = plugins / "kubernetes.io~empty-dir" / str(volume["name"]) / "ready"
+        memory = -1
+        if self._config.memory_volumes:
+            memory = parse(str(self._allocatable().get("memory") or "0")).value
         if source == "emptyDir":
-            emptydir.prepare_empty_dir(root, volume.get("emptyDir") or {}, group)
+            emptydir.prepare_empty_dir(root, ready, volume.get("emptyDir") or {}, pod, memory)
             return
-        maker: Callable[[PodFacts, Mapping[str, Any], int], Awaitable[Payload]] = getattr(self, f"_{source.lower()}")
-        spec = volume[source] or {}
-        mode = spec.get("defaultMode")
-        files = await maker(facts, spec, 0o644 if mode is None else int(mode))
-        if group is not None:
-            files = {path: File(file.data, file.mode | 0o040) for path, file in files.items()}
+        files = await self._contents.make(facts, source, volume[source] or {})
+        wrapper = {"medium": "Memory"} if source in _IN_MEMORY else {}
+        emptydir.prepare_empty_dir(root, ready, wrapper, pod, memory)
         try:
-            write_payload(root, files, self._clock.time(), group)
-        except OSError as error:
-            raise VolumeError(f"cannot write {root}: {error.strerror}") from error
+            for path in nested_mount_points(pod, str(volume["name"])):
+                (root / path).mkdir(parents=True, exist_ok=True)
+        except ValueError as error:
+            raise VolumeError(str(error)) from error
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        write_payload(root, files, self._clock.time(), None if group is None else int(group))
 
-    async def _configmap(self, facts: PodFacts, spec: Mapping[str, Any], mode: int) -> Payload:
-        name, optional = str(spec.get("name") or ""), bool(spec.get("optional"))
-        found = self._sources.config_map(namespace_of(facts.pod), name)
-        if found is None and not optional:
-            raise VolumeError(f'configmap "{name}" not found')
-        data = payload.decode_config_map(found or {})
-        return payload.pick(data, spec.get("items"), mode, optional, "configmap references non-existent config key")
-
-    async def _secret(self, facts: PodFacts, spec: Mapping[str, Any], mode: int) -> Payload:
-        name, optional = str(spec.get("secretName") or spec.get("name") or ""), bool(spec.get("optional"))
-        found = self._sources.secret(namespace_of(facts.pod), name)
-        if found is None and not optional:
-            raise VolumeError(f'secret "{name}" not found')
-        data = payload.decode_secret(found or {})
-        return payload.pick(data, spec.get("items"), mode, optional, "references non-existent secret key")
-
-    async def _downwardapi(self, facts: PodFacts, spec: Mapping[str, Any], mode: int) -> Payload:
-        return payload.downward_files(facts, spec.get("items") or (), mode)
-
-    async def _projected(self, facts: PodFacts, spec: Mapping[str, Any], mode: int) -> Payload:
-        files: Payload = {}
-        for source in spec.get("sources") or ():
-            if token := source.get("serviceAccountToken"):
-                files |= await self._token(facts, token, mode)
-                continue
-            kind = next((kind for kind in ("configMap", "secret", "downwardAPI") if source.get(kind)), None)
-            if kind is None:
-                raise VolumeError(f"projected sources of type {', '.join(source)} are not supported by this node")
-            maker: Callable[[PodFacts, Mapping[str, Any], int], Awaitable[Payload]] = getattr(self, f"_{kind.lower()}")
-            files |= await maker(facts, source[kind], mode)
-        return files
-
-    async def _token(self, facts: PodFacts, spec: Mapping[str, Any], mode: int) -> Payload:
-        """The token's file; readable by the container's user alone where that is known, as upstream."""
-        uid = uid_of(facts.pod)
-        seconds = int(spec.get("expirationSeconds") or DEFAULT_EXPIRATION)
-        token = await self._tokens.get(facts.pod, str(spec.get("audience") or ""), seconds)
-        self._renewals[uid] = min(token.renew_at, self._renewals.get(uid, token.renew_at))
-        return {payload.clean_path(spec["path"]): File(token.text.encode(), mode)}
-
-    def _references(self, pod: Object) -> set[Key]:
-        namespace = namespace_of(pod)
-        found = {(plural, namespace, name) for c in all_containers(pod) for plural, name in references(c)}
-        for volume in pod["spec"].get("volumes") or ():
-            for plural, name in _volume_references(volume):
-                found.add((plural, namespace, name))
-        for secret in pod["spec"].get("imagePullSecrets") or ():
-            if secret.get("name"):
-                found.add(("secrets", namespace, str(secret["name"])))
-        return found
+    def _check_alone(self, pod: Object, bound: Bound) -> None:
+        """ReadWriteOncePod: nobody else has it."""
+        if "ReadWriteOncePod" not in bound.access_modes:
+            return
+        name = bound.volume["metadata"]["name"]
+        for uid, volumes in self._attached.items():
+            if uid != uid_of(pod) and any(one.name == name for one in volumes.values()):
+                raise VolumeError("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
 
 
-def _source(volume: Mapping[str, Any]) -> str:
-    """The one field besides the name; a volume without any is an emptyDir."""
-    return next((key for key in volume if key != "name"), "emptyDir")
+def _messages(failed: Mapping[str, VolumeError | OSError]) -> tuple[str, ...]:
+    """Event texts: one for each volume, and one for all that are not there yet because of their claims."""
+    unprocessed = {name: error for name, error in failed.items() if isinstance(error, NotReady)}
+    messages = [
+        f'MountVolume.SetUp failed for volume "{name}" : {_text(error)}'
+        for name, error in failed.items()
+        if name not in unprocessed
+    ]
+    if unprocessed:
+        why = "; ".join(map(str, unprocessed.values()))
+        messages.append(timed_out(tuple(failed), tuple(unprocessed), why))
+    return tuple(messages)
 
 
-def _volume_references(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
-    for source in sources:
-        if (config := source.get("configMap")) and config.get("name"):
-            yield "configmaps", str(config["name"])
-        secret = source.get("secret") or {}
-        if name := secret.get("secretName") or secret.get("name"):
-            yield "secrets", str(name)
-
-
-_FILLED = frozenset({"configMap", "secret", "projected", "downwardAPI"})
-
-
-def _is_filled(pod: Object, name: str) -> bool:
-    """Whether the kubelet fills this volume from the API; containers may only read it."""
-    return any(volume["name"] == name and _source(volume) in _FILLED for volume in pod["spec"].get("volumes") or ())
-
-
-def has_changing_volumes(pod: Object) -> bool:
-    """Whether any volume shows labels, annotations, ConfigMaps, Secrets or tokens, which change with time."""
-    return any(_source(volume) in _FILLED for volume in pod["spec"].get("volumes") or ())
+def _text(error: VolumeError | OSError) -> str:
+    if isinstance(error, VolumeError):
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def orphans(config: KubeletConfig, known: set[str]) -> list[str]:

@@ -20,7 +20,12 @@ class VolumeError(TiphysError):
 class File:
     data: bytes
     mode: int
+    owner: int | None = None
+    """UID, if not the kubelet's own."""
 
+
+MAX_PATH, MAX_NAME = 4096, 255
+"""Bytes."""
 
 Payload = dict[str, File]
 """Relative path -> file."""
@@ -42,7 +47,7 @@ def pick(
 ) -> Payload:
     """The chosen keys at their paths; all keys when none are chosen. `missing` begins the error for an absent key."""
     if not items:
-        return {key: File(value, mode) for key, value in data.items()}
+        return {clean_path(key): File(value, mode) for key, value in data.items()}
     payload: Payload = {}
     for item in items:
         if item["key"] in data:
@@ -56,6 +61,7 @@ def pick(
 def downward_files(facts: PodFacts, items: Sequence[Mapping[str, Any]], mode: int) -> Payload:
     """Files of a downwardAPI source."""
     payload: Payload = {}
+    wrong = []
     for item in items:
         own = item.get("mode")
         try:
@@ -64,14 +70,33 @@ def downward_files(facts: PodFacts, items: Sequence[Mapping[str, Any]], mode: in
             else:
                 text = resource_value(facts, item.get("resourceFieldRef") or {}, None)
         except NoSuchField as error:
-            raise VolumeError(str(error)) from error
+            wrong.append(str(error))
+            continue
         payload[clean_path(item["path"])] = File(text.encode(), mode if own is None else int(own))
+    if wrong:
+        raise VolumeError(aggregate(wrong))
     return payload
+
+
+def aggregate(messages: Sequence[str]) -> str:
+    """Several errors as one: each once, in brackets when there are more."""
+    once = list(dict.fromkeys(messages))
+    return once[0] if len(once) == 1 else f"[{', '.join(once)}]"
 
 
 def clean_path(path: str) -> str:
     """A relative path without surprises. Raises VolumeError for what leaves the volume or hides in `..`."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts or not parts or parts[0].startswith(".."):
-        raise VolumeError(f"invalid path {path!r}: it must be relative and must not contain or start with '..'")
-    return "/".join(parts)
+    parts = path.split("/")
+    wrong = (
+        f'must not be empty: "{path}"' if not path
+        else f"must be relative path: {path}" if path.startswith("/")
+        else f"must be less than or equal to {MAX_PATH} characters" if len(path.encode()) > MAX_PATH
+        else f"must not contain '..': {path}" if ".." in parts
+        else f"filenames must be less than or equal to {MAX_NAME} characters"
+        if any(len(part.encode()) > MAX_NAME for part in parts)
+        else f"must not start with '..': {path}" if parts[0].startswith("..")
+        else ""
+    )  # fmt: skip
+    if wrong:
+        raise VolumeError(f"invalid path: {wrong}")
+    return "/".join(part for part in parts if part not in ("", "."))

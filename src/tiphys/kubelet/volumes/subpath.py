@@ -17,17 +17,22 @@ from tiphys.kubelet.volumes.payload import VolumeError
 
 def prepare_subpath(volume: Path, subpath: str, mount: str, container: str) -> Path:
     """The host path of `subpath` in `volume`; directories that are missing are made. Raises VolumeError."""
+    try:
+        return _walk(volume, parts_of(subpath))
+    except OSError as error:
+        # what exactly is in the way would tell the pod about the host's files
+        why = f'failed to prepare subPath for volumeMount "{mount}" of container "{container}"'
+        raise VolumeError(why) from error
+
+
+def parts_of(subpath: str) -> list[str]:
+    """Its components. Raises VolumeError for one that leads out of the volume."""
     if subpath.startswith("/"):
         raise VolumeError(f"error SubPath `{subpath}` must not be an absolute path")
     parts = [part for part in subpath.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise VolumeError(f"unable to provision SubPath `{subpath}`: must not contain '..'")
-    try:
-        return _walk(volume, parts)
-    except OSError as error:
-        # what exactly is in the way would tell the pod about the host's files
-        why = f'failed to prepare subPath for volumeMount "{mount}" of container "{container}"'
-        raise VolumeError(why) from error
+    return parts
 
 
 def _walk(volume: Path, parts: list[str]) -> Path:

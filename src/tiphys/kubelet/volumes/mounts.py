@@ -1,0 +1,111 @@
+"""Mounts in pods' directories: made, found and taken off. What cannot be taken off is never descended into."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.base.files import remove_tree
+from tiphys.kubelet.volumes.payload import VolumeError
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+_FLAGS = {"ro": MS_RDONLY, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """A line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    path: Path
+    device: str
+    """major:minor of the file system."""
+    kind: str
+
+
+def mount_points() -> list[MountPoint]:
+    """All mounts that this process sees, in the order in which they were made."""
+    return list(parse_mountinfo(Path("/proc/self/mountinfo").read_bytes()))
+
+
+def parse_mountinfo(text: bytes) -> Iterator[MountPoint]:
+    """Lines of mountinfo; spaces and the like in paths are octal there. Pure."""
+    for line in text.splitlines():
+        fields = line.split(b" ")
+        path = fields[4]
+        for code in (b"040", b"011", b"012", b"134"):
+            path = path.replace(b"\\" + code, bytes([int(code, 8)]))
+        yield MountPoint(Path(os.fsdecode(path)), fields[2].decode(), fields[fields.index(b"-") + 1].decode())
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted exactly there, a bind mount of the same file system included."""
+    return os.path.ismount(path) or any(point.path == path for point in mount_points())
+
+
+def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError naming the target."""
+    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode()) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(target))
+
+
+def mount_tmpfs(target: Path, size: int) -> None:
+    """A file system in memory of at most `size` bytes (0: half the machine's), never swapped out where Linux can.
+
+    Raises VolumeError."""
+    options = [f"size={size}"] if size > 0 else []
+    try:
+        try:
+            mount("tmpfs", target, "tmpfs", options=",".join([*options, "noswap"]))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # before Linux 6.4
+                raise
+            mount("tmpfs", target, "tmpfs", options=",".join(options))
+    except OSError as error:
+        raise VolumeError(f"cannot mount tmpfs at {target}: {error.strerror}") from error
+
+
+def bind(source: Path, target: Path, options: Sequence[str]) -> None:
+    """Show `source` at `target`; options are ro, nosuid, nodev and noexec. Raises VolumeError, OSError."""
+    flags = 0
+    for option in options:
+        if option not in _FLAGS:
+            raise VolumeError(f"mount option {option!r} is not supported for a directory of this node")
+        flags |= _FLAGS[option]
+    mount(str(source), target, "", MS_BIND)
+    if flags:
+        try:
+            mount("", target, "", MS_BIND | MS_REMOUNT | flags)
+        except OSError:
+            unmount(target)
+            raise
+
+
+def unmount(target: Path) -> None:
+    """Take off what is mounted at `target`; what is in use goes when its last user does. Raises OSError."""
+    if _libc.umount2(os.fsencode(target), 0) == 0:
+        return
+    code = ctypes.get_errno()
+    if code == errno.EBUSY and _libc.umount2(os.fsencode(target), _MNT_DETACH) == 0:
+        return
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with all that is mounted below it, but nothing of what is in those mounts. Raises OSError."""
+    for point in reversed(_below(directory)):
+        unmount(point.path)
+    if left := _below(directory):
+        raise OSError(errno.EBUSY, "still mounted", str(left[0].path))
+    remove_tree(directory)
+
+
+def _below(directory: Path) -> list[MountPoint]:
+    real = Path(os.path.realpath(directory))
+    return [point for point in mount_points() if point.path == real or real in point.path.parents]
