@@ -31,7 +31,7 @@ from tiphys.kubelet.probes.counted import CountedProber
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
 from tiphys.kubelet.resizer import Resizer
-from tiphys.kubelet.specs import sandbox_spec
+from tiphys.kubelet.specs import pod_dns, sandbox_spec
 from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.status_manager import StatusManager
@@ -132,6 +132,8 @@ class Actions(Hands):
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:
+            for reason, message in pod_dns(self._config, pod)[1]:
+                self.record_event(worker, do.RecordEvent("Warning", reason, message))
             if ports := ", ".join(unmapped_host_ports(pod)):
                 text = f"hostPort is not supported by this node yet, only the pod's own address answers: {ports}"
                 self.record_event(worker, do.RecordEvent("Warning", "HostPortNotSupported", text))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from tiphys.base.errors import Permanent
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of
 
 _HOSTNAME_LIMIT = 63
-_MAX_NAMESERVERS = 3
+_FQDN_LIMIT = 64
+"""Characters that the kernel keeps of a host name."""
 
 HOSTS_HEAD = """# Kubernetes-managed hosts file.
 127.0.0.1\tlocalhost
@@ -24,11 +24,25 @@ HOSTS_HEAD_OF_HOST = "# Kubernetes-managed hosts file (host network).\n"
 
 
 def hostname_of(pod: Object, node_name: str = "") -> str:
-    """What `hostname` prints in the pod."""
+    """The pod's own name in its network, without a domain."""
     if is_host_network(pod) and node_name and not pod["spec"].get("hostnameOverride"):
         return node_name
     name = str(pod["spec"].get("hostnameOverride") or pod["spec"].get("hostname") or name_of(pod))
     return name if len(name) <= _HOSTNAME_LIMIT else name[:_HOSTNAME_LIMIT].rstrip("-.")
+
+
+def kernel_hostname(pod: Object, node_name: str, cluster_domain: str) -> str:
+    """What `hostname` prints in the pod: with its domain, if it asks for that. Raises Permanent if that is too long."""
+    name, domain = hostname_of(pod, node_name), domain_of(pod, cluster_domain)
+    if is_host_network(pod) or not domain or not pod["spec"].get("setHostnameAsFQDN"):
+        return name
+    full = f"{name}.{domain}"
+    if len(full) > _FQDN_LIMIT:
+        raise Permanent(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long "
+            f"({_FQDN_LIMIT} characters is the max, {len(full)} characters requested)"
+        )
+    return full
 
 
 def domain_of(pod: Object, cluster_domain: str) -> str:
@@ -52,65 +66,6 @@ def hosts_file(pod: Object, pod_ips: Sequence[str], cluster_domain: str, host_fi
         text += "\n# Entries added by HostAliases.\n"
         text += "".join(f"{alias['ip']}\t{chr(9).join(alias.get('hostnames') or ())}\n" for alias in aliases)
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class Dns:
-    """The lines of a resolv.conf."""
-
-    servers: tuple[str, ...] = ()
-    searches: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        lines = []
-        if self.searches:
-            lines.append(f"search {' '.join(self.searches)}")
-        lines += [f"nameserver {server}" for server in self.servers]
-        if self.options:
-            lines.append(f"options {' '.join(self.options)}")
-        return "\n".join(lines) + "\n" if lines else ""
-
-
-def parse_resolv_conf(text: str) -> Dns:
-    """Of the node (resolv.conf(5))."""
-    servers: list[str] = []
-    searches: list[str] = []
-    options: list[str] = []
-    for line in text.splitlines():
-        word, *rest = line.split() or [""]
-        if word == "nameserver" and rest:
-            servers.append(rest[0])
-        elif word in ("search", "domain") and rest:
-            searches = rest
-        elif word == "options":
-            options = rest
-    return Dns(tuple(servers), tuple(searches), tuple(options))
-
-
-def resolve(pod: Object, host: Dns, cluster_dns: Sequence[str], cluster_domain: str) -> Dns:
-    """What the pod's dnsPolicy and dnsConfig ask for. Without a cluster DNS address ClusterFirst is Default."""
-    policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
-    if policy == "ClusterFirst" and is_host_network(pod):
-        policy = "Default"
-    if policy == "None":
-        base = Dns()
-    elif policy.startswith("ClusterFirst") and cluster_dns:
-        spaces = (f"{namespace_of(pod)}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain)
-        base = Dns(tuple(cluster_dns), spaces + host.searches, ("ndots:5",))
-    else:
-        base = host
-    return _with_config(base, pod["spec"].get("dnsConfig") or {})
-
-
-def _with_config(base: Dns, config: Mapping[str, Any]) -> Dns:
-    servers = tuple(dict.fromkeys((*base.servers, *(config.get("nameservers") or ()))))
-    searches = tuple(dict.fromkeys((*base.searches, *(config.get("searches") or ()))))
-    options = {option.partition(":")[0]: option for option in base.options}
-    for option in config.get("options") or ():
-        value = option.get("value")
-        options[option["name"]] = f"{option['name']}:{value}" if value not in (None, "") else option["name"]
-    return Dns(servers[:_MAX_NAMESERVERS], searches, tuple(options.values()))
 
 
 def write(path: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tiphys.kubelet import files, labels
+from tiphys.kubelet import dns, files, labels
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.devices.grants import NOTHING, Grants
 from tiphys.kubelet.downward import PodFacts
@@ -44,7 +44,7 @@ def sandbox_spec(
     spec = pod["spec"]
     return SandboxSpec(
         id=labels.sandbox_id(uid_of(pod), attempt),
-        hostname=files.hostname_of(pod, config.node_name),
+        hostname=files.kernel_hostname(pod, config.node_name, config.cluster_domain),
         network="host" if is_host_network(pod) else config.network,
         share_pid=bool(spec.get("shareProcessNamespace")),
         host_pid=bool(spec.get("hostPID")),
@@ -91,7 +91,11 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         sandbox=setting.sandbox,
         image=setting.image.id,
         argv=command_line(container, image.entrypoint, image.command, setting.env),
-        env=merged_env(image.env, {**setting.grants.env, **setting.env}, files.hostname_of(pod, config.node_name)),
+        env=merged_env(
+            image.env,
+            {**setting.grants.env, **setting.env},
+            files.kernel_hostname(pod, config.node_name, config.cluster_domain),
+        ),
         cwd=str(container.get("workingDir") or image.cwd or "/"),
         user=user_of(pod, container, image.user),
         supplemental_groups=(*supplemental_groups(pod), *setting.volumes.groups(pod)),
@@ -188,14 +192,20 @@ def _standard_files(setting: Setting) -> list[tuple[str, Path]]:
     config, pod = setting.config, setting.facts.pod
     directory = config.pod_dir(uid_of(pod))
     host_hosts = _read(Path("/etc/hosts")) if is_host_network(pod) else ""
-    host_dns = files.parse_resolv_conf(_read(config.resolv_conf))
-    dns = files.resolve(pod, host_dns, config.cluster_dns, config.cluster_domain)
+    resolver, _ = pod_dns(config, pod)
+    hostname = files.kernel_hostname(pod, config.node_name, config.cluster_domain)
     hosts = files.hosts_file(pod, setting.facts.pod_ips, config.cluster_domain, host_hosts)
     return [
         ("/etc/hosts", files.write(directory / "etc-hosts", hosts)),
-        ("/etc/resolv.conf", files.write(directory / "etc-resolv.conf", dns.text())),
-        ("/etc/hostname", files.write(directory / "etc-hostname", files.hostname_of(pod, config.node_name) + "\n")),
+        ("/etc/resolv.conf", files.write(directory / "etc-resolv.conf", resolver.text())),
+        ("/etc/hostname", files.write(directory / "etc-hostname", hostname + "\n")),
     ]
+
+
+def pod_dns(config: KubeletConfig, pod: Object) -> tuple[dns.Dns, tuple[dns.Complaint, ...]]:
+    """The pod's name resolution, and what is to be said about it."""
+    host = dns.LOCAL if config.resolv_conf is None else dns.parse_resolv_conf(_read(config.resolv_conf))
+    return dns.resolve(pod, host, config.cluster_dns, config.cluster_domain)
 
 
 def _read(path: Path | None) -> str:

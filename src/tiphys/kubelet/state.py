@@ -26,7 +26,7 @@ from tiphys.kubelet import resizing
 from tiphys.kubelet.container_status import Waiting
 from tiphys.kubelet.labels import SCHEME, Record, SandboxRecord
 from tiphys.kubelet.plan import View, by_name
-from tiphys.kubelet.podspec import Object, all_containers, find_container, full_name, grace_seconds
+from tiphys.kubelet.podspec import Object, all_containers, find_container, full_name, grace_seconds, is_deleted
 from tiphys.kubelet.progress import Failure, Progress, Starting, Step
 
 HISTORY = 50
@@ -240,6 +240,8 @@ def _sandbox_failed(state: PodState, event: ev.SandboxFailed, now: float) -> Non
     state.creating_sandbox = False
     state.sandbox_retry_at = now + decide.RETRY
     state.timer("sandbox", state.sandbox_retry_at)
+    if is_deleted(state.pod):
+        return  # what is going away may fail
     usual = ("FailedCreatePodSandBox", f"Failed to create pod sandbox: {event.message}")
     state.emit(do.RecordEvent("Warning", *(event.event or usual)))
 

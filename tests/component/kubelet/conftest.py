@@ -380,6 +380,7 @@ class Node:
             container_log_dir=root / "log/containers",
             userns_claims=root / "userns",
             serve_api=False,
+            cluster_dns=("10.96.0.10",),
             memory_volumes=False,
             capacity={"cpu": "4", "memory": "8Gi"},
         )

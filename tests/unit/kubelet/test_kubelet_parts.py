@@ -13,10 +13,11 @@ from tiphys.kubelet.admission import admit
 from tiphys.kubelet.backoff import next_backoff, restart_delay
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.decide import duration
+from tiphys.kubelet.dns import Dns, resolve
 from tiphys.kubelet.downward import PodFacts, field_value, resource_value
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.expansion import expand
-from tiphys.kubelet.files import Dns, hosts_file, parse_resolv_conf, resolve
+from tiphys.kubelet.files import hosts_file
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.probes.counter import Counter
@@ -151,15 +152,9 @@ def test_hosts_and_resolver_files() -> None:
     text = hosts_file(pod(hostAliases=aliases, subdomain="s"), ["10.0.0.9"], "cluster.local", "")
     assert "10.0.0.9\tweb.s.shop.svc.cluster.local\tweb\n" in text
     assert "1.1.1.1\ta\tb\n" in text
-    host = parse_resolv_conf("nameserver 9.9.9.9\nsearch lan\noptions edns0\n")
-    assert resolve(pod(), host, ["10.96.0.10"], "cluster.local") == Dns(
-        ("10.96.0.10",), ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"), ("ndots:5",)
-    )
-    assert resolve(pod(), host, [], "cluster.local") == host
     own = {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}
-    assert (
-        resolve(pod(dnsPolicy="None", dnsConfig=own), host, [], "x").text() == "nameserver 1.1.1.1\noptions ndots:2\n"
-    )
+    dns, _ = resolve(pod(dnsPolicy="None", dnsConfig=own), Dns(), [], "x")
+    assert dns.text() == "nameserver 1.1.1.1\noptions ndots:2\n"
 
 
 def test_atomic_volumes_change_all_at_once(tmp_path: Path) -> None:
