@@ -107,6 +107,10 @@ class KubeletConfig:
     shutdown_grace_critical: float = 0.0
     shutdown_grace_by_priority: tuple[tuple[int, int], ...] = ()
     """(lowest priority, seconds) of each group of pods when the node shuts down."""
+    rotate_certificates: bool = False
+    """Renew the client certificate before it expires."""
+    server_tls_bootstrap: bool = False
+    """Have the node API's certificate signed by the cluster."""
     provider_id: str = ""
     register_schedulable: bool = True
     max_images: int = 50

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -21,14 +20,16 @@ from tiphys.client.config import load
 from tiphys.client.https import HttpsClient
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.configfile import flags
+from tiphys.kubelet.configfile.reader import read_config
+from tiphys.kubelet.durations import parse_duration
+from tiphys.kubelet.eviction.manager import thresholds_of
+from tiphys.kubelet.eviction.meter import Disks
 from tiphys.runtime.types import Runtime
 
 log = logging.getLogger(__name__)
 
 RuntimeFactory = Callable[[KubeletConfig, Clock], Awaitable[Runtime]]
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|ns|s)")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("--kubeconfig", metavar="FILE", help="how to reach the API server, and as whom")
     flag("--config", metavar="FILE", help="KubeletConfiguration (YAML or JSON)")
+    flag("--config-dir", metavar="DIR", help="drop-ins of it: *.conf, merged in the order of their names")
     flag("--node-name", "--hostname-override", dest="node_name", default="", help="default: the host's name")
     flag("--root-dir", metavar="DIR", default="/var/lib/kubelet", help="pods' volumes and files (%(default)s)")
     flag("--node-ip", metavar="IP", default="", help="the node's address; default: that of the way to the API server")
@@ -62,6 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--file-check-frequency", metavar="TIME", help="at the latest manifests are looked at after this time (20s)")
     flag("--http-check-frequency", metavar="TIME", help="between looks at the URL (20s)")
     flag("--pod-log-dir", metavar="DIR", help="container logs (/var/log/pods)")
+    flags.add_flags(parser)
 
 
 async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: Clock | None = None) -> None:
@@ -87,8 +90,8 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
     config = KubeletConfig(
         node_name=(options.node_name or socket.gethostname()).lower(), root_dir=Path(options.root_dir)
     )
-    if options.config:
-        config = replace(config, **read_config(Path(options.config)))
+    if options.config or options.config_dir:
+        config = replace(config, **read_config(_path(options.config), _path(options.config_dir)))
     same = ("address", "port", "register_node", "max_pods", "cluster_domain", "cgroup_root", "seccomp_default")
     given: dict[str, Any] = {name: getattr(options, name) for name in same}
     given |= {
@@ -110,7 +113,11 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
         "register_with_taints": _taints(options.register_with_taints) or None,
         "node_ip": options.node_ip or own_address(server),
     }
-    return replace(config, **{name: value for name, value in given.items() if value is not None})
+    flags.check_labels(given["node_labels"] or {})
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    config = replace(config, **flags.given(options))
+    thresholds_of(config, Disks())  # raises BadThreshold
+    return config
 
 
 def _path(text: str | None) -> Path | None:
@@ -164,81 +171,3 @@ def own_address(server: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
-
-
-_FIELDS = {
-    "address": "address",
-    "port": "port",
-    "clusterDomain": "cluster_domain",
-    "maxPods": "max_pods",
-    "registerNode": "register_node",
-    "systemReserved": "system_reserved",
-    "kubeReserved": "kube_reserved",
-    "evictionHard": "eviction_hard",
-    "cgroupRoot": "cgroup_root",
-    "nodeLeaseDurationSeconds": "lease_duration",
-    "maxParallelImagePulls": "max_parallel_pulls",
-    "seccompDefault": "seccomp_default",
-}
-_PATHS = {
-    "tlsCertFile": "tls_cert",
-    "tlsPrivateKeyFile": "tls_key",
-    "resolvConf": "resolv_conf",
-    "podLogsDir": "log_dir",
-}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Fields of a KubeletConfiguration, as KubeletConfig names them. What is not known is kept in `extra` and said."""
-    import yaml
-
-    document = yaml.safe_load(path.read_text()) or {}
-    if document.pop("kind", "KubeletConfiguration") != "KubeletConfiguration":
-        raise Permanent(f"{path} is not a KubeletConfiguration")
-    document.pop("apiVersion", None)
-    found: dict[str, Any] = {_FIELDS[name]: document.pop(name) for name in list(document) if name in _FIELDS}
-    found |= {_PATHS[name]: Path(document.pop(name)) for name in list(document) if name in _PATHS}
-    if "clusterDNS" in document:
-        found["cluster_dns"] = tuple(document.pop("clusterDNS") or ())
-    if "allowedUnsafeSysctls" in document:
-        found["allowed_unsafe_sysctls"] = tuple(document.pop("allowedUnsafeSysctls") or ())
-    if ids := (document.pop("userNamespaces", None) or {}).get("idsPerPod"):
-        found["userns_ids_per_pod"] = int(ids)
-    if "podPidsLimit" in document:
-        found["pod_pids_limit"] = max(0, int(document.pop("podPidsLimit")))
-    if "registerWithTaints" in document:
-        found["register_with_taints"] = tuple(document.pop("registerWithTaints") or ())
-    if "nodeStatusReportFrequency" in document:
-        found["status_report_frequency"] = parse_duration(document.pop("nodeStatusReportFrequency"))
-    found |= _static_pods(document)
-    if crashes := (document.pop("crashLoopBackOff", None) or {}).get("maxContainerRestartPeriod"):
-        found["max_restart_period"] = parse_duration(crashes)
-    if ca := ((document.get("authentication") or {}).get("x509") or {}).get("clientCAFile"):
-        found["client_ca"] = Path(ca)
-    unknown = sorted(set(document) - {"authentication"})
-    if unknown:
-        log.warning("%s: these fields have no effect: %s", path, ", ".join(unknown))
-    return found | {"extra": document}
-
-
-def _static_pods(document: dict[str, Any]) -> dict[str, Any]:
-    """Where manifests of static pods are."""
-    found: dict[str, Any] = {}
-    if path := document.pop("staticPodPath", None):
-        found["static_pod_path"] = Path(path)
-    if url := document.pop("staticPodURL", None):
-        found["static_pod_url"] = str(url)
-    if headers := document.pop("staticPodURLHeader", None):
-        found["static_pod_url_header"] = {name: ", ".join(values) for name, values in headers.items()}
-    for field, name in (("fileCheckFrequency", "file_check_frequency"), ("httpCheckFrequency", "http_check_frequency")):
-        if period := document.pop(field, None):
-            found[name] = parse_duration(period)
-    return found
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration: 1m30s, 300ms. Raises Permanent."""
-    parts = _DURATION.findall(str(text))
-    if "".join(number + unit for number, unit in parts) != str(text) or not parts:
-        raise Permanent(f"{text!r} is not a duration such as 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -24,7 +24,7 @@ from tiphys.kubelet.probes.counter import Counter
 from tiphys.kubelet.limits import Rules, container_resources, cpu_quota, cpu_shares, pod_resources
 from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import security_of, user_of
-from tiphys.kubelet.serve import parse_duration
+from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.specs import command_line
 from tiphys.kubelet.status_patch import status_patch
 from tiphys.kubelet.sysctls import forbidden

@@ -194,7 +194,7 @@ def _check_not_echoed(auth: Mapping[str, Any], token: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    from tiphys.kubelet.serve import parse_duration
+    from tiphys.kubelet.durations import parse_duration
 
     try:
         return parse_duration(text)
