@@ -31,6 +31,7 @@ from tiphys.kubelet.labels import Record
 from tiphys.kubelet.podspec import Object, full_name, generation_of, is_terminal, uid_of
 from tiphys.kubelet.resizing import resumed
 from tiphys.kubelet.tasks import Tasks
+from tiphys.kubelet.tiers import Tiers
 from tiphys.kubelet.worker import PodWorker
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,11 @@ class Allocations:
         workers: Mapping[str, PodWorker],
         judge: Judge,
         resized: Callable[[PodWorker], None],
+        tiers: Tiers,
         policies: Policies,
     ) -> None:
         self._config, self._clock, self._workers = config, clock, workers
-        self._judge, self._resized, self._policies = judge, resized, policies
+        self._judge, self._resized, self._tiers, self._policies = judge, resized, tiers, policies
         self._tasks = Tasks(group)
         self._granted: dict[str, Allocation] = {}
         self._open: set[str] = set()
@@ -95,6 +97,7 @@ class Allocations:
         """The pod is gone, its file with its directory."""
         self._granted.pop(uid, None)
         self._open.discard(uid)
+        self._tiers.drop(uid)
         self._desired.pop(uid, None)
         self.retry()
 
@@ -127,6 +130,7 @@ class Allocations:
         """The pod changed in the API: what it is to be for its worker, which is told more once that is decided."""
         uid = uid_of(pod)
         now = self.of(pod)
+        self._tiers.note(now)
         if now is pod or is_terminal(pod):
             self._desired.pop(uid, None)
         else:
@@ -178,6 +182,7 @@ class Allocations:
             return
         del self._desired[uid]
         self._open.add(uid)
+        self._tiers.note(pod)
         worker.post(ev.ResizeGranted(self.of(pod), generation))
         self._resized(worker)
 

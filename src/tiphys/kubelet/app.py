@@ -24,19 +24,18 @@ from tiphys.kubelet import events as ev
 from tiphys.kubelet import labels
 from tiphys.kubelet.actions import Actions, Tools
 from tiphys.kubelet.admission import Refusal, Verdict, judge
-from tiphys.kubelet.allocation import Policies, effective
-from tiphys.kubelet.allocations import Allocations
+from tiphys.kubelet.allocation import effective
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.duties import NodeDuties
 from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
-from tiphys.kubelet.limits import ANY, make_rules
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.metering import metered
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
+from tiphys.kubelet.node_limits import NodeLimits
 from tiphys.kubelet.orphans import orphan_pod
 from tiphys.kubelet.plugins.node import NodePlugins
 from tiphys.kubelet.podmetrics import PodMetrics
@@ -113,6 +112,7 @@ class Kubelet:
                 ("services", self._services.run()),
                 ("runtime events", self._follow_runtime()),
                 ("plugins", self.plugins.run()),
+                ("limits of the node", self.limits.run()),
                 ("node", self._run_node()),
             ):
                 group.create_task(work, name=name)
@@ -122,7 +122,6 @@ class Kubelet:
 
     def _set_up(self, group: asyncio.TaskGroup) -> None:
         config, clock = self.config, self.clock
-        rules = make_rules(config, self.agent.machine, self.runtime.cgroups)
         self._group = group
         self._tasks = Tasks(group)
         self._statuses = MirroredStatuses(self.client, clock, group)
@@ -132,9 +131,10 @@ class Kubelet:
         self.duties = NodeDuties(
             config, self.runtime, clock, self.recorder, self.agent, self.workers, self.volumes, self._meter
         )
-        policies = Policies(config.cpu_manager_policy, config.memory_manager_policy, rules.limited_swap)
-        resized = self._refresh_volumes
-        self.allocations = Allocations(config, clock, group, self.workers, self._judge, resized, policies)
+        cgroups, judge, resized = self.runtime.cgroups, self._judge, self._refresh_volumes
+        self.limits = NodeLimits(
+            config, self.agent.machine, cgroups, clock, self.recorder, group, self.workers, judge, resized
+        )
         around = Surroundings(
             config=config,
             client=self.client,
@@ -146,8 +146,8 @@ class Kubelet:
             recorder=self.recorder,
             plugins=self.plugins,
             machine=self.agent.machine,
-            rules=rules,
-            assigned=lambda pod, container: ANY,
+            rules=self.limits.rules,
+            assigned=self.limits.assigned,
             allocatable=lambda: self.agent.allocatable,
         )
         self._actions = Actions(
@@ -215,6 +215,7 @@ class Kubelet:
             for directory in self.config.log_dir.glob(f"*_{uid}"):
                 drop_pod_logs(self.config, directory)
         self._found, self._labels = {}, {}
+        self._group.create_task(self.limits.clear(), name="cgroups of pods that are gone")
         self._group.create_task(self.plugins.release_strangers(self.workers), name="claims of pods that are gone")
 
     async def _observe_all(self) -> dict[str, ev.Observed]:
@@ -261,8 +262,8 @@ class Kubelet:
             self.start_pod(new)
             return
         before = worker.state.pod
-        worker.post(ev.PodChanged(self.allocations.changed(new)))
-        self.allocations.retry(worker.uid)
+        worker.post(ev.PodChanged(self.limits.allocations.changed(new)))
+        self.limits.allocations.retry(worker.uid)
         self._statuses.observe(new)
         if before["metadata"].get("labels") != new["metadata"].get("labels") or before["metadata"].get(
             "annotations"
@@ -272,8 +273,8 @@ class Kubelet:
     def start_pod(self, pod: Object) -> None:
         """Run a pod that is not run yet."""
         found = self._found.get(uid_of(pod)) or ev.Observed((), ())
-        worker = self._new_worker(self.allocations.take_up(pod, found.containers))
-        self.allocations.resume(worker)
+        worker = self._new_worker(self.limits.allocations.take_up(pod, found.containers))
+        self.limits.allocations.resume(worker)
         fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
         if self.plugins.wants(pod, found, fresh):
             self._group.create_task(self._ask_plugins(worker, found, fresh), name=f"devices of {full_name(pod)}")
@@ -298,7 +299,7 @@ class Kubelet:
                 return
             self._take_in(worker, verdict.refusal)
         worker.post(found)
-        self.allocations.retry(worker.uid)
+        self.limits.allocations.retry(worker.uid)
 
     async def _preempt(self, worker: PodWorker, found: ev.Observed, verdict: Verdict) -> None:
         """Make room for a critical pod, then take it in."""
@@ -309,7 +310,7 @@ class Kubelet:
 
     def _take_in(self, worker: PodWorker, refusal: Refusal | None) -> None:
         if refusal is None:
-            self.allocations.admit(worker.state.pod)
+            self.limits.allocations.admit(worker.state.pod)
         else:
             self.metrics.admission_rejections.inc(refusal[0])
             worker.post(ev.Rejected(*refusal))
@@ -358,7 +359,7 @@ class Kubelet:
     def _drop(self, worker: PodWorker) -> None:
         self.workers.pop(worker.uid, None)
         self._statuses.forget(worker.uid)
-        self.allocations.forget(worker.uid)
+        self.limits.allocations.forget(worker.uid)
         log.debug("pod %s is finished", full_name(worker.state.pod))
         self._static.finished(worker)
 

@@ -9,43 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys import KUBERNETES_VERSION, __version__
-from tiphys.api.quantity import Quantity, from_units, parse
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
+from tiphys.kubelet.node_resources import allocatable, capacity
 from tiphys.kubelet.nodeconditions import Health, node_conditions
-from tiphys.kubelet.resources import Amounts, amounts
 from tiphys.kubelet.unsupported import HANDLERS
 from tiphys.runtime.types import Image
 
 _MAX_NAMES = 5
 
 
-def capacity(config: KubeletConfig, machine: Machine) -> Amounts:
-    """What the machine has, or what the configuration says instead."""
-    found = {
-        "cpu": from_units(machine.cpus),
-        "ephemeral-storage": Quantity(machine.disk // 1024 * 1024 * 10**9, "binary"),
-        "hugepages-1Gi": from_units(0),
-        "hugepages-2Mi": from_units(0),
-        "memory": Quantity(machine.memory // 1024 * 1024 * 10**9, "binary"),
-        "pods": from_units(config.max_pods),
-    }
-    return found | amounts(config.capacity)
-
-
-def allocatable(config: KubeletConfig, whole: Amounts) -> Amounts:
-    """Capacity less what is reserved for the system and kept back for eviction."""
-    left = dict(whole)
-    for reserved in (config.system_reserved, config.kube_reserved, _evicted(config)):
-        for name, amount in amounts(reserved).items():
-            if name in left:
-                left[name] = max(left[name] - amount, parse("0"))
-    return left
-
-
-def _evicted(config: KubeletConfig) -> dict[str, str]:
-    threshold = config.eviction_hard.get("memory.available", "")
-    return {"memory": threshold} if threshold and not threshold.endswith("%") else {}
+DECLARED = {
+    "ExtendWebSocketsToKubelet": True,
+    "InPlacePodLevelResourcesVerticalScaling": True,
+    "InPlacePodVerticalScalingInitContainers": True,
+    "RestartAllContainersOnContainerExits": True,
+}
+"""Features that a node tells of (KEP-5328), with the defaults of their gates."""
 
 
 def node_status(
@@ -72,7 +52,13 @@ def node_status(
         "images": _images(images, config.max_images),
         "runtimeHandlers": _handlers(machine),
         "features": {"supplementalGroupsPolicy": True},
+        "declaredFeatures": declared_features(config),
     }
+
+
+def declared_features(config: KubeletConfig) -> list[str]:
+    """Those that are switched on."""
+    return sorted(name for name, default in DECLARED.items() if config.feature_gates.get(name, default))
 
 
 def _handlers(machine: Machine) -> list[dict[str, Any]]:
@@ -81,7 +67,7 @@ def _handlers(machine: Machine) -> list[dict[str, Any]]:
     return [{"name": name, "features": features} for name in HANDLERS]
 
 
-def _info(machine: Machine) -> dict[str, str]:
+def _info(machine: Machine) -> dict[str, Any]:
     return {
         "machineID": machine.machine_id,
         "systemUUID": machine.system_uuid,
@@ -93,7 +79,7 @@ def _info(machine: Machine) -> dict[str, str]:
         "kubeProxyVersion": "",
         "operatingSystem": "linux",
         "architecture": machine.architecture,
-    }
+    } | ({"swap": {"capacity": machine.swap}} if machine.swap else {})
 
 
 def _images(images: Sequence[Image], most: int) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
     """kubepods/podUID, or below burstable or besteffort."""
+    if not config.cgroups_per_qos:
+        return f"{config.cgroup_root}/pod{uid_of(pod)}"
     qos = qos_class(pod)
     tier = "" if qos == "Guaranteed" else f"{qos.lower()}/"
     return f"{config.cgroup_root}/kubepods/{tier}pod{uid_of(pod)}"

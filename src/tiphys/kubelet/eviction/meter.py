@@ -27,7 +27,7 @@ from tiphys.kubelet.eviction.figures import (
 )
 from tiphys.kubelet.eviction.ranking import is_local
 from tiphys.kubelet.machine import Machine, existing, meminfo
-from tiphys.kubelet.nodestatus import capacity
+from tiphys.kubelet.node_resources import capacity
 from tiphys.kubelet.podspec import Object, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import amounts
 from tiphys.kubelet.specs import cgroup_parent
