@@ -40,6 +40,8 @@ class Machine:
         self.held: set[str] = set()
         """Names of containers that do not end when they are stopped."""
         self.timers: dict[str, float] = {}
+        self.probes: dict[str, tuple[str, ...]] = {}
+        """By container name: what it is probed for."""
 
     def begin(self, *records: Record, sandboxes: tuple[SandboxRecord, ...] = ()) -> Machine:
         self.post(ev.Observed(sandboxes, records))
@@ -111,6 +113,10 @@ class Machine:
             case do.SaveStatus(status, version):
                 self.statuses.append(status)
                 self.post(ev.StatusSaved(version))
+            case do.StartProbes(_, name, _, kinds):
+                self.probes[name] = kinds
+            case do.StopProbes(id):
+                self.probes = {name: kinds for name, kinds in self.probes.items() if container_id("u1", name, 0) != id}
             case do.RecordEvent():
                 self.events.append((wanted.reason, wanted.message))
             case do.SetTimer(name, at):

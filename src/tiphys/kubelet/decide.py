@@ -333,9 +333,18 @@ def stop(
     state.stopping[id] = until
     if known is None:
         state.emit(do.RecordEvent("Normal", "Killing", message, name))
-    if state.probing.pop(id, None):
-        state.emit(do.StopProbes(id))
+    _probe_readiness_only(state, id, name)
     state.emit(do.StopContainer(id, name, grace, known is None, after))
+
+
+def _probe_readiness_only(state: PodState, id: str, name: str) -> None:
+    """What is being stopped may still say that it is not ready any more, but is not killed for anything."""
+    kinds = state.probing.get(id) or ()
+    if "readiness" in kinds and "startup" not in kinds and id in state.records:
+        _set_probes(state, state.records[id], ("readiness",))
+    elif kinds:
+        del state.probing[id]
+        state.emit(do.StopProbes(id))
 
 
 # --- a pod that is to end
@@ -370,9 +379,6 @@ def _stop_all(state: PodState, now: float) -> None:
     for record in running:
         text = f"Stopping container {record.name}"
         stop(state, record.id, record.name, text, left, now, stops_after(state.pod, record, running))
-    for record in state.running():
-        if state.probing.get(record.id) and (find_container(state.pod, record.name) or {}).get("readinessProbe"):
-            _set_probes(state, record, ("readiness",))
 
 
 def _end_grace(state: PodState) -> float:

@@ -193,3 +193,32 @@ def test_a_changed_image_restarts_a_container_even_under_never() -> None:
     machine.post(ev.PodChanged(changed))
     assert ("Killing", "Container main definition changed, will be restarted") in machine.events
     assert machine.running() == ["main"]
+
+
+def deleted(machine: Machine) -> dict[str, Any]:
+    meta = {**machine.pod["metadata"], "deletionTimestamp": "2027-01-15T08:00:30Z", "deletionGracePeriodSeconds": 30}
+    return {**machine.pod, "metadata": meta}
+
+
+def test_only_readiness_is_probed_while_a_pod_ends() -> None:
+    probe = {"exec": {}}
+    main = container("main", livenessProbe=probe, readinessProbe=probe)
+    machine = Machine(make_pod(containers=[main])).begin()
+    machine.probe("main", "readiness", healthy=True)
+    assert machine.probes == {"main": ("liveness", "readiness")}
+    machine.held = {"main"}
+    machine.post(ev.PodChanged(deleted(machine)))
+    assert machine.probes == {"main": ("readiness",)}
+    assert machine.condition("Ready")["status"] == "True"
+    machine.probe("main", "readiness", healthy=False)
+    assert machine.condition("Ready")["status"] == "False"
+    machine.exit("main", 0)
+    assert machine.probes == {}
+
+
+def test_what_has_not_started_is_not_probed_any_more_when_its_pod_ends() -> None:
+    probe = {"exec": {}}
+    machine = Machine(make_pod(containers=[container("main", startupProbe=probe, readinessProbe=probe)])).begin()
+    machine.held = {"main"}
+    machine.post(ev.PodChanged(deleted(machine)))
+    assert machine.probes == {}

@@ -9,6 +9,7 @@ startup probe does not count.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -46,6 +47,7 @@ class ProbeSchedule:
         self._verdict = verdict
         self._event = event
         self._ready = ready
+        self._fraction = zlib.crc32(wanted.id.encode()) / 2**32
 
     async def run(self) -> None:
         """Until cancelled, or until there is nothing more to ask."""
@@ -68,6 +70,8 @@ class ProbeSchedule:
         trial = kind == "startup" and not delay
         first = max(delay, period) if kind == "liveness" else delay
         at = max(self._clock.time(), self._wanted.started_at + first)
+        if self._clock.time() - self._wanted.started_at > max(period, first):
+            at += period * self._fraction  # a kubelet that starts again must not probe all at the same time
         while True:
             await self._clock.sleep(max(0.0, at - self._clock.time()))
             healthy = await self._ask(kind, probe, trial)
