@@ -14,13 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("node", nargs="?", type=node_name, metavar="NODE", help="its name (node-N)")
     remove = actions.add_parser("remove", help="take a node out, with everything on it")
     remove.add_argument("node", type=node_name, metavar="NODE")
-    for action in (add, remove, actions.add_parser("list", help="the nodes and whether their processes run")):
+    down = actions.add_parser("shutdown", help="end its pods as before the machine goes down (shutdownGracePeriod)")
+    down.add_argument("node", type=node_name, metavar="NODE")
+    for action in (add, remove, down, actions.add_parser("list", help="the nodes and whether their processes run")):
         add_cluster_flag(action)
         add_common(action)
 
 
 def run(options: argparse.Namespace) -> int:
-    return {"add": _add, "remove": _remove, "list": _list}[options.action](options, Output(options))
+    verbs = {"add": _add, "remove": _remove, "shutdown": _shutdown, "list": _list}
+    return verbs[options.action](options, Output(options))
 
 
 def _add(options: argparse.Namespace, output: Output) -> int:
@@ -39,6 +42,14 @@ def _remove(options: argparse.Namespace, output: Output) -> int:
         output.error(f"node {options.node}: not removed: {thing}")
     output.result({"removed": not left, "left": left}, "" if left else f"node {options.node} is removed")
     return 1 if left else 0
+
+
+def _shutdown(options: argparse.Namespace, output: Output) -> int:
+    from tiphys.cluster import kubelet_settings
+
+    kubelet_settings.shut_down(options.name, options.node)
+    output.result({"name": options.node}, f"node {options.node} ends its pods and takes no more")
+    return 0
 
 
 def _list(options: argparse.Namespace, output: Output) -> int:

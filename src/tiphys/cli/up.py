@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", type=Path, action="append", default=[], metavar="TAR", help="load this image; may be repeated"
     )
+    parser.add_argument(
+        "--kubelet-config", type=Path, metavar="FILE", help="a KubeletConfiguration for all nodes; is kept"
+    )
     parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
@@ -37,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             images=options.image,
             store=options.store,
+            kubelet_config=options.kubelet_config,
             keep_context=options.keep_context,
         ),
         output.step,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
-from tiphys.cluster import kubeconfig, paths, processes, stores
+from tiphys.cluster import kubeconfig, kubelet_settings, paths, processes, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
 from tiphys.cluster.processes import CONTROL_PLANE
@@ -35,6 +35,7 @@ class UpOptions:
     port: int = 0
     images: Sequence[Path] = ()
     store: str = ""
+    kubelet_config: Path | None = None
     keep_context: bool = False
 
 
@@ -51,8 +52,10 @@ def up(options: UpOptions, progress: Progress) -> UpResult:
     require_root("up")
     kubeconfig.check(options.kubeconfig)
     check_files(options.images)
+    settings = kubelet_settings.check(options.kubelet_config)
     with changing(options.name, progress):
         config = _configure(options)
+        kubelet_settings.keep(config, settings)
         _make_certificates(config)
         with ThreadPoolExecutor(1) as beside, starting(config, progress) as children:
             loading = beside.submit(load_images, options.images, progress)

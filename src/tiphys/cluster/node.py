@@ -20,7 +20,7 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
-from tiphys.cluster import images, network, processes
+from tiphys.cluster import images, kubelet_settings, network, paths, processes
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
@@ -103,7 +103,7 @@ def client_config(config: ClusterConfig, node: NodeConfig) -> ClientConfig:
 def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> KubeletConfig:
     pki = config.paths.pki
     directory = config.paths.node(node.name)
-    return KubeletConfig(
+    own = KubeletConfig(
         node_name=node.name,
         root_dir=directory / "kubelet",
         node_ip=namespace.address,
@@ -114,7 +114,11 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
         cgroup_root=cgroup_root(config, node),
         network=PODS,
         capacity=share(len(config.nodes)),
+        image_dir=paths.images_dir(),
+        container_dir=directory / "runtime",
+        **kubelet_settings.EASY_ON_DISKS,
     )
+    return kubelet_settings.applied(config, own)
 
 
 def cgroup_root(config: ClusterConfig, node: NodeConfig) -> str:

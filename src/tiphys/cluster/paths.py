@@ -75,6 +75,11 @@ class ClusterPaths:
         return self.data / "admin.kubeconfig"
 
     @property
+    def kubelet_config(self) -> Path:
+        """The KubeletConfiguration of all nodes, if the user gave one."""
+        return self.data / "kubelet.yaml"
+
+    @property
     def run(self) -> Path:
         return run_root() / self.name
 

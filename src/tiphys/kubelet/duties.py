@@ -83,15 +83,11 @@ class NodeDuties:
                 group.create_task(self.images.run(), name="image collection")
                 work = self.leftovers.run(self._clock, self._recorder, self._agent.reference)
                 group.create_task(work, name="leftovers of pods")
+                group.create_task(follow_signal(self.shutdown), name="SIGPWR")
                 if self.shutdown.enabled:
-                    group.create_task(self._await_shutdown(), name="shutdown of the node")
+                    from tiphys.kubelet.shutdown import logind
 
-    async def _await_shutdown(self) -> None:
-        from tiphys.kubelet.shutdown import logind
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(follow_signal(self.shutdown), name="SIGPWR")
-            group.create_task(logind.follow(self.shutdown, self._config, self._clock), name="logind")
+                    group.create_task(logind.follow(self.shutdown, self._config, self._clock), name="logind")
 
     def _watch_memory(self) -> MemoryWatch:
         root = self._config.cgroup_root
