@@ -18,12 +18,16 @@ from tiphys.runtime.images import LocalImages
 from tiphys.runtime.inventory import images_in_use
 from tiphys.runtime.types import Credential, Image
 
+CERTS = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
+"""How registries are reached, besides HOME/certs.d; see runtime/images/hosts.py."""
+
 
 def store() -> LocalImages:
     """The content store that all clusters of this machine share."""
     directory = paths.images_dir()
     directory.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
-    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors(), in_use=in_use)
+    certs = (paths.home() / "certs.d", *CERTS)
+    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors(), certs=certs, in_use=in_use)
 
 
 def in_use(image: str) -> bool:
@@ -57,7 +61,7 @@ def load(file: Path) -> Sequence[Image]:
 
 def pull(reference: str, docker_config: Path | None) -> Image:
     """Raises TiphysError with what the registry said."""
-    known = credentials(reference, docker_config)
+    known = [*credentials(reference, docker_config), Credential()]
     with _kept():
         return asyncio.run(store().pull(reference, known))
 

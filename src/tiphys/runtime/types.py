@@ -397,7 +397,8 @@ class ImageStore(Protocol):
         ...
 
     async def pull(self, reference: str, credentials: Sequence[Credential] = ()) -> Image:
-        """From its registry or mirrors, digests checked. Raises NoSuchImage, Retry, Permanent."""
+        """From its registry or mirrors, digests checked; as each of `credentials` in turn, as nobody without any.
+        Raises NoSuchImage, Retry, Permanent."""
         ...
 
     async def get(self, reference: str) -> Image | None:

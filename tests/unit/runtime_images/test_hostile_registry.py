@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Web:
         self.asked: list[tuple[str, str]] = []
 
     @asynccontextmanager
-    async def request(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
+    async def request(self, url: str, headers: Mapping[str, str], tls: Any = None) -> AsyncIterator[Streamed]:
         self.asked.append((url.partition("?")[0], headers.get("Authorization", "")))
         status, fields, chunks = self.answers[url.partition("?")[0]].pop(0)
 

@@ -22,14 +22,14 @@ import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from tiphys.base.files import write_atomic
-from tiphys.runtime.images import unpack
+from tiphys.runtime.images import unpack, zstd
 from tiphys.runtime.types import InvalidSpec, RuntimeFailure
 
 GZIP = b"\x1f\x8b"
@@ -245,12 +245,12 @@ class Hashing:
 
 
 def decompress(source: IO[bytes]) -> IO[bytes]:
-    """`source` uncompressed, told by its first bytes. Raises InvalidSpec for zstd where Python lacks it."""
+    """`source` uncompressed, told by its first bytes. Raises InvalidSpec for zstd where nothing can read it."""
     peeked = Peeked(source)
     if peeked.head.startswith(GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=cast("IO[bytes]", peeked)))
     if peeked.head.startswith(ZSTD):
-        return _zstd()(peeked)
+        return zstd.opener()(peeked)
     return cast("IO[bytes]", peeked)
 
 
@@ -286,14 +286,6 @@ def _hex(digest: str) -> str:
     if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
         raise InvalidSpec(f"{digest!r} is not a sha256 digest")
     return value
-
-
-def _zstd() -> Callable[[Any], IO[bytes]]:
-    try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # from Python 3.14 on
-    except ImportError:
-        raise InvalidSpec("the layer is compressed by zstd, which needs Python 3.14 or newer") from None
-    return zstd.ZstdFile  # type: ignore[no-any-return, unused-ignore]
 
 
 def _remove_tree(directory: Path) -> None:

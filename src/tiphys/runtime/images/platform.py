@@ -11,6 +11,10 @@ from tiphys.runtime.types import InvalidSpec, NoSuchImage
 ARCHITECTURES = {"x86_64": ("amd64", ""), "aarch64": ("arm64", "v8")}
 
 
+class NoSuchPlatform(NoSuchImage):
+    """The image is there, but not for this machine."""
+
+
 def choose(manifests: Sequence[dict[str, Any]]) -> str:
     """The digest of the manifest for Linux on this machine.
 
@@ -26,7 +30,8 @@ def choose(manifests: Sequence[dict[str, Any]]) -> str:
         offered = [f"{system.get('os', '?')}/{system.get('architecture', '?')}" for system in systems]
     except (AttributeError, KeyError, TypeError) as error:
         raise InvalidSpec(f"malformed list of manifests: {error!r}") from error
-    raise NoSuchImage(f"no image for linux/{_machine()[0]}, only for {', '.join(offered) or 'nothing'}")
+    only = ", ".join(offered) or "nothing"
+    raise NoSuchPlatform(f"no match for platform linux/{_machine()[0]} in manifest, only for {only}: not found")
 
 
 def fits(entry: dict[str, Any]) -> bool:

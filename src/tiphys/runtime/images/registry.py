@@ -55,12 +55,21 @@ class Registry:
     url: str
     repository: str
     credential: Credential = field(default_factory=Credential)
+    root: str = "/v2"
+    """Path of the API there."""
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    """The registry that it is a mirror of, which it is told."""
     _authorization: str = ""
+
+    def _path(self, what: str) -> str:
+        return f"{self.root}/{self.repository}/{what}{f'?ns={self.namespace}' if self.namespace else ''}"
 
     async def manifest(self, version: str) -> tuple[dict[str, Any], str]:
         """A manifest or index by tag or digest, and its digest."""
         headers = {"Accept": ", ".join(MANIFESTS)}
-        async with self._get(f"/v2/{self.repository}/manifests/{version}", headers) as answer:
+        async with self._get(self._path(f"manifests/{version}"), headers) as answer:
             data = await _whole(answer)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if version.startswith("sha256:") and digest != version:
@@ -79,7 +88,7 @@ class Registry:
 
     async def blob(self, digest: str) -> bytes:
         """A small blob: a configuration."""
-        async with self._get(f"/v2/{self.repository}/blobs/{digest}", {}) as answer:
+        async with self._get(self._path(f"blobs/{digest}"), {}) as answer:
             data = await _whole(answer)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             raise Permanent(f"{self.url}: blob {digest} has other content")
@@ -106,7 +115,7 @@ class Registry:
     async def _download_rest(self, digest: str, size: int, target: Any, have: Any) -> Any:
         start = target.tell()
         headers = {"Range": f"bytes={start}-"} if start else {}
-        async with self._get(f"/v2/{self.repository}/blobs/{digest}", headers) as answer:
+        async with self._get(self._path(f"blobs/{digest}"), headers) as answer:
             if start and answer.status != 206:
                 target.seek(0)
                 target.truncate()
@@ -125,8 +134,10 @@ class Registry:
         renewed = False
         for _ in range(REDIRECTS):
             own = urlsplit(url).netloc == urlsplit(self.url).netloc
-            extra = {"Authorization": self._authorization} if own and self._authorization else {}
-            async with _request(url, {**headers, **extra}) as answer:
+            extra = dict(self.headers) if own else {}
+            if own and self._authorization:
+                extra["Authorization"] = self._authorization
+            async with _request(url, {**headers, **extra}, self.tls if own else None) as answer:
                 if answer.status in (301, 302, 303, 307, 308):
                     url = _redirect(url, answer.headers.get("location", ""))
                     continue
@@ -170,7 +181,8 @@ class Registry:
         query = {name: fields[name] for name in ("service", "scope") if name in fields}
         query.setdefault("scope", f"repository:{self.repository}:pull")
         url = f"{fields['realm']}{'&' if '?' in fields['realm'] else '?'}{urlencode(query)}"
-        async with _request(url, {"Authorization": basic} if basic else {}) as answer:
+        same = urlsplit(url).netloc == urlsplit(self.url).netloc
+        async with _request(url, {"Authorization": basic} if basic else {}, self.tls if same else None) as answer:
             if answer.status != 200:
                 raise Unauthorized(f"{urlsplit(url).netloc}: no token for {self.repository} ({answer.status})")
             token = json.loads(await _whole(answer))
@@ -225,12 +237,12 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def _request(url: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
+async def _request(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None = None) -> AsyncIterator[Streamed]:
     parts = urlsplit(url)
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     try:
         async with (
-            HttpClient(f"{parts.scheme}://{parts.netloc}", headers={"User-Agent": "tiphys"}) as client,
+            HttpClient(f"{parts.scheme}://{parts.netloc}", tls=tls, headers={"User-Agent": "tiphys"}) as client,
             client.stream("GET", path, headers=headers, timeout=HEAD_TIMEOUT) as answer,
         ):
             yield answer

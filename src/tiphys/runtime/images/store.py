@@ -15,10 +15,11 @@ from typing import Any
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Retry, TiphysError
 from tiphys.base.inotify import DirectoryWatch
-from tiphys.runtime.images import registry
+from tiphys.runtime.images import hosts, registry
 from tiphys.runtime.images.archive import Archive
 from tiphys.runtime.images.content import Content, Names, diff_ids
-from tiphys.runtime.images.platform import choose
+from tiphys.runtime.images.hosts import Endpoint
+from tiphys.runtime.images.platform import NoSuchPlatform, choose
 from tiphys.runtime.images.reference import Reference, parse
 from tiphys.runtime.types import Credential, Image, ImageConfig, ImageInUse, InvalidSpec, NoSuchImage
 
@@ -29,7 +30,8 @@ SHORTEST_ID = 12
 class LocalImages:
     """An `ImageStore` in `root`, which any number of processes may share.
 
-    `mirrors` maps a registry to the URLs to ask before it; `in_use` tells whether a container needs an image ID.
+    `mirrors` maps a registry to the URLs to ask before it; `certs` are directories like containerd's certs.d, see
+    hosts.py; `in_use` tells whether a container needs an image ID.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class LocalImages:
         root: Path,
         *,
         mirrors: Mapping[str, Sequence[str]] | None = None,
+        certs: Sequence[Path] = (),
         clock: Clock | None = None,
         in_use: Callable[[str], bool] = lambda image: False,
     ) -> None:
         self._content = Content(root)
         self._mirrors = dict(mirrors or {})
+        self._certs = tuple(certs)
         self._clock = clock or SystemClock()
         self._in_use = in_use
         self._pulls: dict[tuple[str, tuple[Credential, ...]], asyncio.Future[Image]] = {}
@@ -132,19 +136,25 @@ class LocalImages:
     async def _pull(self, wanted: Reference, credentials: tuple[Credential, ...]) -> Image:
         """Ask each endpoint as each user; the first that has it wins, the most telling failure is raised."""
         failures: list[TiphysError] = []
-        for url in registry.endpoints(wanted.registry, self._mirrors):
-            for credential in (*credentials, Credential()):
-                endpoint = registry.Registry(url, registry.repository_at(url, wanted), credential)
+        for place in self._places(wanted):
+            for credential in credentials or (Credential(),):
                 try:
                     with self._content.adding():
-                        return await self._pull_from(endpoint, wanted)
+                        return await self._pull_from(_speaking(place, wanted, credential), wanted)
                 except registry.Unauthorized as error:
                     failures.append(error)
                 except (NoSuchImage, Retry) as error:
                     failures.append(error)
                     break
-        worst = _most_telling(failures)
-        raise type(worst)(f'failed to pull image "{wanted}": {worst}') from worst
+        raise _told(wanted, _most_telling(failures))
+
+    def _places(self, wanted: Reference) -> Sequence[Endpoint]:
+        """Mirrors, what certs.d says, the registry itself; tags are asked of those that may resolve them."""
+        urls = registry.endpoints(wanted.registry, self._mirrors)
+        count = len(self._mirrors.get(wanted.registry, ()))
+        own = [Endpoint(url) for url in urls[count:]]
+        places = [*map(Endpoint, urls[:count]), *hosts.endpoints(wanted.registry, own, self._certs)]
+        return [place for place in places if place.resolve or wanted.digest]
 
     async def _pull_from(self, endpoint: registry.Registry, wanted: Reference) -> Image:
         manifest, digest = await endpoint.manifest(wanted.version)
@@ -235,6 +245,29 @@ class LocalImages:
             config=_image_config(config.get("config") or {}),
             pinned=any(tag in names.pinned for tag in tags),
         )
+
+
+def _speaking(place: Endpoint, wanted: Reference, credential: Credential) -> registry.Registry:
+    name, tls = registry.repository_at(place.url, wanted), place.context()
+    return registry.Registry(place.url, name, credential, place.root, tls, place.headers, place.namespace)
+
+
+def _told(wanted: Reference, worst: TiphysError) -> TiphysError:
+    """The failure of a pull as containerd words it, for the user."""
+    resolving = f'failed to resolve reference "{wanted}": '
+    if isinstance(worst, registry.Unauthorized):
+        denied = "pull access denied, repository does not exist or may require authorization"
+        text = f"{resolving}{denied}: authorization failed: {worst}"
+    elif isinstance(worst, NoSuchPlatform):
+        text = str(worst)
+    elif isinstance(worst, NoSuchImage):
+        text = f"{resolving}{wanted}: not found"
+    else:
+        text = f"{resolving}failed to do request: {worst}"
+    told = NoSuchImage if isinstance(worst, NoSuchImage) else type(worst)
+    failure = told(f'failed to pull and unpack image "{wanted}": {text}')
+    failure.__cause__ = worst
+    return failure
 
 
 def _checked(layers: list[str], found: Sequence[Any], where: object) -> list[str]:
