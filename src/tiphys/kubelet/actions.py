@@ -196,7 +196,9 @@ class Actions(Hands):
         hook = (container.get("lifecycle") or {}).get(kind)
         if hook:
             ips = self.facts(worker).pod_ips
-            await self._tools.hooks.run(worker.state.pod, container, id, hook, ips[0] if ips else "")
+            told = await self._tools.hooks.run(worker.state.pod, container, id, hook, ips[0] if ips else "")
+            if told:
+                self.record_event(worker, do.RecordEvent("Warning", "LifecycleHTTPFallback", told))
 
     async def stop_container(self, worker: PodWorker, wanted: do.StopContainer) -> None:
         started = self._clock.monotonic()

@@ -22,6 +22,10 @@ class RequestFailed(Exception):
     """No answer; the message is like Go's, as users know it from events."""
 
 
+class PlainAnswer(RequestFailed):
+    """The server was asked by TLS and does not speak it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -61,8 +65,8 @@ def resolve_port(port: Any, container: Mapping[str, Any]) -> int:
     raise ValueError(f"couldn't find port: {port!r}")
 
 
-async def get(request: Get, timeout: float) -> Answer:
-    """The final answer. Raises RequestFailed; `timeout` in seconds covers redirects too."""
+async def get(request: Get, timeout: float | None) -> Answer:
+    """The final answer. Raises RequestFailed; `timeout` in seconds (None: no limit) covers redirects too."""
     try:
         async with asyncio.timeout(timeout):
             return await _follow(request)
@@ -92,8 +96,7 @@ async def _once(url: SplitResult, request: Get) -> Answer:
             url.hostname, port, ssl=_unchecked_tls() if url.scheme == "https" else None, limit=_HEAD_LIMIT
         )
     except OSError as error:
-        why = f"dial tcp {url.netloc}: connect: {reason(error)}"
-        raise RequestFailed(f'Get "{url.geturl()}": {why}') from error
+        raise _unreachable(url, error) from error
     try:
         writer.write(_head(url, request))
         return await _read(reader)
@@ -101,6 +104,15 @@ async def _once(url: SplitResult, request: Get) -> Answer:
         raise RequestFailed(f'Get "{url.geturl()}": {reason(error)}') from error
     finally:
         writer.transport.abort()
+
+
+def _unreachable(url: SplitResult, error: OSError) -> RequestFailed:
+    tls = getattr(error, "reason", None)  # of ssl.SSLError, a module that is loaded for https only
+    if tls == "WRONG_VERSION_NUMBER":
+        return PlainAnswer(f'Get "{url.geturl()}": http: server gave HTTP response to HTTPS client')
+    if tls:
+        return RequestFailed(f'Get "{url.geturl()}": tls: {tls}')
+    return RequestFailed(f'Get "{url.geturl()}": dial tcp {url.netloc}: connect: {reason(error)}')
 
 
 def reason(error: Exception) -> str:
