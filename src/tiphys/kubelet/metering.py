@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tiphys.base.clock import Clock
 from tiphys.kubelet.metrics import KubeletMetrics, size_name
-from tiphys.runtime.types import Image, ImageStore, Runtime, SandboxSpec, SandboxStatus
+from tiphys.runtime.types import ContainerStatus, Image, ImageStore, Runtime, SandboxSpec, SandboxStatus
 
 OPERATIONS = {
     "create_sandbox": "run_podsandbox",
@@ -69,24 +69,53 @@ class _Metered:
 class _Runtime(_Metered):
     def __init__(self, inner: Runtime, metrics: KubeletMetrics, clock: Clock) -> None:
         super().__init__(inner, OPERATIONS, metrics, clock)
+        self._inner_runtime = inner
         self.images = cast("ImageStore", _Images(inner.images, metrics, clock))
+        self._remove = self._counted("remove_sandbox", "remove_podsandbox")
         self._create = self._counted("create_sandbox", "run_podsandbox")
+        self._start = self._counted("start_container", "start_container")
+        self._starting: set[str] = set()
+        """Sandboxes with a user namespace that nothing has failed in so far."""
 
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Counted as a pod's start, too."""
         metrics, began = self._metrics, self._clock.monotonic()
         handler = str(getattr(spec, "handler", ""))
+        if spec.user_namespace is not None:
+            metrics.started_mapped_pods.inc()
+            self._starting.add(spec.id)
         try:
             made: SandboxStatus = await self._create(spec)
         except Exception as error:
             metrics.run_sandbox_errors.inc(handler)
             metrics.started_pods_errors.inc()
+            self._mapped_failed(spec.id)
             metrics.started_containers_errors.inc("pod_sandbox", type(error).__name__)
             raise
         metrics.run_sandbox.observe(self._clock.monotonic() - began, handler)
         metrics.started_pods.inc()
         metrics.started_containers.inc("pod_sandbox")
         return made
+
+    async def start_container(self, id: str) -> ContainerStatus:
+        """The first that fails makes its pod one that failed to start, where that has a user namespace."""
+        try:
+            started: ContainerStatus = await self._start(id)
+        except Exception:
+            if self._starting:
+                self._mapped_failed((await self._inner_runtime.container(id)).spec.sandbox)
+            raise
+        return started
+
+    async def remove_sandbox(self, id: str) -> None:
+        """Nothing in it can fail any more."""
+        self._starting.discard(id)
+        await self._remove(id)
+
+    def _mapped_failed(self, sandbox: str) -> None:
+        if sandbox in self._starting:
+            self._starting.discard(sandbox)
+            self._metrics.started_mapped_pods_errors.inc()
 
 
 class _Images(_Metered):

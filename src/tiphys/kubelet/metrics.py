@@ -97,6 +97,15 @@ class KubeletMetrics:
         self.started_pods_errors = self._counter(
             "started_pods_errors_total", "Cumulative number of errors when starting pods"
         )
+        self.started_mapped_pods = self._counter(
+            "started_user_namespaced_pods_total",
+            "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux.",
+        )
+        self.started_mapped_pods_errors = self._counter(
+            "started_user_namespaced_pods_errors_total",
+            "Cumulative number of errors when starting pods with user namespaces. "
+            "This metric will only be collected on Linux.",
+        )
         self.started_containers = self._counter(
             "started_containers_total", "Cumulative number of containers started", ("container_type",)
         )

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tiphys.base.errors import Permanent, TiphysError
 from tiphys.kubelet import userns
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.metering import metered
+from tiphys.kubelet.metrics import KubeletMetrics
+from tiphys.runtime.types import (
+    ContainerSpec,
+    ContainerStatus,
+    Runtime,
+    RuntimeFailure,
+    SandboxSpec,
+    SandboxStatus,
+    State,
+)
+from tiphys.testing.clock import VirtualClock
 
 UNIT = userns.UNIT
 
@@ -116,3 +128,38 @@ def test_without_a_kernel_for_it_the_pod_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(userns, "supported", lambda: False)
     with pytest.raises(Permanent, match=r"can't set `spec.hostUsers: false`, runtime does not support"):
         userns.mapping(config(tmp_path), pod("a"))
+
+
+class _Failing:
+    """A runtime whose containers never start."""
+
+    images = None
+
+    async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
+        return SandboxStatus(spec, State.RUNNING)
+
+    async def start_container(self, id: str) -> ContainerStatus:
+        raise RuntimeFailure("no")
+
+    async def container(self, id: str) -> ContainerStatus:
+        return ContainerStatus(ContainerSpec(id, id.split("-", maxsplit=1)[0], "image", ("x",)), State.EXITED)
+
+    async def remove_sandbox(self, id: str) -> None: ...
+
+
+def test_pods_with_user_namespaces_and_the_first_failure_of_each_are_counted() -> None:
+    clock = VirtualClock()
+    metrics = KubeletMetrics()
+    runtime = metered(cast("Runtime", _Failing()), metrics, clock)
+
+    async def scenario() -> None:
+        await runtime.create_sandbox(SandboxSpec("plain"))
+        await runtime.create_sandbox(SandboxSpec("mapped", user_namespace=(UNIT, UNIT)))
+        for id in ("plain-a", "mapped-a", "mapped-b"):
+            with pytest.raises(RuntimeFailure):
+                await runtime.start_container(id)
+        await runtime.remove_sandbox("mapped")
+
+    clock.run(scenario())
+    assert metrics.started_mapped_pods.value() == 1
+    assert metrics.started_mapped_pods_errors.value() == 1
