@@ -44,7 +44,7 @@ def container(
         "namespaces": sandbox["namespaces"],
         "user_namespace": sandbox.get("user_namespace"),
         "cgroup": resources.plan(layout, path, spec.resources, devices),
-        "cgroup_controllers": [] if layout.v2 else layout.controllers(),
+        "cgroup_controllers": [] if layout.v2 else layout.controllers() or None,
         "privileged": security.privileged,
         "readonly_rootfs": security.readonly_rootfs,
         "masked_paths": _paths(security, security.masked_paths, (*MASKED, *_thermal_throttles())),

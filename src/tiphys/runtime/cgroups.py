@@ -11,7 +11,7 @@ import os
 import select
 import signal
 
-from tiphys.runtime import devices, processes
+from tiphys.runtime import devices, processes, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Layout:
 
 
 def detect(mountinfo: str = "/proc/self/mountinfo") -> Layout:
-    """Read the host's layout. v2 counts only when it has controllers: in a hybrid layout v1 has them."""
+    """Read the host's layout. v2 counts only when it has controllers: in a hybrid layout v1 has them.
+
+    Empty for root of a user namespace (rootless mode), who may not change the machine's: no limits there."""
+    if not userns.is_initial():
+        return Layout({})
     v1: dict[str, str] = {}
     unified = ""
     with open(mountinfo, encoding="utf-8") as file:

@@ -12,7 +12,7 @@ import resource
 import signal
 import stat
 
-from tiphys.runtime import capabilities, syscalls, users
+from tiphys.runtime import capabilities, syscalls, userns, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,15 @@ def _set_apparmor(profile: str) -> None:
 
 def _become(identity: users.Identity, groups: list[int], allowed: int) -> None:
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-    os.setgroups(sorted(set(groups)))
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
+    try:
+        userns.set_groups(sorted(set(groups)))
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        wanted = f"{identity.uid}:{identity.gid} with groups {sorted(set(groups))}"
+        raise CannotExec(f"user {wanted} is none of the IDs that this user namespace has", 128) from error
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
     capabilities.apply(allowed, identity.uid)
 

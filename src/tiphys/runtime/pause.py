@@ -11,6 +11,7 @@ program, of a few kilobytes (pause_program.py); where that cannot be it waits as
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -76,10 +77,18 @@ def _forsake(program: int) -> int:
     os.chdir("/")
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     capabilities.limit_bounding(0)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    _become_nobody()
     return program
+
+
+def _become_nobody() -> None:
+    userns.set_groups([])
+    try:
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError as error:
+        if error.errno != errno.EINVAL or userns.is_initial():  # a namespace of one user's IDs has nobody else
+            raise
 
 
 def _enter(request: dict[str, Any]) -> None:

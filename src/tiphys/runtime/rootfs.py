@@ -55,7 +55,7 @@ def gather(bundle: dict[str, Any], users: int = -1) -> dict[str, Any]:
         if mount.get("layers"):
             trees[number] = _image(mount, bundle["rootfs"])
     shm = syscalls.open_tree(bundle["shm"], recursive=False) if bundle["shm"] else -1
-    devices = _device_trees(bundle) if users >= 0 else None
+    devices = _device_trees(bundle) if users >= 0 or not userns.is_initial() else None
     return {"root": _overlay(bundle), "volumes": trees, "shm": shm, "devices": devices}
 
 
@@ -83,6 +83,8 @@ def _overlay(bundle: dict[str, Any]) -> int:
     """A detached overlay mount over the image's layers, topmost first."""
     written = [("upperdir", bundle["upper"]), ("workdir", bundle["work"])]
     options = [("source", "overlay"), *(("lowerdir+", path) for path in bundle["layers"]), *written]
+    if not userns.is_initial():
+        options.append(("userxattr", None))
     try:
         return syscalls.new_filesystem("overlay", options)
     except OSError as error:
@@ -103,7 +105,7 @@ def _kernel_filesystems(root: int, bundle: dict[str, Any], trees: dict[str, Any]
     _mount(root, "/sys", "sysfs", plain | (0 if bundle["privileged"] else MS_RDONLY))
     _control_groups(root, bundle)
     _mount(root, "/dev", "tmpfs", MS_NOSUID | syscalls.MS_STRICTATIME, "mode=755,size=65536k")
-    _mount(root, "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    _terminals(root)
     _mount(root, "/dev/mqueue", "mqueue", plain)
     if trees["shm"] >= 0:
         _attach(root, {"target": "/dev/shm"}, trees["shm"])  # noqa: S108 - a mount point
@@ -120,7 +122,9 @@ def _kernel_filesystems(root: int, bundle: dict[str, Any], trees: dict[str, Any]
 def _control_groups(root: int, bundle: dict[str, Any]) -> None:
     """Only the hierarchies that the container's own cgroup is in: its cgroup namespace hides the rest of those."""
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (0 if bundle["privileged"] else MS_RDONLY)
-    controllers: list[str] = bundle["cgroup_controllers"]
+    controllers: list[str] | None = bundle["cgroup_controllers"]
+    if controllers is None:  # the host has none for us
+        return
     if not controllers:
         _mount(root, "/sys/fs/cgroup", "cgroup2", flags)
         return
@@ -131,6 +135,16 @@ def _control_groups(root: int, bundle: dict[str, Any]) -> None:
         handle = syscalls.openat2(root, "/sys/fs/cgroup", os.O_PATH)
         syscalls.mount_setattr(handle, recursive=False, attributes=syscalls.MOUNT_ATTR_RDONLY)
         os.close(handle)
+
+
+def _terminals(root: int) -> None:
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    try:
+        _mount(root, "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, f"{options},gid=5")
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # no such group in a namespace of one user's IDs
+            raise
+        _mount(root, "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
 
 
 def _links(root: int) -> None:

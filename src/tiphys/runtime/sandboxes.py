@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
-from tiphys.runtime import cgroups, processes, protocol, resources, spec, syscalls
+from tiphys.runtime import cgroups, processes, protocol, resources, spec, syscalls, userns
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.netns import loopback_up
@@ -208,7 +208,7 @@ class Sandboxes:
 
 def _unprivileged(wanted: SandboxSpec) -> dict[str, str]:
     """In a network of its own any user may use low ports and ping, as with containerd and Docker."""
-    last = wanted.user_namespace[1] - 1 if wanted.user_namespace else 2**31 - 1
+    last = wanted.user_namespace[1] - 1 if wanted.user_namespace else userns.last_group()
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
 
 

@@ -21,6 +21,32 @@ if TYPE_CHECKING:
 _NS_GET_USERNS = 0xB701
 
 
+def is_initial() -> bool:
+    """Whether this process is in the machine's first user namespace: root of it is root of the machine."""
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
+
+
+def last_group() -> int:
+    """The highest group ID that this namespace has without a gap from 0 on, 2**31 - 1 at most."""
+    with open("/proc/self/gid_map", encoding="utf-8") as file:
+        ranges = sorted((int(inside), int(length)) for inside, _, length in map(str.split, file))
+    end = 0
+    for inside, length in ranges:
+        if inside == end:
+            end += length
+    return min(end, 2**31) - 1
+
+
+def set_groups(groups: list[int]) -> None:
+    """setgroups(2), where it is allowed: a namespace of one user's IDs alone has no groups to give or to take."""
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        if is_initial() or set(groups) - {0}:
+            raise
+
+
 def enter_new(first: int, length: int) -> None:
     """Become root of a new user namespace, whose IDs from 0 on are the host's from `first` on."""
     read_end, write_end = os.pipe()
@@ -52,7 +78,7 @@ def _map(pid: int, first: int, length: int) -> int:
 
 def become_root() -> None:
     """Root of the user namespace that the process is in, and nothing of what it was outside."""
-    os.setgroups([])
+    set_groups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

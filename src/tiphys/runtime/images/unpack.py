@@ -16,14 +16,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from tiphys.runtime import syscalls
+from tiphys.runtime import syscalls, userns
 from tiphys.runtime.types import InvalidSpec, RuntimeFailure
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
-OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
+OPAQUE_ATTRIBUTE = "trusted.overlay.opaque" if userns.is_initial() else "user.overlay.opaque"
 XATTR = "SCHILY.xattr."
 KEPT_ATTRIBUTES = ("security.capability", "user.")
+OURS = "user.overlay."
+"""What decides how layers are stacked is not for images to say."""
 CHUNK = 1 << 20
 MAX_NAME = 4096
 MAX_DEPTH = 256
@@ -229,11 +231,15 @@ def _hard_link(member: tarfile.TarInfo, root: int, parent: int, name: str) -> No
 
 def _set_attributes(parent: int, name: str, member: tarfile.TarInfo) -> None:
     """Owner, then extended attributes and mode (a change of owner clears set-uid bits), then time."""
-    os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+    try:
+        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL or userns.is_initial():  # one of the IDs that a namespace lacks: ours then
+            raise
     path = f"/proc/self/fd/{parent}/{name}"
     for key, value in member.pax_headers.items():
         attribute = key.removeprefix(XATTR)
-        if key.startswith(XATTR) and attribute.startswith(KEPT_ATTRIBUTES):
+        if key.startswith(XATTR) and attribute.startswith(KEPT_ATTRIBUTES) and not attribute.startswith(OURS):
             with suppress(OSError):  # file systems differ in what they keep
                 os.setxattr(path, attribute, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
     if not member.issym():
