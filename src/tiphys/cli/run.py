@@ -15,7 +15,7 @@ GC_THRESHOLDS = (50_000, 20, 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("process", choices=("control-plane", "node"))
+    parser.add_argument("process", choices=("control-plane", "node", "agent"))
     parser.add_argument("--node", default="", metavar="NODE", help="which node to be")
     add_cluster_flag(parser)
 
@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import config, processes
 
+    if options.process == "agent":
+        return _agent()
     found = config.existing(options.name)
     component = options.process if options.process == "control-plane" else found.node(options.node).name
     gc.set_threshold(*GC_THRESHOLDS)
@@ -35,3 +37,19 @@ def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import node
 
     return run_loop(node.run(found, found.node(options.node)), trace=True)
+
+
+def _agent() -> int:
+    """The agent of rootless mode: of all clusters of the user, not of one."""
+    from pathlib import Path
+
+    from tiphys.base import outside
+    from tiphys.cluster import agent, processes
+
+    path = Path(outside.agent())
+    lock = path.with_suffix(".lock")
+    processes.hold(lock)
+    log.configure(logging.INFO)
+    with agent.listening(path) as server:
+        processes.announce_ready(lock)
+        return run_loop(agent.run(server), trace=True)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from tiphys.base import outside
 from tiphys.base.errors import Permanent
 from tiphys.base.files import write_json
 from tiphys.cluster import paths
@@ -271,11 +271,9 @@ def _free_port(taken: Collection[int]) -> int:
 
 def _listenable(port: int) -> int:
     """The port (0: any) if a server could listen there now, else 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
+    try:
+        with outside.listener("127.0.0.1", port) as probe:
             probe.listen()
-        except OSError:
-            return 0
-        return int(probe.getsockname()[1])
+            return int(probe.getsockname()[1])
+    except OSError:
+        return 0

@@ -17,9 +17,10 @@ from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.authn import Certificates
 from tiphys.apiserver.authn.certificate import VerifiedPeers
 from tiphys.apiserver.config import ApiServerConfig
+from tiphys.base import outside
 from tiphys.base.certificates import ClientVerifier
 from tiphys.base.clock import Clock, SystemClock
-from tiphys.base.http.server import serve
+from tiphys.base.http.server import BACKLOG, serve, serve_on
 from tiphys.base.identity import User
 from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
@@ -65,6 +66,10 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
         for address in ("127.0.0.1", str(config.gateway)):
             await stack.enter_async_context(serve(server.handler, address, config.port, tls=tls, clock=clock))
             log.info("serving on https://%s:%d", address, config.port)
+        if outside.agent():
+            listener = outside.listener("127.0.0.1", config.port)
+            listener.listen(BACKLOG)
+            await stack.enter_async_context(serve_on(server.handler, listener, tls=tls, clock=clock))
         yield
 
 

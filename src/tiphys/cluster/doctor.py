@@ -186,7 +186,7 @@ def _trial(name: str, work: Callable[[], None], good: str, advice: str, needed: 
     if os.geteuid():
         return Finding(name, False, "cannot be told without root", "run tiphys as root (sudo)", needed=False)
     try:
-        netns.inside("/proc/self/ns/net", work)
+        netns.apart(work)
     except OSError as error:
         return Finding(name, False, str(error.strerror), advice, needed)
     return Finding(name, True, good, needed=needed)

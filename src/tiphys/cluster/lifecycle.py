@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tiphys.base import outside
 from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
 from tiphys.cluster import kubeconfig, kubelet_settings, paths, processes, stores
@@ -126,6 +127,10 @@ def sweep() -> None:
     from tiphys.cluster import teardown
 
     teardown.remove_shared_if_last()
+    if outside.agent() and not configs.names():
+        from tiphys.cluster import rootless
+
+        rootless.leave(paths.run_root())
 
 
 @contextmanager
@@ -184,8 +189,11 @@ def admin_kubeconfig(config: ClusterConfig) -> kubeconfig.Config:
 
 
 def require_root(verb: str) -> None:
+    """Raises Permanent unless this process is root, of the machine or of the user's own namespaces."""
     if os.geteuid() != 0:
-        raise Permanent(f"`tiphys {verb}` needs root: it makes namespaces, mounts and network devices. Try sudo.")
+        from tiphys.cluster import rootless
+
+        rootless.enter(verb)
 
 
 def check_files(files: Sequence[Path]) -> None:

@@ -1,11 +1,13 @@
 """Where a cluster keeps things.
 
 HOME (/var/lib/tiphys, or $TIPHYS_HOME)      what all clusters of this machine share
+     (~/.local/share/tiphys without root: what all of this user's share)
   images/                                    the content store
   clusters/NAME.json                         where cluster NAME keeps its data
   data/NAME/                                 a cluster's data, unless --data-dir said otherwise
     cluster.json  pki/  store/  logs/  nodes/NODE/
 RUN (/run/tiphys, or $TIPHYS_RUN)/NAME/      locks and namespaces: gone after a reboot, like the processes
+    ($XDG_RUNTIME_DIR/tiphys without root)
 """
 
 from __future__ import annotations
@@ -20,13 +22,27 @@ DEFAULT_HOME = "/var/lib/tiphys"
 
 
 def home() -> Path:
-    return Path(os.environ.get("TIPHYS_HOME") or DEFAULT_HOME).absolute()
+    return Path(os.environ.get("TIPHYS_HOME") or _default_home()).absolute()
+
+
+def _default_home() -> Path:
+    if os.geteuid() == 0:
+        return Path(DEFAULT_HOME)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tiphys"
+
+
+def _own_run() -> Path:
+    """For a user who is not root; systemd makes the first, and only its user can enter it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "tiphys" if runtime else Path(f"/tmp/tiphys-{os.geteuid()}")  # noqa: S108 - its owner is checked
 
 
 def run_root() -> Path:
     """$TIPHYS_RUN; without it one for each home, so that clusters of the same name in two homes do not meet."""
     if told := os.environ.get("TIPHYS_RUN"):
         return Path(told).absolute()
+    if os.geteuid() != 0:
+        return _own_run()
     if home() == Path(DEFAULT_HOME):
         return Path("/run/tiphys")
     return Path(f"/run/tiphys-{crc32(os.fsencode(home())):08x}")

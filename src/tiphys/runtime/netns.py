@@ -22,17 +22,26 @@ T = TypeVar("T")
 
 def inside(namespace: str, work: Callable[[], T]) -> T:
     """`work()` in a thread of its own inside the namespace at the path; its error is raised here."""
+
+    def enter() -> T:
+        processes.join_namespace(namespace, syscalls.CLONE_NEWNET)
+        return work()
+
+    return apart(enter)
+
+
+def apart(work: Callable[[], T]) -> T:
+    """`work()` in a thread of its own, which may change its namespaces; its error is raised here."""
     results: list[T] = []
     errors: list[BaseException] = []
 
-    def enter() -> None:
+    def run() -> None:
         try:
-            processes.join_namespace(namespace, syscalls.CLONE_NEWNET)
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - carried over to the calling thread
             errors.append(error)
 
-    thread = threading.Thread(target=enter, name="netns")
+    thread = threading.Thread(target=run, name="netns")
     thread.start()
     thread.join()
     if errors:
@@ -73,7 +82,7 @@ def persist(path: Path) -> None:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         syscalls.mount("/proc/thread-self/ns/net", str(path), None, syscalls.MS_BIND)
 
-    inside("/proc/self/ns/net", make)
+    apart(make)
 
 
 def drop(path: Path) -> None:

@@ -50,7 +50,8 @@ class Streamed(NamedTuple):
 
 
 class HttpClient:
-    """See the module's docstring. `headers` go with every request; `socket_path` connects to a unix socket."""
+    """See the module's docstring. `headers` go with every request; `socket_path` connects to a unix socket;
+    `outside` goes by the host's network (base/outside.py)."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         socket_path: str = "",
         server_name: str = "",
+        outside: bool = False,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
@@ -70,6 +72,7 @@ class HttpClient:
         self._tls = (tls or ssl.create_default_context()) if url.scheme == "https" else None
         self._server_name = server_name
         self._socket_path = socket_path
+        self._outside = outside
         self.headers: Headers = {"Host": url.netloc.rpartition("@")[2], **(headers or {})}
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
@@ -191,7 +194,12 @@ class HttpClient:
             raise ConnectionError("the client is closed")
         async with asyncio.timeout(CONNECT_TIMEOUT):
             wire = await dial(
-                self._host, self._port, path=self._socket_path, tls=self._tls, server_name=self._server_name
+                self._host,
+                self._port,
+                path=self._socket_path,
+                tls=self._tls,
+                server_name=self._server_name,
+                outside=self._outside,
             )
         connection = ClientConnection(wire, asyncio.get_running_loop(), self._open.discard)
         self._open.add(connection)

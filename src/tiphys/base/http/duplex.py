@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections import deque
 
+from tiphys.base import outside as host_network
 from tiphys.base.http.types import Duplex
 from tiphys.base.http.wire import Wire
 
@@ -108,11 +109,21 @@ class _Dialer:
 
 
 async def dial(
-    host: str, port: int, *, path: str = "", tls: ssl.SSLContext | None = None, server_name: str = ""
+    host: str,
+    port: int,
+    *,
+    path: str = "",
+    tls: ssl.SSLContext | None = None,
+    server_name: str = "",
+    outside: bool = False,
 ) -> Wire:
-    """A connected Wire, TLS shaken hands, reading paused: give it its receiver by `adopt`. Raises OSError."""
+    """A connected Wire, TLS shaken hands, reading paused: give it its receiver by `adopt`. `outside`: by the host's
+    network. Raises OSError."""
     loop = asyncio.get_running_loop()
-    sock = await _connected(loop, host, port, path)
+    if outside and host_network.agent():
+        sock = await host_network.connection(host, port)
+    else:
+        sock = await _connected(loop, host, port, path)
     try:
         if tls is not None:
             sock = tls.wrap_socket(sock, server_hostname=server_name or host, do_handshake_on_connect=False)

@@ -242,7 +242,9 @@ async def _request(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | N
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     try:
         async with (
-            HttpClient(f"{parts.scheme}://{parts.netloc}", tls=tls, headers={"User-Agent": "tiphys"}) as client,
+            HttpClient(
+                f"{parts.scheme}://{parts.netloc}", tls=tls, headers={"User-Agent": "tiphys"}, outside=True
+            ) as client,
             client.stream("GET", path, headers=headers, timeout=HEAD_TIMEOUT) as answer,
         ):
             yield answer

@@ -8,6 +8,7 @@ its own. Sources: OCI image specification (layer), kernel documentation of overl
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile

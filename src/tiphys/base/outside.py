@@ -1,0 +1,59 @@
+"""Sockets of the host for processes that live in a network namespace of their own (rootless mode).
+
+A socket belongs for ever to the namespace it was made in. So a process outside, the agent (cluster/agent.py), makes
+it and hands it over through its Unix socket, whose path is in $TIPHYS_OUTSIDE: to listen where the user's programs
+are, and to reach what they reach. Without the variable the host's network is this process's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+
+AGENT = "TIPHYS_OUTSIDE"
+MAX_MESSAGE = 4096
+
+
+def agent() -> str:
+    """The path of the agent's socket; "" where none is needed."""
+    return os.environ.get(AGENT, "")
+
+
+def listener(address: str, port: int) -> socket.socket:
+    """A socket bound to address:port (0 picks one) of the host, not yet listening. Raises OSError."""
+    if not agent():
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return bound(family, address, port)
+    return _ask({"bind": [address, port]})
+
+
+async def connection(host: str, port: int) -> socket.socket:
+    """A connection that the agent made, not blocking; the name is resolved there. Raises OSError."""
+    made = await asyncio.get_running_loop().run_in_executor(None, lambda: _ask({"connect": [host, port]}))
+    made.setblocking(False)
+    return made
+
+
+def bound(family: int, address: str, port: int) -> socket.socket:
+    """A TCP socket bound to the address of this namespace. Raises OSError."""
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((address, port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _ask(request: dict[str, object]) -> socket.socket:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.connect(agent())
+        channel.send(json.dumps(request).encode())
+        answer, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
+    if not descriptors:
+        error = json.loads(answer or b'[5, "the agent outside went away"]')
+        raise OSError(*error)
+    return socket.socket(fileno=descriptors[0])
