@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tiphys.kubelet.podspec import Object, full_name, is_host_network, namespace_of
+from tiphys.kubelet.podspec import Object, is_host_network, namespace_of
 
 MAX_SERVERS = 3
 MAX_SEARCHES = 32
@@ -59,28 +59,17 @@ def parse_resolv_conf(text: str) -> Dns:
 def resolve(
     pod: Object, host: Dns, cluster_dns: Sequence[str], cluster_domain: str
 ) -> tuple[Dns, tuple[Complaint, ...]]:
-    """What the pod gets, and what is to be said about it."""
-    complaints: list[Complaint] = []
+    """What the pod gets, and what is to be said about it. Without a cluster DNS address ClusterFirst is Default."""
     policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
     if policy == "ClusterFirst" and is_host_network(pod):
         policy = "Default"
     if policy == "None":
         base = Dns()
-    elif policy == "Default":
-        base = host
-    elif cluster_dns:
+    elif policy != "Default" and cluster_dns:
         base = Dns(tuple(cluster_dns), _searches(pod, host, cluster_domain), ("ndots:5",))
     else:
         base = host
-        complaints.append(("MissingClusterDNS", f'pod: "{full_name(pod)}". {MISSING}'))
-    found, more = _within_limits(_with_config(base, pod["spec"].get("dnsConfig") or {}))
-    return found, (*complaints, *more)
-
-
-MISSING = (
-    'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
-    'Falling back to "Default" policy.'
-)
+    return _within_limits(_with_config(base, pod["spec"].get("dnsConfig") or {}))
 
 
 def _searches(pod: Object, host: Dns, cluster_domain: str) -> tuple[str, ...]:

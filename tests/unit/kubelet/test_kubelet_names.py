@@ -46,11 +46,8 @@ def test_cluster_first_is_the_clusters_servers_and_domains_then_the_nodes() -> N
     assert resolve(with_host, HOST, ["10.96.0.10"], "cluster.local")[0].servers == ("10.96.0.10",)
 
 
-def test_without_a_cluster_dns_the_nodes_is_taken_and_that_is_said() -> None:
-    found, [(reason, message)] = resolve(pod(), LOCAL, [], "cluster.local")
-    assert found == Dns(("127.0.0.1",), (".",))
-    assert reason == "MissingClusterDNS"
-    assert message.startswith('pod: "web_ns(u1)". kubelet does not have ClusterDNS IP configured')
+def test_without_a_cluster_dns_the_nodes_is_taken() -> None:
+    assert resolve(pod(), LOCAL, [], "cluster.local") == (Dns(("127.0.0.1",), (".",)), ())
     assert resolve(pod(dnsPolicy="Default"), HOST, [], "cluster.local") == (HOST, ())
 
 
