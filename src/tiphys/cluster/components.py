@@ -126,6 +126,7 @@ def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime
     import logging
 
     from tiphys.cluster import images, paths
+    from tiphys.runtime.handlers import discover
     from tiphys.runtime.linux import LinuxRuntime
     from tiphys.runtime.network import BridgeNetwork
     from tiphys.runtime.node import ClusterNetwork, setup_cluster_network
@@ -135,7 +136,8 @@ def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime
         logging.getLogger(__name__).warning("%s", missing)
     own = f"/proc/{os.getpid()}/ns/net"
     pods = BridgeNetwork(own, POD_BRIDGE, pod_cidr, config.root_dir / "addresses")
-    return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock)
+    handlers = discover(config.runtime_handlers)
+    return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock, handlers)
 
 
 def make_client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:

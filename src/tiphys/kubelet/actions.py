@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import Clock
@@ -36,7 +36,7 @@ from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
-from tiphys.kubelet.unsupported import check_sandbox, unmapped_host_ports
+from tiphys.kubelet.unsupported import unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
 from tiphys.kubelet.volumes.waiting import VolumeWait
 from tiphys.kubelet.worker import Hands, PodWorker
@@ -125,10 +125,11 @@ class Actions(Hands):
             worker.post(ev.SandboxFailed(str(error), ("FailedPrepareDynamicResources", text)))
             return
         try:
-            check_sandbox(await self._handler(pod))
+            handler = await self._handler(pod)
             users = userns.mapping(self._config, pod)
             make_log_directory(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
-            status = await self._runtime.create_sandbox(self._sandbox_spec(pod, attempt, users))
+            wanted = replace(self._sandbox_spec(pod, attempt, users), handler=handler)
+            status = await self._runtime.create_sandbox(wanted)
         except (TiphysError, OSError) as error:
             worker.post(ev.SandboxFailed(str(error)))
         else:

@@ -145,6 +145,8 @@ class KubeletConfig:
     """How many IDs a pod with a user namespace of its own gets: a multiple of 65536."""
     userns_claims: Path = Path("/run/tiphys/userns")
     """Where the nodes of this machine note which IDs they have given to which pod."""
+    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
+    """OCI runtimes besides those on PATH: name -> program with options; "" takes one away."""
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Names or patterns that end in *, besides the safe ones."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from tiphys.kubelet.nodeconditions import Health, transitions
 from tiphys.kubelet.nodestatus import node_status, same_but_heartbeats
 from tiphys.kubelet.registration import metadata_patch, new_node, without_extended
 from tiphys.kubelet.status_patch import status_patch
-from tiphys.runtime.types import Runtime
+from tiphys.runtime.types import Runtime, RuntimeInfo
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class NodeAgent:
         """Unique names of attachable volumes that pods of the node use or are about to."""
         self.machine = read_machine(config.root_dir)
         self.port = config.port
+        self._about = RuntimeInfo("", "")
         self.extend: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda status, old: status
         """Puts into (status, the one before) what others know of the node."""
         self.node: Object = new_node(config, self.machine, {})
@@ -213,11 +214,13 @@ class NodeAgent:
         images, errors = [], []
         try:
             images = list(await self._runtime.images.list())
+            self._about = await self._runtime.info()
         except (TiphysError, OSError) as error:
             log.warning("the runtime does not answer: %s", error)
             errors.append("container runtime is down")
         health = Health(self.pressures(), (*errors, *self.troubles()))
-        status = node_status(self._config, self.machine, health, images, self.port, old, self._clock.time())
+        now = self._clock.time()
+        status = node_status(self._config, self.machine, health, images, self._about, self.port, old, now)
         status = self.extend(status, old)
         volumes = sorted(self.volumes_in_use())
         return status | ({"volumesInUse": volumes} if volumes or old.get("volumesInUse") else {})

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiphys import KUBERNETES_VERSION, __version__
+from tiphys import KUBERNETES_VERSION
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.node_resources import allocatable, capacity
 from tiphys.kubelet.nodeconditions import Health, node_conditions
-from tiphys.kubelet.unsupported import HANDLERS
-from tiphys.runtime.types import Image
+from tiphys.runtime.types import Image, RuntimeInfo
 
 _MAX_NAMES = 5
 
@@ -33,6 +32,7 @@ def node_status(
     machine: Machine,
     health: Health,
     images: Sequence[Image],
+    runtime: RuntimeInfo,
     port: int,
     old: Mapping[str, Any],
     now: float,
@@ -48,9 +48,9 @@ def node_status(
             {"type": "Hostname", "address": config.node_name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-        "nodeInfo": _info(machine),
+        "nodeInfo": _info(machine, runtime),
         "images": _images(images, config.max_images),
-        "runtimeHandlers": _handlers(machine),
+        "runtimeHandlers": _handlers(machine, runtime),
         "features": {"supplementalGroupsPolicy": True},
         "declaredFeatures": declared_features(config),
     }
@@ -61,20 +61,28 @@ def declared_features(config: KubeletConfig) -> list[str]:
     return sorted(name for name, default in DECLARED.items() if config.feature_gates.get(name, default))
 
 
-def _handlers(machine: Machine) -> list[dict[str, Any]]:
-    """The runtime, by no name and by those that RuntimeClasses may call it."""
-    features = {"recursiveReadOnlyMounts": True, "userNamespaces": machine.user_namespaces}
-    return [{"name": name, "features": features} for name in HANDLERS]
+def _handlers(machine: Machine, runtime: RuntimeInfo) -> list[dict[str, Any]]:
+    """What RuntimeClasses may name."""
+    return [
+        {
+            "name": one.name,
+            "features": {
+                "recursiveReadOnlyMounts": one.recursive_readonly_mounts,
+                "userNamespaces": one.user_namespaces and machine.user_namespaces,
+            },
+        }
+        for one in runtime.handlers
+    ]
 
 
-def _info(machine: Machine) -> dict[str, Any]:
+def _info(machine: Machine, runtime: RuntimeInfo) -> dict[str, Any]:
     return {
         "machineID": machine.machine_id,
         "systemUUID": machine.system_uuid,
         "bootID": machine.boot_id,
         "kernelVersion": machine.kernel,
         "osImage": machine.os_image,
-        "containerRuntimeVersion": f"tiphys://{__version__}",
+        "containerRuntimeVersion": f"{runtime.name}://{runtime.version}",
         "kubeletVersion": KUBERNETES_VERSION,
         "kubeProxyVersion": "",
         "operatingSystem": "linux",

@@ -57,6 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--resolv-conf", metavar="FILE", help="the node's own name servers (/etc/resolv.conf)")
     flag("--cgroup-root", metavar="PATH", help="parent of kubepods")
     flag("--seccomp-default", type=_boolean, nargs="?", const=True, help="confine who asks for no profile (true)")
+    flag("--runtime-handler", metavar="NAME=COMMAND", action="append", help="an OCI runtime; may be repeated")
     flag("--allowed-unsafe-sysctls", metavar="NAME,...", help="sysctls that pods may set besides the safe ones")
     flag("--pod-manifest-path", metavar="PATH", help="manifests of static pods: a directory or a file")
     flag("--manifest-url", metavar="URL", help="a manifest of static pods")
@@ -108,6 +109,7 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
         "http_check_frequency": parse_duration(options.http_check_frequency) if options.http_check_frequency else None,
         "pod_pids_limit": max(0, options.pod_max_pids) if options.pod_max_pids is not None else None,
         "cluster_dns": tuple(options.cluster_dns.split(",")) if options.cluster_dns else None,
+        "runtime_handlers": dict(one.partition("=")[::2] for one in options.runtime_handler or ()) or None,
         "allowed_unsafe_sysctls": tuple(filter(None, (options.allowed_unsafe_sysctls or "").split(","))) or None,
         "node_labels": _labels(options.node_labels) or None,
         "register_with_taints": _taints(options.register_with_taints) or None,

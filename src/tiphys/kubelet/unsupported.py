@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tiphys.base.errors import Permanent
 from tiphys.kubelet.podspec import Object, all_containers, is_host_network, main_containers
 from tiphys.kubelet.security import effective
-
-HANDLERS = ("", "runc", "tiphys")
-"""Runtime handlers (RuntimeClass) that mean this one runtime."""
-
-
-def check_sandbox(handler: str = "") -> None:
-    """Raises Permanent for what no sandbox here can have; `handler` is the pod's RuntimeClass's."""
-    if handler not in HANDLERS:
-        raise Permanent(f'spec.runtimeClassName: no runtime for "{handler}" is configured')
 
 
 def container_refusal(pod: Object, container: Object, selinux: bool) -> str:

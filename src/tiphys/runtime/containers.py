@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from tiphys.base.clock import Clock
 from tiphys.base.files import remove_tree
-from tiphys.runtime import bundle, cgroups, processes, protocol, spec
+from tiphys.runtime import bundle, cgroups, oci_shim, processes, protocol, spec
 from tiphys.runtime.channel import Channel, Frame
+from tiphys.runtime.handlers import OciHandler, pick
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.records import ContainerRecord
 from tiphys.runtime.sandboxes import ID
@@ -43,7 +44,9 @@ class Containers:
         layout: cgroups.Layout,
         clock: Clock,
         on_change: Callable[[ContainerRecord, State], None],
+        handlers: Mapping[str, OciHandler],
     ) -> None:
+        self._handlers = handlers
         self._directory, self._launcher, self._images = directory, launcher, images
         self._layout, self._clock, self._on_change = layout, clock, on_change
         self.records: dict[str, ContainerRecord] = {}
@@ -123,6 +126,7 @@ class Containers:
                 record.spec, record.directory, record.prepared["user"], layers, sandbox, self._layout
             )
             bundle.add_images(content, self._images.layers)
+            self._delegate(record, content, sandbox["handler"])
             spec.save(record.directory / "bundle.json", content)
             channel = Channel(await self._launcher.connect())
             try:
@@ -140,6 +144,16 @@ class Containers:
             record.ended.clear()
             self._on_change(record, State.RUNNING)
             self._follow(record, channel)
+
+    def _delegate(self, record: ContainerRecord, content: dict[str, Any], name: str) -> None:
+        """Tell the shim which OCI runtime is to start it, and that one what to start. Raises InvalidSpec."""
+        handler = pick(self._handlers, name)
+        if handler is not None:
+            from tiphys.runtime import oci
+
+            root = str(self._directory.parent / "oci" / name)
+            content["oci"] = {"path": handler.path, "options": list(handler.options), "root": root}
+            spec.save(record.directory / "config.json", oci.config(content, record.spec.security))
 
     def _follow(self, record: ContainerRecord, channel: Channel) -> None:
         record.channel = channel
@@ -221,6 +235,7 @@ class Containers:
                 record.channel.close()
                 record.channel = None
             try:
+                await asyncio.to_thread(_forget, record.directory)
                 await asyncio.to_thread(remove_tree, record.directory)
             except OSError as error:
                 raise RuntimeFailure(f"container {record.spec.id} left {record.directory}: {error.strerror}") from error
@@ -237,6 +252,13 @@ class Containers:
             channel, record.channel = record.channel, None
             if channel is not None:
                 channel.close()
+
+
+def _forget(directory: Path) -> None:
+    """Have the OCI runtime forget a container whose shim was killed before it could."""
+    content = spec.load(directory / "bundle.json") or {}
+    if content.get("oci") and (Path(content["oci"]["root"]) / content["id"]).exists():
+        oci_shim.delete(str(directory), content)
 
 
 def merged(old: Resources, new: Resources) -> Resources:

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tiphys import __version__
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.runtime import bundle, cgroups, protocol, usage
 from tiphys.runtime.cgroup_tree import CgroupTree
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.containers import Containers
 from tiphys.runtime.dial import SocketDuplex, connect_in
+from tiphys.runtime.handlers import OWN, OciHandler, discover, pick
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.records import ContainerRecord, SandboxRecord
 from tiphys.runtime.sandboxes import Sandboxes
@@ -36,6 +38,8 @@ from tiphys.runtime.types import (
     Processes,
     Resources,
     RuntimeFailure,
+    RuntimeHandler,
+    RuntimeInfo,
     SandboxSpec,
     SandboxStatus,
     SandboxUsage,
@@ -55,8 +59,14 @@ class LinuxRuntime:
     """
 
     def __init__(
-        self, root: Path, images: Any, networks: Mapping[str, Network] | None = None, clock: Clock | None = None
+        self,
+        root: Path,
+        images: Any,
+        networks: Mapping[str, Network] | None = None,
+        clock: Clock | None = None,
+        handlers: Mapping[str, OciHandler] | None = None,
     ) -> None:
+        self._handlers = discover() if handlers is None else handlers
         self.images: ImageStore = images
         self._root = Path(root).absolute()
         self._launcher = Launcher(self._root)
@@ -70,7 +80,7 @@ class LinuxRuntime:
             self._root / "sandboxes", self._launcher, networks or {}, self._layout, self._clock, self._sandbox_ended
         )
         self._containers = Containers(
-            self._root / "containers", self._launcher, images, self._layout, self._clock, self._changed
+            self._root / "containers", self._launcher, images, self._layout, self._clock, self._changed, self._handlers
         )
 
     async def __aenter__(self) -> Self:
@@ -90,9 +100,16 @@ class LinuxRuntime:
 
     # sandboxes
 
+    async def info(self) -> RuntimeInfo:
+        """This runtime, by its own names, and the OCI runtimes that it may leave containers to."""
+        own = (*OWN, *(() if "runc" in self._handlers else ("runc",)))
+        mine = [RuntimeHandler(name, user_namespaces=True) for name in own]
+        return RuntimeInfo("tiphys", __version__, (*mine, *map(RuntimeHandler, sorted(self._handlers))))
+
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Namespaces, pause process, network, cgroup. Harmless if it exists already as asked."""
         self._open()
+        pick(self._handlers, spec.handler)
         existed = spec.id in self._sandboxes.records
         record = await self._sandboxes.create(spec)
         if not existed:

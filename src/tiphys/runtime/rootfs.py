@@ -79,6 +79,16 @@ def build(bundle: dict[str, Any], trees: dict[str, Any]) -> None:
     _protect(bundle)
 
 
+def mount_at(bundle: dict[str, Any], target: str) -> None:
+    """The container's root file system at a directory, for who builds the rest himself (see oci_shim)."""
+    tree, place = _overlay(bundle), os.open(target, os.O_PATH | os.O_CLOEXEC)
+    try:
+        syscalls.move_mount(tree, place)
+    finally:
+        os.close(place)
+        os.close(tree)
+
+
 def _overlay(bundle: dict[str, Any]) -> int:
     """A detached overlay mount over the image's layers, topmost first."""
     written = [("upperdir", bundle["upper"]), ("workdir", bundle["work"])]
@@ -161,19 +171,19 @@ def _nodes(root: int, bundle: dict[str, Any]) -> None:
         os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=directory)
     os.umask(mask)
     os.close(directory)
-    for path in _host_devices() if bundle["privileged"] else ():
+    for path in host_devices() if bundle["privileged"] else ():
         _device(root, {"source": path, "target": path})
 
 
 def _device_trees(bundle: dict[str, Any]) -> list[tuple[str, int]]:
     """The nodes as mounts of the host's own: in a user namespace nobody can make any (mknod(2))."""
     wanted = {f"/dev/{name}": f"/dev/{name}" for name in NODES}
-    wanted |= {path: path for path in (_host_devices() if bundle["privileged"] else ())}
+    wanted |= {path: path for path in (host_devices() if bundle["privileged"] else ())}
     wanted |= {device["target"]: device["source"] for device in bundle["devices"]}
     return [(target, syscalls.open_tree(source, recursive=False)) for target, source in wanted.items()]
 
 
-def _host_devices() -> Iterator[str]:
+def host_devices() -> Iterator[str]:
     """All device nodes of the host, as a privileged container has them."""
     for base, directories, names in os.walk("/dev"):
         directories[:] = [name for name in directories if name not in ("pts", "shm", "mqueue", "fd")]

@@ -142,7 +142,14 @@ class Sandboxes:
         spaces = {"net": f"{base}/net", "ipc": f"{base}/ipc", "uts": f"{base}/uts", "pid": pid}
         shm = "/dev/shm" if record.spec.host_ipc else str(record.directory / "shm")  # noqa: S108 - the host's own
         parent, users = self.cgroup_parent(record.spec), record.spec.user_namespace
-        return {"namespaces": spaces, "shm": shm, "cgroup_parent": parent, "user_namespace": users}
+        handler = record.spec.handler
+        return {
+            "namespaces": spaces,
+            "shm": shm,
+            "cgroup_parent": parent,
+            "user_namespace": users,
+            "handler": handler,
+        }
 
     def _watch(self, record: SandboxRecord) -> None:
         try:

@@ -97,7 +97,7 @@ def default_rules(allowed: int, table: dict[str, int]) -> Rules:
 def compile_default(allowed: int, machine: str) -> bytes:
     """The default profile as a filter. Raises InvalidSpec on a machine without a table."""
     parts = []
-    for audit, text in _architectures(machine):
+    for audit, text in architectures(machine):
         table = seccomp_tables.numbers(text)
         rules = default_rules(allowed, table)
         by_number = {table[name]: rules.get(name, [Rule(EPERM)]) for name in table}
@@ -109,11 +109,11 @@ def compile_profile(profile: dict[str, Any], allowed: int, machine: str) -> byte
     """An OCI or Docker profile as a filter. Raises InvalidSpec naming what is wrong in it."""
     default = _action(profile.get("defaultAction", "SCMP_ACT_ERRNO"), profile.get("defaultErrnoRet"))
     parts = []
-    for audit, text in _architectures(machine):
+    for audit, text in architectures(machine):
         table = seccomp_tables.numbers(text)
         by_number: dict[int, list[Rule]] = {number: [] for number in table.values()}
         for entry in profile.get("syscalls") or []:
-            if not _applies(entry, allowed, machine):
+            if not applies(entry, allowed, machine):
                 continue
             rule = _rule(entry)
             for name in entry.get("names") or [entry["name"]]:
@@ -126,7 +126,8 @@ def compile_profile(profile: dict[str, Any], allowed: int, machine: str) -> byte
     return bpf.assemble(parts)
 
 
-def _architectures(machine: str) -> list[Architecture]:
+def architectures(machine: str) -> list[Architecture]:
+    """Those that run on `machine`. Raises InvalidSpec."""
     try:
         return MACHINES[machine]
     except KeyError as error:
@@ -156,7 +157,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
     return Rule(_action(entry["action"], entry.get("errnoRet")), tuple(conditions))
 
 
-def _applies(entry: dict[str, Any], allowed: int, machine: str) -> bool:
+def applies(entry: dict[str, Any], allowed: int, machine: str) -> bool:
     """Docker's includes and excludes: by capability, architecture and kernel version."""
     include, exclude = entry.get("includes") or {}, entry.get("excludes") or {}
     granted = {f"CAP_{name}" for name in capabilities.names(allowed)}
@@ -186,7 +187,7 @@ def compiled(profile: str, allowed: int, root: Path) -> str:
         key = (profile, allowed, machine)
         program = _cache.get(key) or _cache.setdefault(key, compile_default(allowed, machine))
     else:
-        program = compile_profile(_read(profile), allowed, machine)
+        program = compile_profile(read(profile), allowed, machine)
     path = root / "seccomp" / f"{hashlib.sha256(program).hexdigest()[:32]}.bpf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,8 @@ def compiled(profile: str, allowed: int, root: Path) -> str:
     return str(path)
 
 
-def _read(path: str) -> dict[str, Any]:
+def read(path: str) -> dict[str, Any]:
+    """A profile. Raises InvalidSpec."""
     try:
         profile = json.loads(Path(path).read_bytes())
     except OSError as error:

@@ -16,7 +16,7 @@ import os
 import select
 import socket
 
-from tiphys.runtime import cgroups, init, processes, protocol, syscalls, userns
+from tiphys.runtime import cgroups, init, oci_shim, processes, protocol, syscalls, userns
 from tiphys.runtime.console import Streams
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
         return
     listener = protocol.listen(directory, SOCKET)
     try:
-        pid, streams = _launch(bundle)
+        pid, streams = _launch_oci(directory, bundle) if bundle.get("oci") else _launch(bundle)
     except LaunchFailure as failure:
         now = processes.now()
         state = {"state": "exited", "error": str(failure), "exit_code": failure.code, "finished_at": now}
@@ -138,6 +138,24 @@ def _launch(bundle: dict[str, Any]) -> tuple[int, Streams]:
         raise LaunchFailure(result["error"], result["code"])
     if descriptors:
         streams.terminal = descriptors[0]
+    return pid, streams
+
+
+def _launch_oci(directory: str, bundle: dict[str, Any]) -> tuple[int, Streams]:
+    """Have an OCI runtime start it."""
+    streams, child_side = Streams.prepare(bundle)
+    try:
+        cgroups.prepare(bundle["cgroup"])
+        pid, terminal = oci_shim.start(directory, bundle, child_side)
+    except OSError as error:
+        raise LaunchFailure(processes.describe(error), 128) from error
+    except oci_shim.OciFailure as error:
+        raise LaunchFailure(str(error), 128) from error
+    for descriptor in child_side:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if terminal >= 0:
+        streams.terminal = terminal
     return pid, streams
 
 
@@ -256,6 +274,8 @@ class Shim:
 
     def _finish(self) -> None:
         self.streams.finish()
+        if self.bundle.get("oci"):
+            oci_shim.delete(self.directory, self.bundle)
         self.state["state"] = "exited"
         self.state["pid"] = 0
         self.state["log_error"] = self.streams.log_error()

@@ -134,6 +134,8 @@ class SandboxSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     """Kept and returned unchanged; how callers find their own again."""
+    handler: str = ""
+    """Who runs its containers: "" for this runtime, else an OCI runtime by the name that it was configured with."""
     user_namespace: tuple[int, int] | None = None
     """(first, length): a user namespace of its own, whose IDs from 0 on are the host's from `first` on."""
 
@@ -389,6 +391,24 @@ class Credential:
     token: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeHandler:
+    """What a sandbox may name as its handler, and what that can do."""
+
+    name: str
+    recursive_readonly_mounts: bool = True
+    user_namespaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    name: str
+    version: str
+    handlers: tuple[RuntimeHandler, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why it could not run a sandbox now: "network: ..."; empty when it could."""
+
+
 class ImageStore(Protocol):
     """Images of this machine: one content store for all nodes and the Docker engine."""
 
@@ -474,6 +494,10 @@ class Runtime(Protocol):
 
     images: ImageStore
     cgroups: Cgroups
+
+    async def info(self) -> RuntimeInfo:
+        """Who answers, and how it is."""
+        ...
 
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Namespaces, pause process, network, cgroup. Harmless if it exists already as asked."""

@@ -31,6 +31,8 @@ from tiphys.runtime.types import (
     Processes,
     Resources,
     RuntimeFailure,
+    RuntimeHandler,
+    RuntimeInfo,
     SandboxSpec,
     SandboxStatus,
     SandboxUsage,
@@ -106,6 +108,7 @@ class FakeRuntime:
     ) -> None:
         self.images: ImageStore = images or FakeImages()
         self.cgroups: Cgroups = FakeCgroups()
+        self.handlers = ("", "tiphys", "runc")
         self.programs = {**PROGRAMS, **(programs or {})}
         self._clock = clock
         self._sandboxes: dict[str, SandboxStatus] = {}
@@ -126,8 +129,14 @@ class FakeRuntime:
 
     # sandboxes
 
+    async def info(self) -> RuntimeInfo:
+        """Of no real runtime."""
+        return RuntimeInfo("fake", "1", tuple(RuntimeHandler(name, user_namespaces=True) for name in self.handlers))
+
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Gives it an address of 10.99.0.0/16 unless it has no network of its own."""
+        if spec.handler not in self.handlers:
+            raise InvalidSpec(f'failed to get sandbox runtime: no runtime for "{spec.handler}" is configured')
         status = self._sandboxes.get(spec.id)
         if status is not None and status.state is State.RUNNING:
             if status.spec != spec:

@@ -231,6 +231,9 @@ class MemoryRuntime:
         self.on_start: dict[str, Callable[[str], Awaitable[None] | None]] = {}
         self._listeners: list[asyncio.Queue[rt.ContainerEvent]] = []
 
+    async def info(self) -> rt.RuntimeInfo:
+        return rt.RuntimeInfo("memory", "1", (rt.RuntimeHandler(""), rt.RuntimeHandler("runc")))
+
     @staticmethod
     def name(status: rt.ContainerStatus | rt.ContainerSpec) -> str:
         spec = status.spec if isinstance(status, rt.ContainerStatus) else status

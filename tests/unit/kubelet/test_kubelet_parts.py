@@ -28,7 +28,7 @@ from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.specs import command_line
 from tiphys.kubelet.status_patch import status_patch
 from tiphys.kubelet.sysctls import forbidden
-from tiphys.kubelet.unsupported import check_sandbox, container_refusal
+from tiphys.kubelet.unsupported import container_refusal
 from tiphys.kubelet.volumes.atomic import write_payload
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.payload import File, VolumeError, clean_path
@@ -294,11 +294,6 @@ def test_what_a_node_cannot_do_is_refused_with_the_fields_name(container: dict[s
     assert refusal.startswith(f"{field}: ")
     assert "not supported" in refusal
 
-
-def test_a_sandbox_that_cannot_be_is_refused_with_the_fields_name() -> None:
-    with pytest.raises(Permanent, match=r'spec\.runtimeClassName: no runtime for "gvisor"'):
-        check_sandbox("gvisor")
-    check_sandbox("runc")
 
 
 def test_overhead_counts_for_admission_and_cgroups() -> None:

@@ -147,6 +147,7 @@ FIELDS: Mapping[str, tuple[str, Convert]] = {
     "reservedSystemCPUs": ("reserved_system_cpus", text),
     "resolvConf": ("resolv_conf", path),
     "rotateCertificates": ("rotate_certificates", boolean),
+    "runtimeHandlers": ("runtime_handlers", table),
     "seccompDefault": ("seccomp_default", boolean),
     "serializeImagePulls": ("serialize_image_pulls", boolean),
     "serverTLSBootstrap": ("server_tls_bootstrap", boolean),

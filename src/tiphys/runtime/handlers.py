@@ -1,0 +1,50 @@
+"""OCI runtimes that can run containers in the place of our own: runc, crun, or others that speak their command line.
+
+A sandbox names one by its `handler`; "" and "tiphys" are this runtime itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tiphys.runtime.types import InvalidSpec
+
+OWN = ("", "tiphys")
+KNOWN = ("runc", "crun")
+"""Looked for on PATH."""
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class OciHandler:
+    """The program of an OCI runtime, with options that go before its command."""
+
+    path: str
+    options: tuple[str, ...] = ()
+
+
+def discover(configured: Mapping[str, str] | None = None) -> dict[str, OciHandler]:
+    """Handlers by name: those on PATH, and `configured` ones (name -> program and options, as in a shell without
+    quotes; "" takes a name away). Raises InvalidSpec for a program that is not there."""
+    found = {name: OciHandler(path) for name in KNOWN if (path := shutil.which(name, path=_SYSTEM_PATH))}
+    for name, line in (configured or {}).items():
+        found.pop(name, None)
+        if name in OWN:
+            raise InvalidSpec(f"runtime handler {name!r} is this runtime itself")
+        program, *options = line.split() or [""]
+        if program:
+            path = shutil.which(program, path=_SYSTEM_PATH)
+            if path is None:
+                raise InvalidSpec(f"runtime handler {name}: no program {program!r}")
+            found[name] = OciHandler(path, tuple(options))
+    return found
+
+
+def pick(handlers: Mapping[str, OciHandler], name: str) -> OciHandler | None:
+    """None for this runtime itself; "runc" is that, too, where there is no runc. Raises InvalidSpec."""
+    found = handlers.get(name)
+    if found is None and name not in (*OWN, "runc"):
+        raise InvalidSpec(f'failed to get sandbox runtime: no runtime for "{name}" is configured')
+    return found
