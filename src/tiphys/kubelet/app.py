@@ -171,7 +171,7 @@ class Kubelet:
     async def _serve_api(self) -> None:
         """Take connections before the node says that it is there."""
         from tiphys.kubelet.server.api import NodeApi
-        from tiphys.kubelet.server.listen import listen
+        from tiphys.kubelet.server.listen import listen, listen_read_only
 
         listening = asyncio.Event()
 
@@ -179,7 +179,11 @@ class Kubelet:
             self.agent.port = port
             listening.set()
 
-        work = listen(self.config, NodeApi(self).handle, self.clock, ready, self._listener)
+        api = NodeApi(self)
+        if api.settings.read_only_port:
+            work = listen_read_only(self.config.address, api.settings.read_only_port, api.open, self.clock)
+            self._group.create_task(work, name="read-only node API")
+        work = listen(self.config, api.handle, api.certificate, self.clock, ready, self._listener)
         serving = self._group.create_task(work, name="node API")
         serving.add_done_callback(lambda _: listening.set())
         await listening.wait()

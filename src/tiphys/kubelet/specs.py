@@ -20,6 +20,7 @@ from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import security_of, strict_groups, supplemental_groups, user_of
+from tiphys.kubelet.server import settings
 from tiphys.kubelet.sysctls import sysctls_of
 from tiphys.kubelet.unsupported import container_refusal
 from tiphys.kubelet.volumes.manager import VolumeManager
@@ -87,6 +88,7 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
     image = setting.image.config
     log_path = config.container_log(namespace, name, uid, container["name"], wanted.attempt)
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    logs = settings.of(config.extra)
     message = _message_file(setting, container, wanted.attempt)
     return ContainerSpec(
         id=labels.container_id(uid, container["name"], wanted.attempt),
@@ -111,6 +113,8 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         log_path=str(log_path),
+        log_max_bytes=logs.log_max_bytes,
+        log_max_files=logs.log_max_files,
         stop_signal=str((container.get("lifecycle") or {}).get("stopSignal") or image.stop_signal or ""),
         labels=_labels(setting, container, wanted, message),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import BadRequest
-from tiphys.kubelet.server.api import log_container
+from tiphys.kubelet.server.containers import log_container
 from tiphys.kubelet.server.logs import Follower, LogOptions, read_log
 
 

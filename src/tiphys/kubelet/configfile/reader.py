@@ -13,6 +13,7 @@ from tiphys.kubelet.configfile.document import load
 from tiphys.kubelet.configfile.fields import FIELDS, HARMLESS, UNSET
 from tiphys.kubelet.configfile.validation import check
 from tiphys.kubelet.eviction.signals import DEFAULT_HARD
+from tiphys.kubelet.server.settings import NAMES as SERVED
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def read_config(file: Path | None, directory: Path | None = None) -> dict[str, A
         found["eviction_hard"] = {**DEFAULT_HARD, **found["eviction_hard"]}
     if "status_update_frequency" in found:
         found.setdefault("status_report_frequency", found["status_update_frequency"])
-    if unknown := sorted(path for path, value in _leaves(document) if value not in HARMLESS.get(path, ())):
+    leaves = [(path, value) for path, value in _leaves(document) if path.partition(".")[0] not in SERVED]
+    if unknown := sorted(path for path, value in leaves if value not in HARMLESS.get(path, ())):
         log.warning("these fields of the kubelet's configuration have no effect: %s", ", ".join(unknown))
     return found | {"extra": document}
 

@@ -1,43 +1,88 @@
-"""Serves the node API over TLS: its certificate, and whose client certificates it knows."""
+"""Serves the node API over TLS: its certificate, which is read again when its files change, and the read-only port."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tiphys.base.clock import Clock
 from tiphys.base.http.server import BACKLOG, serve_on
 from tiphys.base.http.types import Handler
+from tiphys.base.inotify import DirectoryWatch
 from tiphys.base.tls import Authority, KeyPair, server_context
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
 
 
-def tls_context(config: KubeletConfig, clock: Clock) -> ssl.SSLContext:
-    """Raises OSError for files that cannot be read."""
-    ca = config.client_ca.read_bytes() if config.client_ca is not None else None
-    return server_context(_pair(config, clock), ca)
+class Certificate:
+    """The TLS context of the node API. `authorities` are the client CAs as their file says at the moment."""
+
+    def __init__(self, config: KubeletConfig, settings: ServerSettings, clock: Clock) -> None:
+        self.authorities = config.client_ca.read_bytes() if config.client_ca is not None else b""
+        self._authorities_file = config.client_ca
+        self._files = _files(config)
+        self._pair = _pair(config, self._files, clock)
+        self.context = server_context(self._pair, self.authorities or None, verify_later=True)
+        self.context.minimum_version = ssl.TLSVersion[settings.tls_version]
+        if settings.ciphers:
+            self.context.set_ciphers(":".join(settings.ciphers))
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take in changes of the files until the block is left; connections that are open go on."""
+        paths = (*self._files, self._authorities_file)
+        watches = []
+        try:
+            for directory in {path.parent for path in paths if path is not None}:
+                watches.append(DirectoryWatch(directory, self.reload))  # noqa: PERF401 - what was opened is closed
+            yield
+        finally:
+            for watch in watches:
+                watch.close()
+
+    def reload(self) -> None:
+        """Read the files again; what cannot be used is said, and the old goes on."""
+        try:
+            if self._authorities_file is not None:
+                self.authorities = self._authorities_file.read_bytes() or self.authorities
+            pair = KeyPair.load(*self._files)
+            if pair != self._pair:
+                self.context.load_cert_chain(*self._files)
+                self._pair = pair
+                log.info("the node API has a new certificate")
+        except (OSError, ssl.SSLError) as error:
+            log.warning("the certificate of the node API cannot be read again: %s", error)
 
 
-def _pair(config: KubeletConfig, clock: Clock) -> KeyPair:
-    """The certificate that was configured, or one of its own making, as upstream without one."""
+def _files(config: KubeletConfig) -> tuple[Path, Path]:
+    """The certificate that was configured, or where its own is."""
     if config.tls_cert is not None and config.tls_key is not None:
-        return KeyPair.load(config.tls_cert, config.tls_key)
+        return config.tls_cert, config.tls_key
     directory = config.cert_dir or config.root_dir / "pki"
-    certificate, key = directory / "kubelet.crt", directory / "kubelet.key"
-    if certificate.exists() and key.exists():
-        return KeyPair.load(certificate, key)
-    authority = Authority.create(f"{config.node_name}-ca", clock=clock)
-    names = (config.node_name, config.node_ip, "127.0.0.1", "localhost")
-    pair = authority.issue(f"{config.node_name}@kubelet", names=names, server=True)
-    pair.save(certificate, key)
-    return pair
+    return directory / "kubelet.crt", directory / "kubelet.key"
+
+
+def _pair(config: KubeletConfig, files: tuple[Path, Path], clock: Clock) -> KeyPair:
+    """What is in the files; of its own making where there is none, as upstream. Raises OSError."""
+    certificate, key = files
+    if config.tls_cert is None and not (certificate.exists() and key.exists()):
+        authority = Authority.create(f"{config.node_name}-ca", clock=clock)
+        names = (config.node_name, config.node_ip, "127.0.0.1", "localhost")
+        authority.issue(f"{config.node_name}@kubelet", names=names, server=True).save(certificate, key)
+    return KeyPair.load(certificate, key)
 
 
 async def listen(
     config: KubeletConfig,
     handler: Handler,
+    certificate: Certificate,
     clock: Clock,
     listening: Callable[[int], None],
     listener: socket.socket | None = None,
@@ -46,8 +91,14 @@ async def listen(
 
     `listener` is a listening socket to serve on, of the node's own network namespace; without one, the configured
     address."""
-    context = tls_context(config, clock)
     listener = listener or socket.create_server((config.address, config.port), backlog=BACKLOG)
-    async with serve_on(handler, listener, tls=context, clock=clock) as server:
-        listening(server.port)
+    with certificate.watching():
+        async with serve_on(handler, listener, tls=certificate.context, clock=clock) as server:
+            listening(server.port)
+            await asyncio.Event().wait()
+
+
+async def listen_read_only(address: str, port: int, handler: Handler, clock: Clock) -> None:
+    """Serve what needs no identity, without TLS, until cancelled: readOnlyPort. Raises OSError."""
+    async with serve_on(handler, socket.create_server((address, port), backlog=BACKLOG), tls=None, clock=clock):
         await asyncio.Event().wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tiphys.base.clock import parse_rfc3339
-from tiphys.base.errors import BadRequest
+from tiphys.base.errors import BadRequest, Invalid
 from tiphys.base.http.types import Request
 from tiphys.base.inotify import DirectoryWatch
 
@@ -35,25 +35,43 @@ class LogOptions:
 
 
 def parse_options(request: Request, now: float) -> LogOptions:
-    """From the query. Raises BadRequest."""
+    """From the query. Raises BadRequest for what cannot be read, Invalid for what makes no sense."""
     tail = request.param("tailLines") or request.param("tail")
     try:
         since: float | None = None
-        if seconds := request.param("sinceSeconds"):
-            since = now - int(seconds)
+        seconds = _whole(request.param("sinceSeconds"))
+        if seconds is not None:
+            since = now - seconds
         elif moment := request.param("sinceTime"):
-            since = parse_rfc3339(moment)
-        return LogOptions(
+            since = _seconds(moment)
+        options = LogOptions(
             follow=_flag(request, "follow"),
             previous=_flag(request, "previous"),
             timestamps=_flag(request, "timestamps"),
-            tail_lines=int(tail) if tail and tail != "all" else None,
-            limit_bytes=int(request.param("limitBytes")) if request.param("limitBytes") else None,
+            tail_lines=_whole(tail) if tail != "all" else None,
+            limit_bytes=_whole(request.param("limitBytes")),
             since=since,
             stream=request.param("stream", "All") or "All",
         )
     except ValueError as error:
-        raise BadRequest(f"Unable to decode query: {error}") from error
+        raise BadRequest('{"message": "Unable to decode query."}') from error
+    both = seconds is not None and request.param("sinceTime")
+    if both or not _sensible(options, seconds):
+        raise Invalid('{"message": "Invalid request."}')
+    return options
+
+
+def _sensible(options: LogOptions, seconds: int | None) -> bool:
+    """As core/v1's validation has it."""
+    if options.tail_lines is not None and (options.tail_lines < 0 or options.stream != "All"):
+        return False
+    if options.limit_bytes is not None and options.limit_bytes < 1:
+        return False
+    return options.stream in ("All", "Stdout", "Stderr") and (seconds is None or seconds >= 1)
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -1,0 +1,120 @@
+"""/metrics: what the kubelet has counted, and what follows from its state at this moment."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiphys.base.clock import Clock
+from tiphys.kubelet.podspec import is_deleted, is_terminal, namespace_of
+from tiphys.kubelet.server.families import Page, Sample
+from tiphys.kubelet.server.sample import NodeSample
+
+if TYPE_CHECKING:
+    from tiphys.kubelet.app import Kubelet
+
+_VOLUMES = (
+    ("capacity_bytes", "Capacity in bytes of the volume"),
+    ("available_bytes", "Number of available bytes in the volume"),
+    ("used_bytes", "Number of used bytes in the volume"),
+    ("inodes", "Maximum number of inodes in the volume"),
+    ("inodes_free", "Number of free inodes in the volume"),
+    ("inodes_used", "Number of used inodes in the volume"),
+)
+
+
+def own_metrics(kubelet: Kubelet, sample: NodeSample, version: str) -> bytes:
+    """The whole page; of the sample come the volumes."""
+    page = Page()
+    _pods(page, kubelet)
+    _claims(page, sample)
+    _about(page, kubelet, version)
+    process(page, kubelet.clock)
+    return kubelet.metrics.registry.render() + page.render()
+
+
+def _pods(page: Page, kubelet: Kubelet) -> None:
+    states: Counter[str] = Counter()
+    running = active = ephemeral = 0
+    for worker in kubelet.workers.values():
+        sandbox, pod = worker.state.sandbox, worker.state.pod
+        running += sandbox is not None and sandbox.running
+        active += not is_terminal(pod)
+        ephemeral += len(pod["spec"].get("ephemeralContainers") or ())
+        states.update(str(record.state) for record in worker.state.records.values())
+    page.add("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox", [({}, running)])
+    shown: list[Sample] = [({"container_state": state}, states[state]) for state in sorted({*states, "running"})]
+    page.add("kubelet_running_containers", "gauge", "Number of containers currently running", shown)
+    wanted = sum(not is_deleted(worker.state.pod) for worker in kubelet.workers.values())
+    help = "The number of pods the kubelet is being instructed to run."
+    page.add("kubelet_desired_pods", "gauge", help, [({"static": ""}, wanted)])
+    help = "The number of pods the kubelet considers active and which are being considered when admitting new pods."
+    page.add("kubelet_active_pods", "gauge", help, [({"static": ""}, active)])
+    help = "Current number of ephemeral containers in pods managed by this kubelet."
+    page.add("kubelet_managed_ephemeral_containers", "gauge", help, [({}, ephemeral)])
+
+
+def _claims(page: Page, sample: NodeSample) -> None:
+    for pod in sample.pods:
+        for volume in pod.volumes:
+            if not volume.claim:
+                continue
+            room = volume.filesystem
+            labels = {"namespace": namespace_of(pod.pod), "persistentvolumeclaim": volume.claim}
+            values = (
+                room.capacity,
+                room.available,
+                volume.used.bytes,
+                room.inodes,
+                room.inodes_free,
+                volume.used.inodes,
+            )
+            for (name, help), value in zip(_VOLUMES, values, strict=True):
+                page.add(f"kubelet_volume_stats_{name}", "gauge", help, [(labels, value)])
+
+
+def _about(page: Page, kubelet: Kubelet, version: str) -> None:
+    name = {"node": kubelet.config.node_name}
+    page.add("kubelet_node_name", "gauge", "The node's name. The count is always 1.", [(name, 1)])
+    page.add("kubelet_cgroup_version", "gauge", "cgroup version on the hosts.", [({}, kubelet.runtime.cgroups.version)])
+    help = "Metrics provider used by kubelet to collect container stats. Values can be 'cadvisor' and 'cri'"
+    page.add("kubelet_metrics_provider", "gauge", help, [({"provider": "cri"}, 1)])
+    labels = {"git_version": version, "major": "1", "minor": version.split(".")[1], "platform": "linux/amd64"}
+    labels["platform"] = f"linux/{kubelet.agent.machine.architecture}"
+    help = "A metric with a constant '1' value labeled by version and platform on which Kubernetes was built."
+    page.add("kubernetes_build_info", "gauge", help, [(labels, 1)])
+
+
+def process(page: Page, clock: Clock) -> None:
+    """Of this process, by the names that client libraries of Prometheus use."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    pages = [int(word) * os.sysconf("SC_PAGE_SIZE") for word in Path("/proc/self/statm").read_text().split()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    families = (
+        (
+            "cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            used.ru_utime + used.ru_stime,
+        ),
+        ("resident_memory_bytes", "gauge", "Resident memory size in bytes.", pages[1]),
+        ("virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", pages[0]),
+        ("open_fds", "gauge", "Number of open file descriptors.", len(os.listdir("/proc/self/fd")) - 1),
+        ("max_fds", "gauge", "Maximum number of open file descriptors.", soft),
+        ("start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", started_at(clock)),
+    )
+    for name, kind, help, value in families:
+        page.add(f"process_{name}", kind, help, [({}, value)])
+    counts: list[Sample] = [({"generation": str(age)}, one["collections"]) for age, one in enumerate(gc.get_stats())]
+    page.add("python_gc_collections_total", "counter", "Number of times this generation was collected", counts)
+
+
+def started_at(clock: Clock) -> float:
+    """When this process started."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot = float(Path("/proc/uptime").read_text().split()[0])
+    return round(clock.time() - since_boot + ticks / os.sysconf("SC_CLK_TCK"), 2)
