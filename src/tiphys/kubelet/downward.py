@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.quantity import Quantity, parse
-from tiphys.kubelet.podspec import Object, find_container
+from tiphys.kubelet.podspec import Object, init_containers, main_containers
+
+_DEFAULTED = ("cpu", "memory", "ephemeral-storage")
+"""Resources whose limits have a default; huge pages, which are never overcommitted, have none."""
 
 
 class NoSuchField(ValueError):
@@ -74,15 +77,21 @@ def _escape(char: str) -> str:
 
 
 def resource_value(facts: PodFacts, reference: Mapping[str, Any], container: Object | None) -> str:
-    """The value of a resourceFieldRef, divided by its divisor and rounded up. Raises NoSuchField."""
+    """The value of a resourceFieldRef, divided by its divisor and rounded up. `container` is that whose environment
+    it is for; None for a volume. Limits that a container does not set are the pod's (in environments only) or the
+    node's. Raises NoSuchField."""
+    own = container
     if name := reference.get("containerName"):
-        container = find_container(facts.pod, name)
-    if container is None:
-        raise NoSuchField(f'container "{reference.get("containerName", "")}" not found')
+        own = next(
+            (one for one in (*main_containers(facts.pod), *init_containers(facts.pod)) if one["name"] == name), None
+        )
+    if own is None:
+        raise NoSuchField(f"container {reference.get('containerName', '')} not found")
     kind, _, resource = str(reference["resource"]).partition(".")
-    if kind not in ("limits", "requests") or not resource:
+    if kind not in ("limits", "requests") or not (resource in _DEFAULTED or resource.startswith("hugepages-")):
         raise NoSuchField(f"unsupported container resource : {reference['resource']}")
-    amount = _amount(facts, container, kind, resource)
+    whole = (facts.pod["spec"].get("resources") or {}).get("limits") or {} if container is not None else {}
+    amount = _amount(facts, own, kind, resource, whole)
     divisor = parse(str(reference.get("divisor") or "1"))
     divisor = divisor if divisor.nanos else parse("1")
     if resource == "cpu":
@@ -90,11 +99,11 @@ def resource_value(facts: PodFacts, reference: Mapping[str, Any], container: Obj
     return str(-(-amount.value // max(1, divisor.value)))
 
 
-def _amount(facts: PodFacts, container: Object, kind: str, resource: str) -> Quantity:
-    """A container's own amount; limits that it does not set are the node's."""
-    own = (container.get("resources") or {}).get(kind) or {}
-    if resource in own:
-        return parse(str(own[resource]))
-    if kind == "limits" and resource in (facts.allocatable or {}):
-        return parse(str((facts.allocatable or {})[resource]))
-    return parse("0")
+def _amount(facts: PodFacts, container: Object, kind: str, resource: str, whole: Mapping[str, Any]) -> Quantity:
+    """A container's own amount; limits that it does not set are the pod's (`whole`), else the node's."""
+    own = parse(str(((container.get("resources") or {}).get(kind) or {}).get(resource) or "0"))
+    allocatable = facts.allocatable or {}
+    if own.nanos or kind != "limits" or resource not in _DEFAULTED or resource not in allocatable:
+        return own
+    asked = parse(str(whole.get(resource) or "0")) if resource != "ephemeral-storage" else own
+    return asked if asked.nanos else parse(str(allocatable[resource]))

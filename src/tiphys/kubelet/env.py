@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from tiphys.base.errors import TiphysError
@@ -24,14 +24,24 @@ class Sources(Protocol):
     def secret(self, namespace: str, name: str) -> Object | None: ...
 
 
-def make_env(facts: PodFacts, container: Object, sources: Sources, services: Mapping[str, str]) -> dict[str, str]:
+Files = Callable[[Mapping[str, Any]], str | None]
+"""The value that a fileKeyRef names; None when the file has no such key. Raises ConfigError."""
+
+
+def _no_files(reference: Mapping[str, Any]) -> str | None:
+    raise ConfigError(f'cannot find the volume "{reference.get("volumeName", "")}" referenced by FileKeyRef')
+
+
+def make_env(
+    facts: PodFacts, container: Object, sources: Sources, services: Mapping[str, str], files: Files = _no_files
+) -> dict[str, str]:
     """All variables but the image's own, in the order of their declaration; `services` are the service links."""
     env: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         prefix = source.get("prefix") or ""
         env |= {prefix + key: value for key, value in _all_of(facts, source, sources).items()}
     for variable in container.get("env") or ():
-        value = _value(facts, container, variable, sources, (env, services))
+        value = _value(facts, container, variable, sources, (env, services), files)
         if value is not None:
             env[variable["name"]] = value
     for name, value in services.items():
@@ -65,6 +75,7 @@ def _value(
     variable: Mapping[str, Any],
     sources: Sources,
     known: Iterable[Mapping[str, str]],
+    files: Files,
 ) -> str | None:
     """None leaves the variable out: an optional source that is absent."""
     if variable.get("value"):
@@ -79,6 +90,8 @@ def _value(
             return resource_value(facts, reference, container)
     except NoSuchField as error:
         raise ConfigError(str(error)) from error
+    if reference := source.get("fileKeyRef"):
+        return files(reference)
     return _key_value(facts, source, sources)
 
 
@@ -114,15 +127,18 @@ def _referenced(source: Mapping[str, Any], config: str, secret: str) -> set[tupl
 
 def service_links(services: Iterable[Object], namespace: str, enabled: bool) -> dict[str, str]:
     """Variables of the Services of a namespace, and always of the API server's own (Docker links)."""
-    env: dict[str, str] = {}
-    for service in sorted(services, key=lambda one: str(one["metadata"]["name"])):
-        meta = service["metadata"]
-        master = meta.get("namespace") == "default" and meta["name"] == "kubernetes"
-        if not master and not (enabled and meta.get("namespace") == namespace):
+    chosen: dict[str, Object] = {}
+    for service in services:
+        meta, address = service["metadata"], service["spec"].get("clusterIP")
+        if not address or address == "None" or not service["spec"].get("ports"):
             continue
-        address = service["spec"].get("clusterIP")
-        if address and address != "None" and service["spec"].get("ports"):
-            env |= _links(meta["name"], address, service["spec"]["ports"])
+        if enabled and meta.get("namespace") == namespace:
+            chosen[meta["name"]] = service
+        elif meta.get("namespace") == "default" and meta["name"] == "kubernetes":
+            chosen.setdefault(meta["name"], service)
+    env: dict[str, str] = {}
+    for name in sorted(chosen):
+        env |= _links(name, chosen[name]["spec"]["clusterIP"], chosen[name]["spec"]["ports"])
     return env
 
 

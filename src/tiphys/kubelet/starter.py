@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tiphys.kubelet.devices.pool import AllocationError
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.env import ConfigError, make_env, service_links
+from tiphys.kubelet.envfiles import file_value
 from tiphys.kubelet.images import ImageError, Images, Wanted
 from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.labels import record_of
@@ -154,7 +156,7 @@ class Starter:
         linked = pod["spec"].get("enableServiceLinks") is not False
         services = service_links(around.services.list(), namespace_of(pod), linked)
         facts, target = self.facts(worker.state), target_id(worker.state, container)
-        env = make_env(facts, container, around.sources, services)
+        env = make_env(facts, container, around.sources, services, partial(file_value, around.volumes, pod))
         grants = await self._grants(pod, container)
         machine, volumes = around.machine, around.volumes
         setting = Setting(around.config, facts, volumes, env, image, sandbox.id, machine, around.rules, target, grants)
