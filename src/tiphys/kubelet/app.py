@@ -27,8 +27,8 @@ from tiphys.kubelet.admission import Refusal, Verdict, judge
 from tiphys.kubelet.allocation import effective
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.duties import NodeDuties
-from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.eviction.meter import Meter
+from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs
@@ -129,8 +129,17 @@ class Kubelet:
         sources = ObjectSources(self.client, clock, group, self._sources_changed)
         self.volumes = VolumeManager(config, self.client, clock, sources, lambda: self.agent.allocatable)
         self.duties = NodeDuties(
-            config, self.runtime, clock, self.recorder, self.agent, self.workers, self.volumes, self._meter
+            config,
+            self.runtime,
+            clock,
+            self.recorder,
+            self.agent,
+            self.workers,
+            self.volumes,
+            self.metrics,
+            self._meter,
         )
+        self.duties.leftovers.settled = self._static.ready.is_set
         cgroups, judge, resized = self.runtime.cgroups, self._judge, self._refresh_volumes
         self.limits = NodeLimits(
             config, self.agent.machine, cgroups, clock, self.recorder, group, self.workers, judge, resized
@@ -295,7 +304,7 @@ class Kubelet:
     def _check(self, worker: PodWorker, found: ev.Observed, fresh: bool) -> None:
         pod = worker.state.pod
         if fresh and (kept_out := self.duties.refusal(pod)) is not None:
-            worker.post(ev.Rejected(*kept_out))
+            self._take_in(worker, kept_out)
         elif fresh:
             verdict = self._verdict(pod)
             if verdict.missing and is_critical(pod):

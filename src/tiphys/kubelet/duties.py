@@ -19,6 +19,7 @@ from tiphys.kubelet.eviction.manager import EvictionManager, EvictionTools
 from tiphys.kubelet.eviction.meter import MachineMeter, Meter
 from tiphys.kubelet.eviction.notify import MemoryWatch
 from tiphys.kubelet.eviction.refusal import refusal
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
 from tiphys.kubelet.podspec import Object
 from tiphys.kubelet.shutdown.manager import NodeShutdown, follow_signal
@@ -42,6 +43,7 @@ class NodeDuties:
         agent: NodeAgent,
         workers: Mapping[str, PodWorker],
         volumes: VolumeManager,
+        metrics: KubeletMetrics,
         meter: Meter | None = None,
     ) -> None:
         self._config = config
@@ -54,11 +56,12 @@ class NodeDuties:
         policy = ImagePolicy(
             config.image_gc_high, config.image_gc_low, config.image_minimum_age, config.image_maximum_age
         )
-        self.images = ImageCollector(policy, runtime, clock, recorder, agent.reference, meter.image_room)
-        self.shutdown = NodeShutdown(config, clock, self.pods, self._announce, agent.poke)
-        self.eviction = EvictionManager(
-            config, EvictionTools(clock, recorder, meter, self.pods, self, agent.reference, agent.poke)
+        self.images = ImageCollector(
+            policy, runtime, clock, recorder, agent.reference, meter.image_room, metrics.images_collected
         )
+        self.shutdown = NodeShutdown(config, clock, self.pods, self._announce, agent.poke, metrics)
+        tools = EvictionTools(clock, recorder, meter, self.pods, self, agent.reference, agent.poke, metrics)
+        self.eviction = EvictionManager(config, tools)
         agent.pressures = lambda: self.eviction.conditions
         agent.troubles = self.troubles
 

@@ -201,6 +201,13 @@ class KubeletMetrics:
             "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
             ("reason",),
         )
+        self.shutdown_start, self.shutdown_end = (
+            self.registry.gauge(
+                f"kubelet_graceful_shutdown_{moment}_time_seconds",
+                f"Last graceful shutdown {moment} time since unix epoch in seconds",
+            )
+            for moment in ("start", "end")
+        )
         self.device_registrations = self._counter(
             "device_plugin_registration_total",
             "Cumulative number of device plugin registrations. Broken down by resource name.",

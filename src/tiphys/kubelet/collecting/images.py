@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
-from tiphys.base.metrics import Registry
+from tiphys.base.metrics import Counter
 from tiphys.client.events import EventRecorder
 from tiphys.kubelet.collecting.image_policy import (
     ImagePolicy,
@@ -35,7 +35,7 @@ class CollectionFailed(TiphysError):
 
 
 class ImageCollector:
-    """`room` tells the present state of the images' file system, in bytes."""
+    """`room` tells the present state of the images' file system, in bytes; `collected` counts by reason."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class ImageCollector:
         recorder: EventRecorder,
         node: Object,
         room: Callable[[], Room],
+        collected: Counter,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
@@ -54,12 +55,7 @@ class ImageCollector:
         self._room = room
         self._records = ImageRecords()
         self._began = clock.monotonic()
-        self.registry = Registry()
-        self._collected = self.registry.counter(
-            "kubelet_image_garbage_collected_total",
-            "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
-            ("reason",),
-        )
+        self._collected = collected
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -25,11 +25,11 @@ from tiphys.kubelet.eviction.figures import NodeFigures, Observations, PodFigure
 from tiphys.kubelet.eviction.limits import exceeded, has_storage_limits
 from tiphys.kubelet.eviction.messages import REASON, eviction_message
 from tiphys.kubelet.eviction.meter import Disks, Meter
-from tiphys.kubelet.eviction.metrics import EvictionMetrics
 from tiphys.kubelet.eviction.pressure import Pressure, met
 from tiphys.kubelet.eviction.ranking import measured_by, rank
 from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.eviction.signals import EvictionSettings, Threshold, add_containerfs, make_thresholds
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, full_name, uid_of
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class EvictionTools:
     """Reference to the node, for events."""
     changed: Callable[[], None]
     """Called when the node's conditions are others than before."""
+    metrics: KubeletMetrics
 
 
 class EvictionManager:
@@ -84,7 +85,7 @@ class EvictionManager:
         self._storage_due = 0.0
         self.watch: Watches | None = None
         self.conditions: tuple[str, ...] = ()
-        self.metrics = EvictionMetrics()
+        self._metrics = tools.metrics
 
     @property
     def thresholds(self) -> Sequence[Threshold]:
@@ -143,7 +144,7 @@ class EvictionManager:
             figures = await self._measure(pod, storage=True)
             excess = exceeded(pod, figures, self._disks.dedicated_images) if figures is not None else None
             if excess is not None and self._end(pod, ev.Evicted(REASON, excess.message, _IMMEDIATELY), {}):
-                self.metrics.evictions.inc(excess.signal)
+                self._metrics.evictions.inc(excess.signal)
                 ended.append(uid_of(pod))
         took = self._clock.monotonic() - started
         self._storage_due = self._clock.monotonic() + took * _PART_OF_TIME
@@ -166,13 +167,14 @@ class EvictionManager:
         storage = resource in (signals.STORAGE, "inodes")
         figures = {uid_of(pod): found for pod in pods if (found := await self._measure(pod, storage)) is not None}
         for one in due:
-            self.metrics.age.observe(self._clock.monotonic() - observed[one.signal].at, one.signal)
+            age = self._clock.monotonic() - observed[one.signal].at
+            self._metrics.eviction_stats_age.observe(age, one.signal)
         measured = measured_by(threshold.signal, self._disks.dedicated_images, self._disks.split)
         for pod in rank(threshold.signal, pods, figures, measured):
             message, annotations = eviction_message(resource, pod, figures.get(uid_of(pod)), due, observed)
             how = ev.Evicted(REASON, message, self._grace(threshold, pod), disruption=True)
             if self._end(pod, how, annotations):
-                self.metrics.evictions.inc(threshold.signal)
+                self._metrics.evictions.inc(threshold.signal)
                 return [uid_of(pod)]
         log.warning("the node is low on %s, and no pod can be evicted", resource)
         return []

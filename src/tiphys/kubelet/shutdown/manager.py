@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from tiphys.base.clock import Clock, rfc3339_micro
+from tiphys.base.clock import Clock, parse_rfc3339, rfc3339_micro
 from tiphys.base.files import write_json
 from tiphys.kubelet import events as ev
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.ending import PodEnder
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, uid_of
 from tiphys.kubelet.shutdown.groups import MESSAGE, REASON, REFUSAL, ShutdownGroup, grouped, periods
 
@@ -36,12 +37,15 @@ class NodeShutdown:
         pods: PodEnder,
         announce: Callable[[str, str], None],
         changed: Callable[[], None],
+        metrics: KubeletMetrics,
     ) -> None:
         self._config = config
         self._clock = clock
         self._pods = pods
         self._announce = announce
         self._changed = changed
+        self._metrics = metrics
+        self._tell(*last_shutdown(config.root_dir))
         self.under_way = False
         self.enabled = bool(periods(config))
 
@@ -79,7 +83,14 @@ class NodeShutdown:
         if not await self._pods.wait_ended([uid_of(pod) for pod in group.pods], group.seconds):
             log.warning("some pods of priority %d have not ended within %d s", group.priority, group.seconds)
 
+    def _tell(self, began: str, ended: str) -> None:
+        """The times of the last shutdown, for /metrics."""
+        self._metrics.shutdown_start.set(parse_rfc3339(began) if began else 0.0)
+        self._metrics.shutdown_end.set(parse_rfc3339(ended) if ended else 0.0)
+
     def _keep(self, began: float, ended: float = 0) -> None:
+        self._metrics.shutdown_start.set(began)
+        self._metrics.shutdown_end.set(ended)
         times = {"startTime": rfc3339_micro(began), "endTime": rfc3339_micro(ended) if ended else None}
         try:
             self._config.root_dir.mkdir(parents=True, exist_ok=True)
