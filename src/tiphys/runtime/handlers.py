@@ -5,6 +5,8 @@ A sandbox names one by its `handler`; "" and "tiphys" are this runtime itself.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +42,19 @@ def discover(configured: Mapping[str, str] | None = None) -> dict[str, OciHandle
                 raise InvalidSpec(f"runtime handler {name}: no program {program!r}")
             found[name] = OciHandler(path, tuple(options))
     return found
+
+
+def drop_cgroups(path: str, mountinfo: str = "/proc/self/mountinfo") -> None:
+    """Remove the cgroup `path` and what is empty above it from every hierarchy: OCI runtimes use them all, also those
+    that this runtime leaves alone. What is in use stays."""
+    with open(mountinfo, encoding="utf-8") as file:
+        lines = [line.partition(" - ") for line in file]
+    for point in {left.split()[4] for left, _, right in lines if right.startswith("cgroup")}:
+        parts = path.strip("/").split("/")
+        with contextlib.suppress(OSError):
+            while parts:
+                os.rmdir(os.path.join(point, *parts))
+                parts.pop()
 
 
 def pick(handlers: Mapping[str, OciHandler], name: str) -> OciHandler | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.runtime import capabilities, seccomp, seccomp_oci
+from tiphys.runtime.confine import DEFAULT_PATH
 from tiphys.runtime.resources import DEFAULT_DEVICES
 from tiphys.runtime.rootfs import host_devices
 from tiphys.runtime.types import InvalidSpec, Security
@@ -39,7 +40,7 @@ def _process(bundle: Mapping[str, Any]) -> dict[str, Any]:
         "terminal": bundle["tty"],
         "user": {"uid": 0, "gid": 0},
         "args": bundle["argv"],
-        "env": [f"{name}={value}" for name, value in bundle["env"]],
+        "env": [f"{name}={value}" for name, value in {"PATH": DEFAULT_PATH, **dict(bundle["env"])}.items()],
         "cwd": bundle["cwd"],
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), names),
         "noNewPrivileges": bundle["no_new_privileges"],

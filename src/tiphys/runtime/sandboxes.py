@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
-from tiphys.runtime import cgroups, processes, protocol, resources, spec, syscalls, userns
+from tiphys.runtime import cgroups, handlers, processes, protocol, resources, spec, syscalls, userns
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.netns import loopback_up
@@ -197,6 +197,8 @@ class Sandboxes:
         left: list[str] = []
         if not self._shares_cgroup(record):
             left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset", "hugetlb"]))
+            if record.spec.handler:
+                handlers.drop_cgroups(self.cgroup_parent(record.spec))
         shutil.rmtree(record.directory, ignore_errors=True)
         if left:
             raise RuntimeFailure(f"sandbox {record.spec.id}: could not remove {', '.join(left)}")

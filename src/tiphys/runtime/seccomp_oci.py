@@ -42,7 +42,7 @@ def _entries(name: str, rules: list[Rule]) -> list[dict[str, Any]]:
         return [_entry(name, _ALLOW, [{"index": 0, "value": one, "op": "SCMP_CMP_EQ"}]) for one in sorted(families)]
     entries = []
     for rule in rules:
-        arguments = [_argument(one.index, one.op, one.value, one.mask) for one in rule.conditions]
+        arguments = [_argument(one.argument, one.op, one.value, one.mask) for one in rule.conditions]
         if rule.action == bpf.ALLOW:
             entries.append(_entry(name, _ALLOW, arguments))
         else:
