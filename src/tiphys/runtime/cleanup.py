@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiphys.base.files import remove_tree
-from tiphys.runtime import cgroups, pause_program, processes, spec, syscalls
+from tiphys.runtime import cgroups, handlers, pause_program, processes, spec, syscalls
 from tiphys.runtime.sandboxes import own_cgroup
 
 
@@ -24,6 +24,7 @@ def purge(root: Path, name: str) -> list[str]:
     left = _end_processes(set(_processes(root)))
     for path in {f"tiphys/{name}", own_cgroup(root), *_cgroup_parents(root)}:
         left += [f"cgroup {item}" for item in cgroups.remove(layout.directories(path, ["cpuset"]))]
+        handlers.drop_cgroups(path, whole=True)
     _remove_empty(layout)
     left += unmount_below(root)
     if not any(item.startswith("mount ") for item in left):

@@ -44,13 +44,16 @@ def discover(configured: Mapping[str, str] | None = None) -> dict[str, OciHandle
     return found
 
 
-def drop_cgroups(path: str, mountinfo: str = "/proc/self/mountinfo") -> None:
-    """Remove the cgroup `path` and what is empty above it from every hierarchy: OCI runtimes use them all, also those
-    that this runtime leaves alone. What is in use stays."""
+def drop_cgroups(path: str, *, whole: bool = False, mountinfo: str = "/proc/self/mountinfo") -> None:
+    """Remove the cgroup `path` and what is empty above it (`whole`: also all below) from every hierarchy: OCI runtimes
+    use them all, also those that this runtime leaves alone. What is in use stays."""
     with open(mountinfo, encoding="utf-8") as file:
         lines = [line.partition(" - ") for line in file]
     for point in {left.split()[4] for left, _, right in lines if right.startswith("cgroup")}:
         parts = path.strip("/").split("/")
+        for below, _, _ in os.walk(os.path.join(point, *parts), topdown=False) if whole else ():
+            with contextlib.suppress(OSError):
+                os.rmdir(below)
         with contextlib.suppress(OSError):
             while parts:
                 os.rmdir(os.path.join(point, *parts))

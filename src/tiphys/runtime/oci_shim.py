@@ -43,7 +43,7 @@ def start(directory: str, bundle: dict[str, Any], streams: list[int]) -> tuple[i
     try:
         _run(directory, handler, [*arguments, bundle["id"]], streams, bundle)
         terminal = _receive(console) if console is not None else -1
-        with open(pid_file, encoding="ascii") as file:
+        with open(pid_file, "rb") as file:
             pid = int(file.read())
         _run(directory, handler, ["start", bundle["id"]], [-1, -1, -1], None)
     except (OSError, OciFailure):
