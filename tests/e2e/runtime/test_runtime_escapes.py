@@ -134,12 +134,14 @@ def test_the_pause_process_of_a_shared_pid_namespace_has_nothing_to_give(machine
 
     async def scenario(runtime: LinuxRuntime) -> None:
         await runtime.create_sandbox(machine.sandbox("shared", share_pid=True))
-        command = "exec 2>&1; ls -a /proc/1/root/ /proc/1/cwd/; ls -l /proc/1/fd | grep -v null; cat /proc/1/status"
+        look = "ls -a /proc/1/root/ /proc/1/cwd/; ls -l /proc/1/fd | grep -v null; cat /proc/1/status /proc/1/cmdline"
         security = Security(add_capabilities=("SYS_PTRACE",))
-        texts.append(await machine.output(runtime, "sh", "-c", command, sandbox="shared", security=security))
+        text = await machine.output(runtime, "sh", "-c", f"exec 2>&1; {look}", sandbox="shared", security=security)
+        texts.append(text)
 
     machine.run(scenario)
     text = texts[0]
+    assert text.strip("\0").endswith("/pause")
     assert "etc" not in text.split()
     assert "helper.log" not in text
     assert capabilities_of(text) == {"0" * 16}
