@@ -157,7 +157,8 @@ def prepare() -> None:
     calls: dict[str, tuple[int | bytes | None, ...]] = {
         "umount2": (b"/proc/sys", 2), "pivot_root": (b"/", b"/tmp"), "open_tree": (-100, b"/", 1),
         "fsopen": (b"proc", 0), "fspick": (-100, b"/", 0), "move_mount": (-100, b"/tmp", -100, b"/dev", 0),
-        "bpf": (0, 0, 0), "mount_setattr": (-100, b"/", 0, 0, 0), "perf_event_open": (0, 0, -1, -1, 0), "userfaultfd": (1,),
+        "bpf": (0, 0, 0), "mount_setattr": (-100, b"/", 0, 0, 0), "perf_event_open": (0, 0, -1, -1, 0),
+        "userfaultfd": (1,),
         "io_uring_setup": (1, 0), "kexec_load": (0, 0, 0, 0), "kexec_file_load": (0, 0, 0, 0, 0),
         "init_module": (0, 0, b""), "finit_module": (0, b"", 0), "delete_module": (b"x", 0), "swapon": (b"/tmp/x", 0),
         "swapoff": (b"/tmp/x",), "acct": (0,), "quotactl": (0, b"/dev/vda", 0, 0), "iopl": (3,), "ioperm": (0, 1, 1),

@@ -68,7 +68,8 @@ UNCONFINED = dict.fromkeys(
 MAPPED_PRIVILEGED = dict.fromkeys(
     (
         "mount", "fsopen", "fspick", "open_tree", "move_mount", "sethostname", "setdomainname", "capset",
-        "fanotify_init", "bpf", "umount2", "mount proc", "mount cgroup", "mount binfmt_misc", "remount /", "setns mnt", "setns net",
+        "fanotify_init", "bpf", "umount2", "mount proc", "mount cgroup", "mount binfmt_misc", "remount /",
+        "setns mnt", "setns net",
         "setns pid", "setns cgroup",
         *(f"{call} {kind}" for call in ("unshare", "clone") for kind in ("ns", "cgroup", "uts", "ipc", "pid", "user")),
     ),
