@@ -57,6 +57,13 @@ def start(directory: str, bundle: dict[str, Any], streams: list[int]) -> tuple[i
     return pid, terminal
 
 
+def code(text: str) -> int:
+    """The exit code that an OCI runtime's words stand for, as in confine.CannotExec."""
+    if text.startswith("exec") and ("not found" in text or "no such file" in text):
+        return 127
+    return 126 if text.startswith("exec") else 128
+
+
 def delete(directory: str, bundle: dict[str, Any]) -> None:
     """Have the runtime forget the container; what it says about that is of no use to anybody."""
     try:

@@ -150,7 +150,7 @@ def _launch_oci(directory: str, bundle: dict[str, Any]) -> tuple[int, Streams]:
     except OSError as error:
         raise LaunchFailure(processes.describe(error), 128) from error
     except oci_shim.OciFailure as error:
-        raise LaunchFailure(str(error), 128) from error
+        raise LaunchFailure(str(error), oci_shim.code(str(error))) from error
     for descriptor in child_side:
         if descriptor >= 0:
             os.close(descriptor)
