@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -48,8 +49,8 @@ async def _serve(channel: socket.socket) -> None:
             with await _opened(request) as opened:
                 socket.send_fds(channel, [b"{}"], [opened.fileno()])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            number = getattr(error, "errno", None) or 5
-            text = getattr(error, "strerror", None) or str(error) or os.strerror(number)
+            number = getattr(error, "errno", None) or errno.EIO
+            text = os.strerror(number) if number > 0 else str(error)  # a name that is not known has a number below 0
             with contextlib.suppress(OSError):
                 channel.send(json.dumps([number, text]).encode())
 
@@ -59,7 +60,7 @@ async def _opened(request: dict[str, Any]) -> socket.socket:
         address, port = request["bind"]
         return outside.bound(socket.AF_INET6 if ":" in address else socket.AF_INET, address, int(port))
     host, port = request["connect"]
-    error = OSError(5, f"no address for {host}")
+    error = OSError(errno.EIO, f"no address for {host}")
     for family, kind, _, _, address in await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     ):

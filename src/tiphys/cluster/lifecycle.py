@@ -126,11 +126,11 @@ def sweep() -> None:
     """Remove what clusters shared, if there are none any more."""
     from tiphys.cluster import teardown
 
-    teardown.remove_shared_if_last()
     if outside.agent() and not configs.names():
         from tiphys.cluster import rootless
 
-        rootless.leave(paths.run_root())
+        rootless.leave()
+    teardown.remove_shared_if_last()
 
 
 @contextmanager

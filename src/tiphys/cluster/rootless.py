@@ -48,15 +48,25 @@ def enter(verb: str) -> None:
         ) from error
 
 
-def leave(run: Path) -> None:
-    """End the agent, and with it the namespaces once this process is gone. Harmless for root."""
-    if outside.agent():
-        processes.stop(run / f"{AGENT}.lock", STOP_GRACE)
+def leave() -> None:
+    """Remove what the user's clusters shared, once the last of them is deleted. Harmless for root."""
+    if not outside.agent():
+        return
+    run = paths.run_root()
+    processes.stop(run / f"{AGENT}.lock", STOP_GRACE)
+    netns.drop(host_namespace(run))
+    shutil.rmtree(paths.home() / "log", ignore_errors=True)
+    for file in (_log(), run / f"{AGENT}.lock", run / "agent.sock", run / "rootless.lock"):
+        file.unlink(missing_ok=True)
 
 
 def host_namespace(run: Path) -> Path:
     """The network namespace that stands for the host's."""
     return run / "netns" / "host"
+
+
+def _log() -> Path:
+    return paths.home() / "agent.log"
 
 
 def id_ranges(user: str, text: str) -> tuple[int, int] | None:
@@ -182,7 +192,7 @@ def _furnish(run: Path) -> None:
 
 
 def _copy_up(directory: Path) -> None:
-    """A tmpfs over `directory`, in which links lead to what was there."""
+    """A tmpfs over `directory`, in which links lead to what was there, but for what root's clusters keep there."""
     tree = syscalls.open_tree(str(directory), recursive=True)
     syscalls.mount("tmpfs", str(directory), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
     below = directory / ".host"
@@ -192,10 +202,11 @@ def _copy_up(directory: Path) -> None:
     os.close(target)
     os.close(tree)
     for entry in os.listdir(below):
-        (directory / entry).symlink_to(f".host/{entry}")
+        if not entry.startswith("tiphys"):
+            (directory / entry).symlink_to(f".host/{entry}")
 
 
 def _start_agent(run: Path) -> None:
     lock = run / f"{AGENT}.lock"
-    child = processes.start(AGENT, ["run", AGENT], lock, paths.home() / "agent.log")
+    child = processes.start(AGENT, ["run", AGENT], lock, _log())
     processes.wait_ready([child], AGENT, START_WITHIN, lambda _: None)
