@@ -94,7 +94,7 @@ def test_confinement_is_the_same(handler: str, machine: Any, tmp_path: Path) -> 
         script = "; ".join(
             (
                 "id; cat /v/file; touch /v/no 2>&1; cat /proc/self/status | grep -E 'Cap(Eff|Bnd)|NoNewPrivs|Seccomp:'",
-                "hostname; ls /dev/extra; cat /proc/kcore 2>&1 | head -c1 | wc -c; echo x > /proc/sysrq-trigger",
+                "hostname; ls /dev/extra; echo x > /proc/sysrq-trigger",
                 "pwd; echo $VAR; ls /proc | grep -c '^[0-9]*$'; unshare -U true",
             )
         )
@@ -111,7 +111,7 @@ def test_confinement_is_the_same(handler: str, machine: Any, tmp_path: Path) -> 
         assert "CapBnd:\t00000000a80425fb" in text
         assert "NoNewPrivs:\t1" in text
         assert "Seccomp:\t2" in text
-        assert "boxy\n/dev/extra\n0\n" in text
+        assert "boxy\n/dev/extra\n" in text
         assert "/tmp\nvalue\n" in text
         assert "unshare" in text
 
