@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,8 @@ class Machine:
         self.held: set[str] = set()
         """Names of containers that do not end when they are stopped."""
         self.timers: dict[str, float] = {}
+        self._inbox: deque[ev.Event] = deque()
+        self._busy = False
         self.probes: dict[str, tuple[str, ...]] = {}
         """By container name: what it is probed for."""
 
@@ -48,8 +51,13 @@ class Machine:
         return self
 
     def post(self, event: ev.Event) -> None:
-        for wanted in self.state.handle(event, self.now):
-            self._do(wanted)
+        """Handle an event, now or, from within the handling of another, right after it."""
+        self._inbox.append(event)
+        while self._inbox and not self._busy:
+            self._busy = True
+            for wanted in self.state.handle(self._inbox.popleft(), self.now):
+                self._do(wanted)
+            self._busy = False
 
     def advance(self, seconds: float) -> None:
         """Let time pass; timers fire in their order."""

@@ -100,10 +100,9 @@ def _reset(facts: Facts, container: Object, old: Object) -> dict[str, Any]:
 
 
 def _empty(facts: Facts, container: Object, old: Object | None) -> dict[str, Any]:
-    reason = "PodInitializing" if init_containers(facts.view.pod) else "ContainerCreating"
     return {
         "name": container["name"],
-        "state": {"waiting": {"reason": reason}},
+        "state": {"waiting": {"reason": _waiting_reason(facts)}},
         "lastState": dict((old or {}).get("lastState") or {}),
         "ready": False,
         "restartCount": int((old or {}).get("restartCount") or 0),
@@ -111,6 +110,10 @@ def _empty(facts: Facts, container: Object, old: Object | None) -> dict[str, Any
         "imageID": "",
         "started": False,
     }
+
+
+def _waiting_reason(facts: Facts) -> str:
+    return "PodInitializing" if init_containers(facts.view.pod) else "ContainerCreating"
 
 
 def _lost(when: str) -> dict[str, Any]:
@@ -197,12 +200,15 @@ def _apply_waiting(facts: Facts, container: Object, records: list[Record], statu
     if init and latest is None and facts.initialized and not facts.restarting and "waiting" in status["state"]:
         status["state"] = {"terminated": _inferred_completion()}
         return
+    again = latest is None or _restarts(facts.view.pod, container, latest)
+    if not again and latest is not None and latest.exited and latest.id in facts.view.killed:
+        again, why = True, why or Waiting(_waiting_reason(facts))  # its end is not final, as the API would take it
     if why is None or (latest is not None and latest.running and facts.hooking != latest.name):
         return
     if latest is not None and latest.exited:
         if init and latest.exit_code == 0:
             return
-        if not _restarts(facts.view.pod, container, latest):
+        if not again:
             return
         status["lastState"] = {"terminated": status["state"]["terminated"]}
     elif "terminated" in status["state"]:

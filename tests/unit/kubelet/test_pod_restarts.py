@@ -201,7 +201,7 @@ def deleted(machine: Machine) -> dict[str, Any]:
 
 
 def test_only_readiness_is_probed_while_a_pod_ends() -> None:
-    probe = {"exec": {}}
+    probe: dict[str, Any] = {"exec": {}}
     main = container("main", livenessProbe=probe, readinessProbe=probe)
     machine = Machine(make_pod(containers=[main])).begin()
     machine.probe("main", "readiness", healthy=True)
@@ -217,8 +217,21 @@ def test_only_readiness_is_probed_while_a_pod_ends() -> None:
 
 
 def test_what_has_not_started_is_not_probed_any_more_when_its_pod_ends() -> None:
-    probe = {"exec": {}}
+    probe: dict[str, Any] = {"exec": {}}
     machine = Machine(make_pod(containers=[container("main", startupProbe=probe, readinessProbe=probe)])).begin()
     machine.held = {"main"}
     machine.post(ev.PodChanged(deleted(machine)))
     assert machine.probes == {}
+
+
+def test_the_end_of_what_a_probe_killed_is_not_told_as_final() -> None:
+    main = container("main", livenessProbe={"exec": {}})
+    machine = Machine(make_pod(restartPolicy="OnFailure", containers=[main])).begin()
+    machine.held = {"main"}
+    machine.probe("main", "liveness", healthy=False)
+    told = len(machine.statuses)
+    machine.exit("main", 0)
+    states = [set(status["containerStatuses"][0]["state"]) for status in machine.statuses[told:]]
+    assert {"terminated"} not in states
+    assert states[-1] == {"running"}
+    assert machine.status("main")["lastState"]["terminated"]["exitCode"] == 0

@@ -23,7 +23,8 @@ def pod_status(errors: Errors, new: Object, old: Object) -> None:
     errors.immutable("status.qosClass", status.get("qosClass", ""), was.get("qosClass"))
     for field, containers in (("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")):
         restartable = {c.get("name", ""): c for c in spec.get(containers) or ()}
-        _transitions(errors, field, status, was, spec, restartable)
+        if not _may_restart_all(spec):
+            _transitions(errors, field, status, was, spec, restartable)
     _transitions(errors, "ephemeralContainerStatuses", status, was, {"restartPolicy": "Never"}, {})
     _addresses(errors, "podIPs", status, was)
     if hosts := status.get("hostIPs"):
@@ -47,6 +48,13 @@ def _nominated(errors: Errors, name: str, was: str, spec: Struct) -> None:
         errors.each(path, name, dns_subdomain(name))
         if spec.get("nodeName"):
             errors.forbidden(path, "may not be set on pods that are already bound to a node")
+
+
+def _may_restart_all(spec: Struct) -> bool:
+    """Whether the end of some container may restart the whole pod: then every container may run again."""
+    containers = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    rules = (rule for container in containers for rule in container.get("restartPolicyRules") or ())
+    return any(rule.get("action") == "RestartAllContainers" for rule in rules)
 
 
 def _may_restart(spec: Struct, container: Struct | None, code: int, *, is_init: bool) -> bool:
