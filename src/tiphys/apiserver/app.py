@@ -21,6 +21,7 @@ from tiphys.api.decode.request import Codec
 from tiphys.apiserver import paths, plumbing
 from tiphys.apiserver.admit import Admission
 from tiphys.apiserver.aggregation import Aggregation, aggregate
+from tiphys.apiserver.aggregation.extension import describe, register
 from tiphys.apiserver.allocation import Ledger, SharedAddresses
 from tiphys.apiserver.authn import TokenAuthenticator
 from tiphys.apiserver.authz import EscalationCheck, RbacAuthorizer, authorize
@@ -158,7 +159,7 @@ class ApiServer:
             impersonate(authorizer),
             self._limits(caches),
             authorize(authorizer, config.always_allowed_paths),
-            aggregate(self._aggregation.remotes),
+            aggregate(self._aggregation.remotes, config.extensions),
         ]
         handler: Handler = router.handle
         for link in reversed(links):
@@ -262,6 +263,9 @@ class ApiServer:
             await ensure(parts.caches, writer, self._bootstrap(await masters.renew()), self._clock.time())
 
         await restore()
+        for extension in self._config.extensions:
+            describe(extension, self._aggregation.described)
+            await register(extension, parts.caches, writer, self._clock)
         self._uphold(self._ips.repair)
         self._uphold(partial(masters.run, restore))
         self._uphold(partial(self._aggregation.run, writer))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.apiserver.audit.settings import AuditSettings
 from tiphys.apiserver.authn import Authenticator, TokenAuthenticator
 from tiphys.apiserver.authn.settings import AuthenticationSettings
 from tiphys.apiserver.authz.config import AuthorizationSettings
 from tiphys.base.tls import KeyPair
+
+if TYPE_CHECKING:
+    from tiphys.apiserver.aggregation.extension import Extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class ApiServerConfig:
     """PEM of the CA that signed it; published for them."""
     kubelet_tls: ssl.SSLContext | None = None
     """Presents the API server to kubelets and trusts only the cluster's CA."""
+    extensions: tuple[Extension, ...] = ()
+    """Groups that somebody else in this process answers for."""
     service_cidr: str = "10.96.0.0/16"
     node_ports: tuple[int, int] = (30000, 32767)
     """First and last node port."""

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from tiphys.apiserver.app import ApiServer
@@ -26,6 +27,7 @@ from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
 from tiphys.cluster import network, processes, stores
 from tiphys.cluster.config import ClusterConfig
+from tiphys.cluster.metrics import Metrics
 from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
 from tiphys.controllers import manager
 from tiphys.controllers.csr_rules import SIGNERS
@@ -41,12 +43,15 @@ async def run(config: ClusterConfig) -> None:
     """Serve until cancelled."""
     clock = SystemClock()
     network.setup_host(config)
+    settings = api_config(config)
+    metrics = Metrics(settings.kubelet_tls, clock)
     async with (
         stores.opened(config.store, config.paths.store) as store,
-        ApiServer(api_config(config), store, clock) as server,
+        ApiServer(replace(settings, extensions=(metrics.extension,)), store, clock) as server,
         serving(config, server, clock),
         asyncio.TaskGroup() as tasks,
     ):
+        metrics.connect(server.handler)
         work = [
             tasks.create_task(run_controllers(config, server, clock), name="controllers"),
             tasks.create_task(run_scheduler(server, clock), name="scheduler"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -26,6 +26,16 @@ class Described:
     def __init__(self) -> None:
         self.generation = 0
         self._found: dict[tuple[str, str], tuple[Remote, Document, Document]] = {}
+        self._local: dict[tuple[str, str], tuple[Remote, Document, Document]] = {}
+        """What is answered in this process, unless another server has taken over."""
+
+    def note_local(self, remote: Remote, version: Document) -> None:
+        """A version that this process answers for, always."""
+        self._local[remote.group, remote.version] = (remote, version, {})
+        self.generation += 1
+
+    def _all(self) -> Collection[tuple[Remote, Document, Document]]:
+        return {**self._local, **self._found}.values()
 
     @property
     def anything(self) -> bool:
@@ -65,7 +75,7 @@ class Described:
         """The groups of /apis in the aggregated form, ours and theirs."""
         merged = {item["metadata"].get("name", ""): item for item in items}
         priorities = {name: (2 if _builtin(name, items) else 1) for name in merged}
-        for remote, version, _ in self._found.values():
+        for remote, version, _ in self._all():
             item = merged.get(remote.group)
             if item is None:
                 merged[remote.group] = {"metadata": {"name": remote.group}, "versions": [version]}
@@ -79,7 +89,7 @@ class Described:
     def groups(self, groups: Iterable[Document]) -> list[Document]:
         """The groups of an APIGroupList, ours and theirs."""
         merged = {group["name"]: group for group in groups}
-        for remote, _, _ in self._found.values():
+        for remote, _, _ in self._all():
             entry = {"groupVersion": f"{remote.group}/{remote.version}", "version": remote.version}
             versions = list((merged.get(remote.group) or {}).get("versions") or [])
             if entry not in versions:

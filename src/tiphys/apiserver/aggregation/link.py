@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ssl
 import string
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
+from tiphys.apiserver.aggregation.extension import Extension
 from tiphys.apiserver.aggregation.remotes import Remote, Remotes
 from tiphys.apiserver.kubelets import HOP_BY_HOP, Relay, onward_headers, splice, wants_upgrade
 from tiphys.apiserver.types import RequestInfo
@@ -30,14 +31,17 @@ TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "
 Fields = Mapping[str, str | tuple[str, ...]]
 
 
-def aggregate(remotes: Remotes) -> Callable[[Handler], Handler]:
-    """The link."""
+def aggregate(remotes: Remotes, extensions: Sequence[Extension] = ()) -> Callable[[Handler], Handler]:
+    """The link; `extensions` answer in this process for what no other server does."""
 
     def middleware(handler: Handler) -> Handler:
         async def link(request: Request) -> Response:
             info: RequestInfo = request.attributes["info"]
             remote = remotes.of(info)
-            return await handler(request) if remote is None else await _forward(request, remotes, remote)
+            if remote is not None:
+                return await _forward(request, remotes, remote)
+            local = next((one for one in extensions if one.answers(info)), None)
+            return await (handler if local is None else local.handler)(request)
 
         return link
 

@@ -65,18 +65,23 @@ class Registration:
                 await self._delete(GROUP, PLURAL, name)
         for name, info in wanted.items():
             if self._caches.get(GROUP, PLURAL, "", name) is None:
-                await self._create(GROUP, PLURAL, self._service(name, info.group, info.version))
+                now = rfc3339(self._clock.time())
+                await self._create(GROUP, PLURAL, local_service(name, info.group, info.version, now))
 
-    def _service(self, name: str, group: str, version: str) -> dict[str, Any]:
-        now = rfc3339(self._clock.time())
-        condition = {
-            "type": "Available",
-            "status": "True",
-            "lastTransitionTime": now,
-            "reason": "Local",
-            "message": "Local APIServices are always available",
-        }
-        metadata = {"name": name, "uid": new_uid(), "creationTimestamp": now, "labels": {LABEL: "true"}}
-        spec = {"group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 100}
-        head = {"kind": "APIService", "apiVersion": f"{GROUP}/v1", "metadata": metadata}
-        return {**head, "spec": spec, "status": {"conditions": [condition]}}
+
+def local_service(
+    name: str, group: str, version: str, now: str, *, label: str = "true", priorities: tuple[int, int] = (1000, 100)
+) -> dict[str, Any]:
+    """An APIService of a group and version that are answered here; `priorities` of the group and of the version."""
+    condition = {
+        "type": "Available",
+        "status": "True",
+        "lastTransitionTime": now,
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+    }
+    metadata = {"name": name, "uid": new_uid(), "creationTimestamp": now, "labels": {LABEL: label}}
+    minimum, priority = priorities
+    spec = {"group": group, "version": version, "groupPriorityMinimum": minimum, "versionPriority": priority}
+    head = {"kind": "APIService", "apiVersion": f"{GROUP}/v1", "metadata": metadata}
+    return {**head, "spec": spec, "status": {"conditions": [condition]}}
