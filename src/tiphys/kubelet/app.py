@@ -126,7 +126,8 @@ class Kubelet:
         self._tasks = Tasks(group)
         self._statuses = MirroredStatuses(self.client, clock, group)
         self._static = StaticPods(self, self._statuses, group)
-        sources = ObjectSources(self.client, clock, group, self._sources_changed)
+        detection, period = config.change_detection, config.sync_frequency
+        sources = ObjectSources(self.client, clock, group, self._sources_changed, detection, period)
         self.volumes = VolumeManager(config, self.client, clock, sources, lambda: self.agent.allocatable)
         self.duties = NodeDuties(
             config,

@@ -137,6 +137,12 @@ class KubeletConfig:
     credential_providers: Path | None = None
     """CredentialProviderConfig, a file or a directory."""
     credential_provider_bin_dir: Path | None = None
+    registry_qps: float = 0.0
+    """Pulls a second on average, 0: no limit; more than `registry_burst` at once fail."""
+    registry_burst: int = 10
+    change_detection: str = "Watch"
+    """Of ConfigMaps and Secrets: Watch, Cache or Get."""
+    sync_frequency: float = 60.0
     memory_volumes: bool = True
     """Whether Secrets, tokens and emptyDirs of medium Memory are kept in memory: needs the right to mount."""
     seccomp_default: bool = True

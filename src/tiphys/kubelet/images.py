@@ -23,6 +23,7 @@ from tiphys.kubelet.registries.keyring import Keyring, Login, keyring_of
 from tiphys.kubelet.registries.nodefiles import node_keyring
 from tiphys.kubelet.registries.plugins import Plugins
 from tiphys.kubelet.registries.records import PullRecords, may_use, repository_of
+from tiphys.kubelet.registries.throttle import Throttle, TooManyPulls
 from tiphys.kubelet.registries.verification import policy
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.runtime.images.reference import parse
@@ -73,6 +74,7 @@ class Images:
         self._sources = sources
         self._plugins = plugins
         parallel = 1 if config.serialize_image_pulls else config.max_parallel_pulls
+        self._throttle = Throttle(config.registry_qps, config.registry_burst, clock) if config.registry_qps else None
         self._slots = asyncio.Semaphore(parallel) if parallel else nullcontext()
         self._must_verify = policy(config.image_verification_policy, config.image_verification_allowlist)
         self._records = PullRecords(config.root_dir, clock)
@@ -145,6 +147,8 @@ class Images:
 
     async def _pull_as(self, name: str, logins: Sequence[Login]) -> tuple[Image, Login | None]:
         """With each login in turn; without any only when there is none. Raises the one error, or all of them."""
+        if self._throttle is not None:
+            self._throttle.take()
         if not logins:
             return await self._store.pull(name), None
         failures: list[TiphysError | OSError] = []
@@ -198,7 +202,7 @@ class _Lazy:
 def _rpc_error(error: BaseException) -> str:
     """As kubelet shows what a runtime answered."""
     text = str(error)
-    if text.startswith("["):
+    if text.startswith("[") or isinstance(error, TooManyPulls):
         return text
     return f"rpc error: code = {'NotFound' if isinstance(error, NoSuchImage) else 'Unknown'} desc = {text}"
 

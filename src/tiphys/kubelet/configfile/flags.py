@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tiphys.base.errors import Permanent
@@ -49,6 +50,8 @@ FLAGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "--local-storage-capacity-isolation": ("storage_isolation", boolean, "limits of local storage hold (true)"),
     "--image-gc-high-threshold": ("image_gc_high", int, "percent of the disk above which unused images go (85)"),
     "--image-gc-low-threshold": ("image_gc_low", int, "percent of the disk down to which they go (80)"),
+    "--image-credential-provider-config": ("credential_providers", Path, "of programs that know registries' passwords"),
+    "--image-credential-provider-bin-dir": ("credential_provider_bin_dir", Path, "where those programs are"),
     "--minimum-image-ttl-duration": ("image_minimum_age", seconds, "before which no image goes (2m0s)"),
     "--provider-id": ("provider_id", str, "of the machine, in its cloud"),
     "--register-schedulable": ("register_schedulable", boolean, "register the node as schedulable (true)"),
