@@ -13,6 +13,7 @@ from tiphys.kubelet.podspec import Object, full_name
 from tiphys.runtime.types import Security
 
 _MAX_ID = 2**31 - 1
+APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 
 
 def effective(pod: Object, container: Object) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def security_of(pod: Object, container: Object, seccomp_root: str, seccomp_defau
         drop_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("drop") or ()),
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
         seccomp=_seccomp(context, privileged, seccomp_root, seccomp_default),
-        apparmor=_apparmor(context),
+        apparmor=_apparmor(apparmor_profile(pod, container)),
         readonly_rootfs=bool(context.get("readOnlyRootFilesystem")),
         masked_paths=() if unmasked else None,
         readonly_paths=() if unmasked else None,
@@ -94,11 +95,23 @@ def _seccomp(context: Mapping[str, Any], privileged: bool, root: str, default: b
     return f"{root}/{profile['localhostProfile']}"
 
 
-def _apparmor(context: Mapping[str, Any]) -> str:
-    profile = context.get("appArmorProfile") or {}
+def apparmor_profile(pod: Object, container: Object) -> dict[str, Any]:
+    """The container's own profile, what an annotation says of it (static pods have only that), or the pod's."""
+    if own := (container.get("securityContext") or {}).get("appArmorProfile"):
+        return dict(own)
+    said = (pod["metadata"].get("annotations") or {}).get(APPARMOR_ANNOTATION + container["name"])
+    if said in ("runtime/default", "unconfined"):
+        return {"type": "RuntimeDefault" if said == "runtime/default" else "Unconfined"}
+    if said is not None and said.startswith("localhost/"):
+        return {"type": "Localhost", "localhostProfile": said.removeprefix("localhost/")}
+    return dict((pod["spec"].get("securityContext") or {}).get("appArmorProfile") or {})
+
+
+def _apparmor(profile: Mapping[str, Any]) -> str:
+    kinds = {"RuntimeDefault": "default", "Unconfined": "unconfined"}
     if profile.get("type") == "Localhost":
-        return str(profile.get("localhostProfile") or "")
-    return ""
+        return str(profile["localhostProfile"])
+    return kinds.get(str(profile.get("type")), "")
 
 
 def strict_groups(pod: Object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tiphys.kubelet.podspec import Object, all_containers, is_host_network, main_containers
-from tiphys.kubelet.security import effective
+from tiphys.kubelet.security import apparmor_profile, effective
 
 
 def container_refusal(pod: Object, container: Object, selinux: bool) -> str:
@@ -17,14 +17,15 @@ def container_refusal(pod: Object, container: Object, selinux: bool) -> str:
 
 def apparmor_refusal(pod: Object, enabled: bool) -> str:
     """Why the pod's AppArmor profiles cannot be enforced, or ""."""
-    if enabled or not any(_wants_apparmor(pod, container) for container in all_containers(pod)):
+    profiles = [apparmor_profile(pod, container) for container in all_containers(pod)]
+    if not any(profile.get("type") in ("RuntimeDefault", "Localhost") for profile in profiles):
         return ""
-    return "Cannot enforce AppArmor: AppArmor is not enabled on the host"
-
-
-def _wants_apparmor(pod: Object, container: Object) -> bool:
-    profile = effective(pod, container).get("appArmorProfile") or {}
-    return profile.get("type") in ("RuntimeDefault", "Localhost")
+    if not enabled:
+        return "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    for profile in profiles:
+        if profile.get("type") == "Localhost" and not str(profile.get("localhostProfile") or "").strip():
+            return 'Cannot enforce AppArmor: invalid empty AppArmor profile name: ""'
+    return ""
 
 
 def unmapped_host_ports(pod: Object) -> Iterator[str]:

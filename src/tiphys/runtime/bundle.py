@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiphys.runtime import capabilities, resources, seccomp
+from tiphys.runtime import apparmor, capabilities, resources, seccomp
 from tiphys.runtime.cgroups import Layout
 from tiphys.runtime.spec import plain
 from tiphys.runtime.types import ContainerSpec, Device, InvalidSpec, Security
@@ -58,6 +58,7 @@ def container(
 def check(spec: ContainerSpec, root: Path) -> None:
     """Whether its capabilities and its seccomp profile can be had. `root` is the runtime's. Raises InvalidSpec."""
     _seccomp(spec.security, _capabilities(spec.security), root)
+    apparmor.resolve(spec.security.apparmor, privileged=spec.security.privileged)
 
 
 def add_images(content: dict[str, Any], layers: Callable[[str], Sequence[Path]]) -> None:
@@ -93,7 +94,7 @@ def _process(spec: ContainerSpec, user: str, allowed: int, directory: Path) -> d
         "capabilities": allowed,
         "no_new_privileges": security.no_new_privileges,
         "seccomp": _seccomp(security, allowed, directory.parent.parent),
-        "apparmor": security.apparmor,
+        "apparmor": apparmor.resolve(security.apparmor, privileged=security.privileged),
         "oom_score_adj": spec.resources.oom_score_adj,
         "tty": spec.tty,
         "stdin": spec.stdin,

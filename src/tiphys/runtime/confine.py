@@ -84,11 +84,14 @@ def _set_limits(limits: list[list[Any]]) -> None:
 
 
 def _set_apparmor(profile: str) -> None:
-    handle = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
+    # By a mount of our own: at the time of an exec the container's /proc may be its own invention (CVE-2019-16884).
+    tree = syscalls.new_filesystem("proc", [])
+    handle = syscalls.openat2(tree, "self/attr/apparmor/exec", os.O_WRONLY)
     try:
         os.write(handle, f"exec {profile}".encode())
     finally:
         os.close(handle)
+        os.close(tree)
 
 
 def _become(identity: users.Identity, groups: list[int], allowed: int) -> None:

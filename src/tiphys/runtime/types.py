@@ -111,6 +111,7 @@ class Security:
     seccomp: str = "default"
     """default, unconfined, or the path of an OCI seccomp profile (JSON)."""
     apparmor: str = ""
+    """"" (the default profile where the host has AppArmor), default, unconfined, or the name of a loaded profile."""
     readonly_rootfs: bool = False
     masked_paths: tuple[str, ...] | None = None
     """None: the default list."""
