@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from tiphys.base.clock import Clock
 from tiphys.base.files import write_atomic
@@ -31,7 +32,6 @@ from tiphys.kubelet.labels import Record
 from tiphys.kubelet.podspec import Object, full_name, generation_of, is_terminal, uid_of
 from tiphys.kubelet.resizing import resumed
 from tiphys.kubelet.tasks import Tasks
-from tiphys.kubelet.tiers import Tiers
 from tiphys.kubelet.worker import PodWorker
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,14 @@ FILE = "allocation.json"
 
 Judge = Callable[[Object], tuple[str, str] | None]
 """Whether the node has room for the pod as it is wanted: (reason, message) why not."""
+
+
+class Keeper(Protocol):
+    """Told of what pods there are and what they are granted."""
+
+    def note(self, pod: Object) -> None: ...
+
+    def drop(self, uid: str) -> None: ...
 
 
 class Allocations:
@@ -54,11 +62,11 @@ class Allocations:
         workers: Mapping[str, PodWorker],
         judge: Judge,
         resized: Callable[[PodWorker], None],
-        tiers: Tiers,
+        keeper: Keeper,
         policies: Policies,
     ) -> None:
         self._config, self._clock, self._workers = config, clock, workers
-        self._judge, self._resized, self._tiers, self._policies = judge, resized, tiers, policies
+        self._judge, self._resized, self._keeper, self._policies = judge, resized, keeper, policies
         self._tasks = Tasks(group)
         self._granted: dict[str, Allocation] = {}
         self._open: set[str] = set()
@@ -97,7 +105,7 @@ class Allocations:
         """The pod is gone, its file with its directory."""
         self._granted.pop(uid, None)
         self._open.discard(uid)
-        self._tiers.drop(uid)
+        self._keeper.drop(uid)
         self._desired.pop(uid, None)
         self.retry()
 
@@ -130,7 +138,7 @@ class Allocations:
         """The pod changed in the API: what it is to be for its worker, which is told more once that is decided."""
         uid = uid_of(pod)
         now = self.of(pod)
-        self._tiers.note(now)
+        self._keeper.note(now)
         if now is pod or is_terminal(pod):
             self._desired.pop(uid, None)
         else:
@@ -182,7 +190,7 @@ class Allocations:
             return
         del self._desired[uid]
         self._open.add(uid)
-        self._tiers.note(pod)
+        self._keeper.note(pod)
         worker.post(ev.ResizeGranted(self.of(pod), generation))
         self._resized(worker)
 

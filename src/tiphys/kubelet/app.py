@@ -32,6 +32,7 @@ from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
 from tiphys.kubelet.logdirs import drop_pod_logs
+from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.metering import metered
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
@@ -82,7 +83,8 @@ class Kubelet:
         self.clock = clock
         self.recorder = EventRecorder(client, clock, "kubelet", config.node_name)
         self.agent = NodeAgent(config, client, runtime, clock, self.recorder)
-        self.plugins = NodePlugins(config, client, clock, self.agent, lambda: self.workers.values())
+        self._managers = managers = Managers(config)
+        self.plugins = NodePlugins(config, client, clock, self.agent, lambda: self.workers.values(), managers)
         fields = f"spec.nodeName={config.node_name}"
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)
@@ -141,10 +143,8 @@ class Kubelet:
             self._meter,
         )
         self.duties.leftovers.settled = self._static.ready.is_set
-        cgroups, judge, resized = self.runtime.cgroups, self._judge, self._refresh_volumes
-        self.limits = NodeLimits(
-            config, self.agent.machine, cgroups, clock, self.recorder, group, self.workers, judge, resized
-        )
+        shared = (config, self.agent.machine, self.runtime, clock, self.recorder, group, self.workers, self._managers)
+        self.limits = NodeLimits(*shared, self._judge, self._refresh_volumes)
         around = Surroundings(
             config=config,
             client=self.client,
@@ -290,7 +290,11 @@ class Kubelet:
         worker = self._new_worker(self.limits.allocations.take_up(pod, found.containers))
         self.limits.allocations.resume(worker)
         fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
-        if self.plugins.wants(pod, found, fresh):
+        refusal = self.limits.place(worker.state.pod) if fresh else None
+        if refusal is not None:
+            worker.post(ev.Rejected(*refusal))
+            worker.post(found)
+        elif self.plugins.wants(pod, found, fresh):
             self._group.create_task(self._ask_plugins(worker, found, fresh), name=f"devices of {full_name(pod)}")
         else:
             self._check(worker, found, fresh)

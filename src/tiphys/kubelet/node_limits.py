@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from tiphys.base.clock import Clock
+from tiphys.base.errors import TiphysError
 from tiphys.client.events import EventRecorder
 from tiphys.kubelet.allocation import Policies
 from tiphys.kubelet.allocations import Allocations, Judge
 from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.limits import ANY, Assigned, make_rules
+from tiphys.kubelet.limits import Assigned, make_rules
 from tiphys.kubelet.machine import Machine
-from tiphys.kubelet.podspec import Object
+from tiphys.kubelet.managers.manager import Managers
+from tiphys.kubelet.podspec import Object, is_terminal, uid_of
+from tiphys.kubelet.resizing import resizable
+from tiphys.kubelet.tasks import Tasks
 from tiphys.kubelet.tiers import Tiers
 from tiphys.kubelet.worker import PodWorker
-from tiphys.runtime.types import Cgroups
+from tiphys.runtime.types import Resources, Runtime
+
+log = logging.getLogger(__name__)
 
 
 class NodeLimits:
@@ -25,19 +32,21 @@ class NodeLimits:
         self,
         config: KubeletConfig,
         machine: Machine,
-        cgroups: Cgroups,
+        runtime: Runtime,
         clock: Clock,
         recorder: EventRecorder,
         group: asyncio.TaskGroup,
         workers: Mapping[str, PodWorker],
+        managers: Managers,
         judge: Judge,
         resized: Callable[[PodWorker], None],
     ) -> None:
-        self._workers = workers
-        self.rules = make_rules(config, machine, cgroups)
-        self.tiers = Tiers(config, machine, cgroups, clock, recorder)
+        self._workers, self._runtime, self._managers = workers, runtime, managers
+        self._tasks = Tasks(group)
+        self.rules = make_rules(config, machine, runtime.cgroups)
+        self.tiers = Tiers(config, machine, runtime.cgroups, clock, recorder)
         policies = Policies(config.cpu_manager_policy, config.memory_manager_policy, self.rules.limited_swap)
-        self.allocations = Allocations(config, clock, group, workers, judge, resized, self.tiers, policies)
+        self.allocations = Allocations(config, clock, group, workers, judge, resized, self, policies)
         self.tiers.begin()
 
     async def run(self) -> None:
@@ -45,9 +54,57 @@ class NodeLimits:
         await self.tiers.run()
 
     async def clear(self) -> None:
-        """Remove what is left of pods that are gone; all pods of the node must be known."""
+        """Take back what pods have that are gone; all pods of the node must be known."""
+        self._managers.keep_only(uid for uid, worker in self._workers.items() if not is_terminal(worker.state.pod))
+        self._share()
         await self.tiers.remove_orphans(self._workers)
+
+    # --- pods that come, change and go: told by the allocations
+
+    def note(self, pod: Object) -> None:
+        """The node has this pod, with this much."""
+        self.tiers.note(pod)
+        if is_terminal(pod):
+            self._release(uid_of(pod))
+
+    def drop(self, uid: str) -> None:
+        """It is gone."""
+        self.tiers.drop(uid)
+        self._release(uid)
+
+    # --- CPUs and memory of their own
+
+    def place(self, pod: Object) -> tuple[str, str] | None:
+        """Give the containers of a new pod their CPUs and memory; why the pod cannot run here, or None."""
+        refusal = self._managers.admit(pod)
+        self._share()
+        return refusal
 
     def assigned(self, pod: Object, container: Object) -> Assigned:
         """CPUs and memory nodes of a pod's container."""
-        return ANY
+        return self._managers.assigned(pod, container)
+
+    def _release(self, uid: str) -> None:
+        if self._managers.release(uid):
+            self._share()
+
+    def _share(self) -> None:
+        """Containers that share CPUs get what is left, or what came back."""
+        if self._managers.cpu_manager is not None:
+            self._tasks.replace("shared CPUs", self._rewrite())
+
+    async def _rewrite(self) -> None:
+        for worker in list(self._workers.values()):
+            names = {container["name"]: container for container in resizable(worker.state.pod)}
+            for record in worker.state.running():
+                if record.name in names:
+                    assigned = self._managers.assigned(worker.state.pod, names[record.name])
+                    await self._confine(record.id, assigned.cpus)
+
+    async def _confine(self, id: str, cpus: str) -> None:
+        try:
+            status = await self._runtime.container(id)
+            if status.spec.resources.cpuset_cpus != cpus:
+                await self._runtime.update(id, Resources(cpuset_cpus=cpus))
+        except (TiphysError, OSError) as error:
+            log.warning("container %s cannot be moved to CPUs %s: %s", id, cpus, error)

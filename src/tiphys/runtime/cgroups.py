@@ -221,10 +221,23 @@ def remove(directories: Iterable[str]) -> list[str]:
     for directory in directories:
         kill([directory])
         for base, _, _ in os.walk(directory, topdown=False):
-            try:
-                os.rmdir(base)
-            except FileNotFoundError:
-                continue
-            except OSError:
+            if not _rmdir(base):
                 left.append(base)
     return left
+
+
+def _rmdir(directory: str) -> bool:
+    """A process counts as a member for a moment longer than it lives: a busy cgroup is tried again for a second."""
+    for milliseconds in (1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 0):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EBUSY or not milliseconds:
+                return False
+            select.poll().poll(milliseconds)
+            kill([directory])
+        else:
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,8 +21,8 @@ class FakeCgroups:
     usages: dict[str, Usage] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     """Paths that cannot be changed."""
-    writes: list[tuple[str, Resources]] = field(default_factory=list)
-    """Every change, in order."""
+    writes: deque[tuple[str, Resources]] = field(default_factory=lambda: deque(maxlen=200))
+    """The last changes, in order."""
 
     def set(self, path: str, resources: Resources) -> None:
         """Raises RuntimeFailure for what is `refused`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -190,3 +192,20 @@ def test_a_change_keeps_what_it_does_not_speak_of() -> None:
 def test_resources_survive_the_way_to_disk_and_back() -> None:
     made = ContainerSpec("c", "s", "i", ("a",), resources=FULL)
     assert spec.container(spec.plain(made)) == made
+
+
+def test_a_cgroup_that_is_busy_for_a_moment_is_removed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pod").mkdir()
+    refusals = [errno.EBUSY, errno.EBUSY]
+    remove = os.rmdir
+
+    def rmdir(path: str) -> None:
+        if refusals:
+            raise OSError(refusals.pop(), "busy")
+        remove(path)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    assert cgroups.remove([str(tmp_path / "pod")]) == []
+    assert not (tmp_path / "pod").exists()

@@ -24,10 +24,11 @@ from tiphys.kubelet.devices.pool import AllocationError
 from tiphys.kubelet.devices.protocol import VERSION
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.dra.manager import ClaimManager
+from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.node import NodeAgent
 from tiphys.kubelet.plugins import cdi
 from tiphys.kubelet.plugins.watcher import PluginWatcher
-from tiphys.kubelet.podresources.server import NoExclusive, PodResources
+from tiphys.kubelet.podresources.server import PodResources
 from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, main_containers, uid_of
 from tiphys.kubelet.resources import amounts
 from tiphys.kubelet.worker import PodWorker
@@ -42,16 +43,25 @@ Workers = Callable[[], Iterable[PodWorker]]
 class NodePlugins:
     """See the module's docstring."""
 
-    def __init__(self, config: KubeletConfig, client: Client, clock: Clock, agent: NodeAgent, workers: Workers) -> None:
+    def __init__(
+        self,
+        config: KubeletConfig,
+        client: Client,
+        clock: Clock,
+        agent: NodeAgent,
+        workers: Workers,
+        managers: Managers,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._agent = agent
         self._workers = workers
         self._reported = asyncio.Event()
-        self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed)
+        self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed, managers.affinity)
+        managers.register(lambda pod, container: self.devices.hints(pod, container, managers.policy.nodes))
         self.claims = ClaimManager(config.root_dir, config.node_name, client, clock, self._changed)
         self.pod_resources = PodResources(
-            config.root_dir, clock, self.devices, self._pods, self.claims.messages, NoExclusive()
+            config.root_dir, clock, self.devices, self._pods, self.claims.messages, managers
         )
         self._watcher = PluginWatcher(
             config.root_dir / "plugins_registry",
