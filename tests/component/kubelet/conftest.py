@@ -91,6 +91,10 @@ class MemoryApi:
         finally:
             self._watchers.remove(entry)
 
+    def watched(self, plural: str) -> int:
+        """How many watches of a resource are open."""
+        return sum(1 for wanted, *_ in self._watchers if wanted == plural)
+
     async def create(
         self, resource: Resource, obj: Object, namespace: str = "", *, name: str = "", subresource: str = ""
     ) -> Object:
