@@ -1,4 +1,5 @@
-"""Tell what this machine lacks for running clusters, and how to get it. Exit code 1 if something needed is missing."""
+"""Tell what this machine lacks for running clusters, what follows from that, and how to get it. Exit code 1 if
+something needed is missing."""
 
 from __future__ import annotations
 
@@ -20,6 +21,6 @@ def run(options: argparse.Namespace) -> int:
         output.result([finding.as_dict() for finding in findings], "")
     for finding in () if output.json or output.quiet else findings:
         mark = "ok     " if finding.ok else ("MISSING" if finding.needed else "lacking")
-        advice = "" if finding.ok else f" -> {finding.advice}"
-        print(f"{mark}  {finding.name}: {finding.detail}{advice}")
+        parts = () if finding.ok else (finding.effect, finding.advice)
+        print(f"{mark}  {finding.name}: {finding.detail}{''.join(f' -> {part}' for part in parts if part)}")
     return 1 if any(finding.needed and not finding.ok for finding in findings) else 0

@@ -11,31 +11,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tiphys.cluster import paths
+from tiphys.cluster import features, paths
+from tiphys.cluster.findings import Finding
 from tiphys.runtime import netns, nft, syscalls
 from tiphys.runtime.netlink import Netlink
 
 ROOT = Path("/")
 LEAST_FREE = 1 << 30
 """Bytes that the data directory's file system should have free."""
-LEAST_KERNEL = (5, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `needed` is False for what Tiphys can do without; `advice` says how to get it."""
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
-    needed: bool = True
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+LEAST_KERNEL = (5, 12)
 
 
 def examine() -> list[Finding]:
@@ -60,7 +46,7 @@ def _system() -> Finding:
 def _kernel() -> Finding:
     release = platform.release()
     numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
-    return Finding("kernel", numbers >= LEAST_KERNEL, release, "Linux 5.10 or newer is needed")
+    return Finding("kernel", numbers >= LEAST_KERNEL, release, "Linux 5.12 or newer is needed")
 
 
 def _root() -> Finding:
@@ -150,8 +136,9 @@ def _priority() -> Finding:
         "resource limits",
         ok,
         "may be raised" if ok else "cannot be raised (no CAP_SYS_RESOURCE)",
-        "containers get no lower oom_score_adj and no higher rlimits than tiphys itself has",
+        "run outside a confined container, or give it CAP_SYS_RESOURCE",
         needed=False,
+        effect="containers get no lower oom_score_adj and no higher rlimits than tiphys itself has",
     )
 
 
@@ -220,4 +207,5 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "nftables": _nftables,
     "resource limits": _priority,
     "disk space": _space,
+    **features.CHECKS,
 }
