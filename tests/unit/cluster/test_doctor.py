@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiphys.cluster import doctor
+from tiphys.cluster.findings import Finding
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def write(machine: Path, name: str, text: str = "") -> None:
     (machine / name).write_text(text)
 
 
-def finding(name: str) -> doctor.Finding:
+def finding(name: str) -> Finding:
     return next(one for one in doctor.examine() if one.name == name)
 
 
@@ -60,7 +61,14 @@ def test_overlayfs_may_be_a_module_that_is_not_loaded(machine: Path, monkeypatch
 
 @pytest.mark.parametrize(
     ("release", "ok"),
-    [("6.18.44-fc", True), ("5.12.0", True), ("5.10.0", False), ("5.4.0-generic", False), ("4.19", False), ("odd", False)],
+    [
+        ("6.18.44-fc", True),
+        ("5.12.0", True),
+        ("5.10.0", False),
+        ("5.4.0-generic", False),
+        ("4.19", False),
+        ("odd", False),
+    ],
 )
 def test_the_kernel_s_age(release: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "release", lambda: release)

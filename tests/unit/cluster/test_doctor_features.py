@@ -16,7 +16,7 @@ from tiphys.cluster.findings import Finding
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty machine; tests put files there."""
     monkeypatch.setattr(features, "ROOT", tmp_path)
-    monkeypatch.setattr(features.apparmor, "SYS", tmp_path / "sys")
+    monkeypatch.setattr("tiphys.runtime.apparmor.SYS", tmp_path / "sys")
     return tmp_path
 
 
@@ -99,5 +99,5 @@ def test_subordinate_ids_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(config: object) -> tuple[int, int]:
         raise Permanent("kubelet user assigned ID 1 is not a multiple of 65536")
 
-    monkeypatch.setattr(features.pod_ids, "node_range", refuse)
+    monkeypatch.setattr("tiphys.kubelet.userns.node_range", refuse)
     assert finding("pods' IDs").detail == "kubelet user assigned ID 1 is not a multiple of 65536"
