@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tiphys.base.clock import SystemClock
-from tiphys.base.errors import BadRequest
+from tiphys.base.errors import ApiError, BadRequest, Invalid
+from tiphys.base.http.types import Request
 from tiphys.kubelet.server.containers import log_container
-from tiphys.kubelet.server.logs import Follower, LogOptions, read_log
+from tiphys.kubelet.server.logs import Follower, LogOptions, parse_options, read_log
+from tiphys.runtime.logs import LineSplitter, LogWriter
 
 
 def line(second: int, text: str, stream: str = "stdout", tag: str = "F") -> str:
@@ -55,7 +57,9 @@ def test_following_survives_rotation_and_ends_with_the_container(log: Path) -> N
         nonlocal over
         with log.open("a") as file:
             file.write(line(6, "six"))
-        await asyncio.to_thread(log.rename, log.with_name("0.log.9"))
+        for number in (2, 1):
+            await asyncio.to_thread(log.with_name(f"0.log.{number}").rename, log.with_name(f"0.log.{number + 1}"))
+        await asyncio.to_thread(log.rename, log.with_name("0.log.1"))
         log.write_text(line(7, "seven"))
         await SystemClock().sleep(0.05)
         with log.open("a") as file:
@@ -74,6 +78,56 @@ def test_following_survives_rotation_and_ends_with_the_container(log: Path) -> N
         return got
 
     assert asyncio.run(scenario()) == b"five\nsix\nseven\neight\n"
+
+
+def test_following_loses_nothing_when_a_log_rotates_faster_than_it_is_read(tmp_path: Path) -> None:
+    """A real writer that rotates all the time; the reader looks only now and then, as a slow client lets it."""
+    path = tmp_path / "0.log"
+    writer = LogWriter(str(path), 200, 1000)
+    splitter = LineSplitter(writer, "stdout")
+    splitter.feed(b"0\n")
+    over = False
+
+    async def scenario() -> bytes:
+        nonlocal over
+        follower, got, number = Follower(path, LogOptions(follow=True), lambda: over), b"", 1
+        async for chunk in follower.run():
+            got += chunk
+            for _ in range(37 if not over else 0):
+                splitter.feed(b"%d\n" % number)
+                number += 1
+            over = number > 300
+            follower.wake()
+        return got
+
+    lines = asyncio.run(scenario()).split()
+    assert lines == [b"%d" % number for number in range(len(lines))]
+    assert len(lines) > 300
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("tailLines=x", BadRequest),
+        ("sinceTime=yesterday", BadRequest),
+        ("tailLines=-1", Invalid),
+        ("limitBytes=0", Invalid),
+        ("sinceSeconds=0", Invalid),
+        ("sinceSeconds=5&sinceTime=2026-01-31T09:08:05Z", Invalid),
+        ("stream=stdout", Invalid),
+        ("stream=Stdout&tailLines=1", Invalid),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(query: str, error: type[ApiError]) -> None:
+    with pytest.raises(error):
+        parse_options(Request("GET", "/", query), 0.0)
+
+
+def test_options_are_read_from_the_query() -> None:
+    query = "follow=true&tail=3&timestamps=1&limitBytes=9&sinceTime=2026-01-31T09:08:05.5Z&previous=true"
+    found = parse_options(Request("GET", "/", query), 0.0)
+    assert found == LogOptions(True, True, True, 3, 9, 1769850485.5)
+    assert parse_options(Request("GET", "/", "tail=all&sinceSeconds=10"), 100.0) == LogOptions(since=90.0)
 
 
 def test_which_log_is_meant_follows_the_status() -> None:

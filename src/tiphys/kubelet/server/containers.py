@@ -14,6 +14,7 @@ from tiphys.kubelet.podspec import Object, find_container, name_of, namespace_of
 from tiphys.kubelet.server.answers import TEXT, text
 from tiphys.kubelet.server.logs import Follower, parse_options, read_log
 from tiphys.kubelet.streaming import serve_port_forward, serve_session
+from tiphys.kubelet.streaming.idle import limited
 from tiphys.kubelet.worker import PodWorker
 from tiphys.runtime.types import Session
 
@@ -75,7 +76,7 @@ class Containers:
         async def open_session() -> Session:
             return await self._kubelet.runtime.exec(record.id, command, tty=tty, stdin=stdin)
 
-        return serve_session(request, open_session, tty=tty, stdin=stdin, **_outputs(request))
+        return self._limited(serve_session(request, open_session, tty=tty, stdin=stdin, **_outputs(request)))
 
     async def attach(self, request: Request, rest: list[str]) -> Response:
         """/attach/NAMESPACE/POD[/UID]/CONTAINER."""
@@ -90,7 +91,8 @@ class Containers:
 
         stdin = option(request, "input", "stdin") and bool(container.get("stdin"))
         detaches = tty or not container.get("stdinOnce")
-        return serve_session(request, open_session, tty=tty, stdin=stdin, detaches=detaches, **_outputs(request))
+        answer = serve_session(request, open_session, tty=tty, stdin=stdin, detaches=detaches, **_outputs(request))
+        return self._limited(answer)
 
     async def run(self, request: Request, rest: list[str]) -> Response:
         """POST /run/NAMESPACE/POD[/UID]/CONTAINER?cmd=..."""
@@ -125,7 +127,7 @@ class Containers:
         async def dial(port: int) -> Duplex:
             return await self._kubelet.runtime.dial(sandbox.id, port)
 
-        return serve_port_forward(request, dial)
+        return self._limited(serve_port_forward(request, dial))
 
     async def checkpoint(self, request: Request, rest: list[str]) -> Response:
         """Refused, for a container that exists: the runtime cannot make checkpoints."""
@@ -136,6 +138,9 @@ class Containers:
             raise NotFound(f"container {rest[2]} does not exist")
         why = "rpc error: code = Unimplemented desc = method CheckpointContainer not implemented"
         raise InternalError(f"checkpointing of {'/'.join(rest)} failed ({why})")
+
+    def _limited(self, response: Response) -> Response:
+        return limited(response, self._kubelet.clock, self._idle)
 
     def _count(self, request: Request, subresource: str) -> None:
         if is_websocket(request):

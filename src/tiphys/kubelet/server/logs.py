@@ -6,6 +6,7 @@ An entry is `TIMESTAMP STREAM TAG CONTENT`; TAG is F for a whole line and P for 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from tiphys.base.clock import parse_rfc3339
 from tiphys.base.errors import BadRequest, Invalid
 from tiphys.base.http.types import Request
 from tiphys.base.inotify import DirectoryWatch
+from tiphys.kubelet.server.logfiles import following, open_all
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
 
@@ -125,16 +129,6 @@ def _seconds(stamp: str) -> float:
     return parse_rfc3339(head + rest[digits:]) + float(f"0.{rest[:digits] or 0}")
 
 
-def rotated(path: Path) -> list[Path]:
-    """The files of one log, oldest first: path.2, path.1, path."""
-    found = {}
-    for other in path.parent.glob(f"{path.name}.*"):
-        number = other.suffix[1:]
-        if number.isdigit():
-            found[int(number)] = other
-    return [*(found[number] for number in sorted(found, reverse=True)), path]
-
-
 def _tail_offset(file: BinaryIO, wanted: int) -> tuple[int, int]:
     """(offset of the last `wanted` entries, how many there are from there on)."""
     end = file.seek(0, os.SEEK_END)
@@ -156,19 +150,17 @@ def _tail_offset(file: BinaryIO, wanted: int) -> tuple[int, int]:
 
 def _open_files(path: Path, options: LogOptions, stack: ExitStack) -> list[BinaryIO]:
     """The files to be read, oldest first, each at the place to start from."""
-    paths = [one for one in rotated(path) if one.exists()]
+    files = open_all(path, stack)
     if options.tail_lines is None:
-        return [stack.enter_context(one.open("rb")) for one in paths]
-    files: list[BinaryIO] = []
+        return files
     missing = options.tail_lines
-    for one in reversed(paths):
-        file = stack.enter_context(one.open("rb"))
+    for place in range(len(files) - 1, -1, -1):
+        file = files[place]
         offset, found = _tail_offset(file, missing) if missing > 0 else (file.seek(0, os.SEEK_END), 0)
         file.seek(offset)
-        files.insert(0, file)
         missing -= found
         if missing <= 0:
-            break
+            return files[place:]
     return files
 
 
@@ -211,40 +203,58 @@ class Follower:
     async def run(self) -> AsyncIterator[bytes]:
         """Chunks as they come."""
         formatter = Formatter(self._options)
-        watch = DirectoryWatch(self._path.parent, self.wake)
-        try:
-            with ExitStack() as stack:
-                files = _open_files(self._path, self._options, stack)
-                current = files[-1] if files else None
-                for data in _drain(files, formatter):
-                    yield data
-                rest = bytearray()
-                while not formatter.full:
-                    over = self._ended()
-                    self._news.clear()
-                    current, renewed = self._follow(current, stack)
-                    for batch in _entries(current, rest) if current is not None else ():
-                        if data := formatter.feed(batch):
-                            yield data
-                    if renewed:
-                        continue
-                    if over:
-                        return
+        with ExitStack() as stack:
+            stack.callback(self._watch().close)
+            files = _open_files(self._path, self._options, stack)
+            current = files[-1] if files else None
+            for data in _drain(files, formatter):
+                yield data
+            rest = bytearray()
+            while not formatter.full:
+                over = self._ended()
+                self._news.clear()
+                for batch in _entries(current, rest) if current is not None else ():
+                    if data := formatter.feed(batch):
+                        yield data
+                newer = following(self._path, current, stack)
+                if newer is not None:
+                    current = self._turn(current, newer)
+                elif over:
+                    return
+                else:
                     await self._news.wait()
-        finally:
-            watch.close()
 
-    def _follow(self, current: BinaryIO | None, stack: ExitStack) -> tuple[BinaryIO | None, bool]:
-        """(the file to read, whether to look again): after a rotation, once the old one is read to its end."""
+    def _turn(self, current: BinaryIO | None, newer: BinaryIO) -> BinaryIO:
+        """Go on with the newer file once the one before has been read to its end: nobody writes to it any more."""
+        if current is None:
+            return newer
+        if current.tell() < os.fstat(current.fileno()).st_size:
+            newer.close()
+            return current
+        current.close()
+        return newer
+
+    def _watch(self) -> DirectoryWatch | _Ticks:
         try:
-            newest = os.stat(self._path)
-        except FileNotFoundError:
-            return current, False
-        if current is not None:
-            status = os.fstat(current.fileno())
-            if status.st_ino == newest.st_ino or current.tell() < status.st_size:
-                return current, status.st_ino != newest.st_ino
-        return stack.enter_context(self._path.open("rb")), True
+            return DirectoryWatch(self._path.parent, self.wake)
+        except OSError as error:  # the machine's limit of inotify instances is reached
+            _log.warning("%s: following by looking every second: %s", self._path, error)
+            return _Ticks(self.wake)
+
+
+class _Ticks:
+    """Calls back every second until it is closed."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._tick()
+
+    def _tick(self) -> None:
+        self._wake()
+        self._handle = asyncio.get_running_loop().call_later(1.0, self._tick)
+
+    def close(self) -> None:
+        self._handle.cancel()
 
 
 def _drain(files: list[BinaryIO], formatter: Formatter) -> Iterator[bytes]:
