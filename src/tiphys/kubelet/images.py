@@ -77,7 +77,7 @@ class Images:
         self._throttle = Throttle(config.registry_qps, config.registry_burst, clock) if config.registry_qps else None
         self._slots = asyncio.Semaphore(parallel) if parallel else nullcontext()
         self._must_verify = policy(config.image_verification_policy, config.image_verification_allowlist)
-        self._records = PullRecords(config.root_dir, clock)
+        self._records = PullRecords(config.image_dir or config.root_dir, clock)
         self._recovered = False
 
     async def ensure(self, pod: Object, wanted: Wanted, tell: Tell) -> Image:

@@ -1,8 +1,9 @@
-"""What this kubelet has pulled, and with whose credentials: small files that outlive it.
+"""What kubelets have pulled, and with whose credentials: small files that outlive them.
 
-    ROOT_DIR/image_manager/pulling/sha256-HASH-OF-NAME   ImagePullIntent: a pull that has begun
-    ROOT_DIR/image_manager/pulled/sha256-HASH-OF-ID      ImagePulledRecord: an image that is here by our doing
+    DIRECTORY/image_manager/pulling/sha256-HASH-OF-NAME   ImagePullIntent: a pull that has begun
+    DIRECTORY/image_manager/pulled/sha256-HASH-OF-ID      ImagePulledRecord: an image that is here by our doing
 
+DIRECTORY is where the images are, so that nodes which share those know of each other's pulls; else the kubelet's own.
 Files are those of kubelet.config.k8s.io/v1beta1, so that either kubelet can go on with the other's.
 Source: KEP-2535 (ensure secret pulled images).
 """
@@ -27,7 +28,7 @@ MATCHES_REMEMBERED = 100
 
 
 class PullRecords:
-    """The records of one kubelet."""
+    """The records below one directory, of one kubelet or of all that share an image store."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._pulling = root / "image_manager" / "pulling"
@@ -88,9 +89,11 @@ class PullRecords:
 
     def recover(self, images: Iterable[Image]) -> None:
         """After a kill: what was being pulled and is here counts as pulled, nobody knows with whose credentials."""
+        here = list(images)
+        self.forget(image.id for image in here)
         if not self._pulling.is_dir():
             return
-        named = {name: image.id for image in images for name in (*image.tags, *image.digests)}
+        named = {name: image.id for image in here for name in (*image.tags, *image.digests)}
         for file in self._pulling.glob("sha256-*"):
             name = str((_read(file) or {}).get("image") or "")
             image = named.get(_full(name))
@@ -188,7 +191,7 @@ def _filename(text: str) -> str:
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all. Not synced: what a crash of the machine takes is asked of the registry again."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.tmp")
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
         target.write(json.dumps(content).encode())
     draft.replace(file)

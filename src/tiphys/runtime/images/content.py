@@ -54,7 +54,7 @@ class Names:
 
 def destroy(root: Path) -> None:
     """Remove a content store that nobody uses; what else is in the directory stays, and then so does that."""
-    for directory in (root / "layers", root / "configs"):
+    for directory in (root / "layers", root / "configs", root / "image_manager"):
         shutil.rmtree(directory, ignore_errors=True)
     for name in ("images.json", "lock", "adding"):
         (root / name).unlink(missing_ok=True)
