@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kubelet-config", type=Path, metavar="FILE", help="a KubeletConfiguration for all nodes; is kept"
     )
+    parser.add_argument(
+        "--node-size", default="", metavar="NAME=AMOUNT,...", help="what each node offers (an equal share)"
+    )
+    parser.add_argument("--overcommit", action="store_true", help="let the nodes offer more than the machine has")
     parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
@@ -41,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
             images=options.image,
             store=options.store,
             kubelet_config=options.kubelet_config,
+            node_size=options.node_size,
+            overcommit=options.overcommit,
             keep_context=options.keep_context,
         ),
         output.step,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class ClusterConfig:
     nodes: tuple[NodeConfig, ...] = ()
     store: str = ""
     """A store URL; "" is SQLite in the data directory."""
+    node_size: Mapping[str, str] = field(default_factory=dict)
+    """What each node offers, e.g. {"cpu": "2"}; the rest is an equal share of this machine."""
+    overcommit: bool = False
+    """Whether the nodes may offer more than the machine has."""
 
     @property
     def paths(self) -> paths.ClusterPaths:

@@ -6,10 +6,11 @@ Everything here may be run again at any time: `up` starts what does not run, and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tiphys.base import outside
@@ -37,6 +38,8 @@ class UpOptions:
     images: Sequence[Path] = ()
     store: str = ""
     kubelet_config: Path | None = None
+    node_size: str = ""
+    overcommit: bool = False
     keep_context: bool = False
 
 
@@ -84,6 +87,7 @@ def add_node(name: str, node: str, progress: Progress) -> NodeConfig:
     require_root("node add")
     with changing(name, progress):
         config = _running(name).with_node(node)
+        _check_shares(config)
         config.save()
         _make_certificates(config)
         with starting(config, progress) as children:
@@ -253,16 +257,39 @@ def _forget_context(config: ClusterConfig, kubeconfig_file: str) -> list[str]:
 def _configure(options: UpOptions) -> ClusterConfig:
     stores.check(options.store)
     config = configs.load(options.name)
+    sized = partial(_sized, options=options, size=_size(options.node_size))
+    planned = config or ClusterConfig(options.name, 0, 0, str(paths.home()))
+    _check_shares(sized(planned).with_nodes(max(1, options.nodes)))
     if config is None:
         config = configs.create(options.name, options.port, options.data_dir, options.store)
     config.paths.make()
-    wanted = _changed(config, options)
+    wanted = sized(_changed(config, options))
     if not processes.pid_of(wanted.paths.lock(CONTROL_PLANE)):
         configs.check_port(wanted.name, wanted.port)
     wanted = wanted.with_nodes(max(1, options.nodes))
     if wanted != config or not config.paths.config.exists():
         wanted.save()
     return wanted
+
+
+def _sized(config: ClusterConfig, options: UpOptions, size: Mapping[str, str]) -> ClusterConfig:
+    """With what each node is to offer, where that is said."""
+    return replace(config, node_size=size or config.node_size, overcommit=options.overcommit or config.overcommit)
+
+
+def _size(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    from tiphys.cluster import shares
+
+    return shares.parse_size(text)
+
+
+def _check_shares(config: ClusterConfig) -> None:
+    if config.node_size:
+        from tiphys.cluster import shares
+
+        shares.check(config, shares.machine_of(config))
 
 
 def _changed(config: ClusterConfig, options: UpOptions) -> ClusterConfig:

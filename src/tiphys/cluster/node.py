@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import socket
 
 from tiphys.base.clock import Clock, SystemClock
@@ -20,7 +19,7 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
-from tiphys.cluster import images, kubelet_settings, network, paths, processes
+from tiphys.cluster import images, kubelet_settings, network, paths, processes, shares
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
@@ -113,7 +112,7 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
         client_ca=pki / "ca.crt",
         cgroup_root=cgroup_root(config, node),
         network=PODS,
-        capacity=share(len(config.nodes)),
+        capacity=shares.LiveShare(config, shares.machine_of),
         image_dir=paths.images_dir(),
         container_dir=directory / "runtime",
         **kubelet_settings.EASY_ON_DISKS,
@@ -124,14 +123,3 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
 def cgroup_root(config: ClusterConfig, node: NodeConfig) -> str:
     """The node's cgroup, relative to each controller's mount."""
     return f"tiphys/{config.name}/{node.name}"
-
-
-def share(nodes: int) -> dict[str, str]:
-    """What one of `nodes` nodes says it has of this machine's memory: together they must not promise it twice.
-
-    CPU time is divided by the kernel, so every node shows all cores, as kind's and minikube's nodes do.
-    """
-    if nodes < 2:
-        return {}
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"memory": f"{total // nodes // 1024}Ki"}

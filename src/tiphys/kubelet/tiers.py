@@ -19,7 +19,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.node_resources import capacity, enforced, reservation, tier
 from tiphys.kubelet.podspec import Object, is_terminal, uid_of
-from tiphys.kubelet.resources import milli, pod_requests, qos_class
+from tiphys.kubelet.resources import Amounts, milli, pod_requests, qos_class
 from tiphys.runtime.types import Cgroups, Resources
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Tiers:
         self._requested: dict[str, int] = {}
         """Millicores of each burstable pod."""
         self._shares = -1
+        self._whole: Amounts = {}
+        """What the node had when its pods were held to it."""
 
     def path(self, *below: str) -> str:
         """Of kubepods, or of a cgroup in it."""
@@ -48,10 +50,19 @@ class Tiers:
         """Arrange them; tried until the kernel agrees, since what runs may have more than it is to have."""
         if not self._config.cgroups_per_qos:
             return
-        limits = enforced(self._config, capacity(self._config, self._machine), most_processes())
-        while not self._enforce(self.path(), limits, "across pods"):
+        while not self._hold():
             await self._clock.sleep(_RETRY)
         self._reserve()
+
+    def _hold(self) -> bool:
+        self._whole = capacity(self._config, self._machine)
+        limits = enforced(self._config, self._whole, most_processes())
+        return self._enforce(self.path(), limits, "across pods")
+
+    def recheck(self) -> None:
+        """What the node has may have changed: nodes of one machine share it."""
+        if self._whole and self._whole != capacity(self._config, self._machine):
+            self._hold()
 
     def begin(self) -> None:
         """Make the tiers, before the first pod does."""

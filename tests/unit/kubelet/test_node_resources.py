@@ -168,6 +168,16 @@ def test_the_node_is_held_to_its_share_as_soon_as_the_kernel_agrees() -> None:
     assert cgroups.limits["tiphys/node-1/kubepods"].memory_limit == 16 * GIB
 
 
+def test_a_node_that_has_less_than_before_holds_its_pods_to_it() -> None:
+    share = {"memory": "8Gi"}
+    tiers, cgroups, _, clock = make_tiers(replace(CONFIG, capacity=share))
+    clock.run(tiers.run())
+    assert cgroups.limits["tiphys/node-1/kubepods"].memory_limit == 8 * GIB
+    share["memory"] = "4Gi"
+    tiers.recheck()
+    assert cgroups.limits["tiphys/node-1/kubepods"].memory_limit == 4 * GIB
+
+
 def test_reserved_cgroups_must_be_there() -> None:
     config = replace(
         CONFIG,
