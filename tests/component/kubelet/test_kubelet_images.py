@@ -161,6 +161,7 @@ def test_an_image_that_was_pulled_with_a_secret_is_for_those_who_have_it(
 
     async def scenario() -> None:
         node.runtime.images.missing.add(image)
+        node.runtime.images.shown.append(rt.Image(f"sha256:{image}", (image,), (), 1, rt.ImageConfig()))
         node.runtime.images = private = Private(node.runtime.images, "right")
         async with node.running():
             for made in (pull_secret("s", "right"), pull_secret("same", "right"), pull_secret("other", "wrong")):
