@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tiphys.client.https import HttpsClient
     from tiphys.kubelet.config import KubeletConfig
     from tiphys.runtime.linux import LinuxRuntime
+    from tiphys.runtime.types import Runtime
 
 POD_CIDR = "10.88.0.0/16"
 POD_BRIDGE = "tiphys-pods"
@@ -116,7 +117,11 @@ async def run_kubelet(options: argparse.Namespace) -> None:
     """Run a node until cancelled; its pods are on a bridge of this machine's own network."""
     from tiphys.kubelet import serve
 
-    async def make_runtime(config: KubeletConfig, clock: Clock) -> LinuxRuntime:
+    async def make_runtime(config: KubeletConfig, clock: Clock) -> Runtime:
+        if config.container_runtime_endpoint:
+            from tiphys.runtime.cri.client import open_cri
+
+            return await open_cri(config.container_runtime_endpoint, clock, config.image_service_endpoint)
         return _runtime(config, options.pod_cidr, clock)
 
     await serve.run(options, make_runtime)

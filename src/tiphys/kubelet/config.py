@@ -151,6 +151,10 @@ class KubeletConfig:
     """How many IDs a pod with a user namespace of its own gets: a multiple of 65536."""
     userns_claims: Path = Path("/run/tiphys/userns")
     """Where the nodes of this machine note which IDs they have given to which pod."""
+    container_runtime_endpoint: str = ""
+    """Of a CRI runtime that is driven in the place of our own, e.g. unix:///run/containerd/containerd.sock."""
+    image_service_endpoint: str = ""
+    """If that is another."""
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     """OCI runtimes besides those on PATH: name -> program with options; "" takes one away."""
     allowed_unsafe_sysctls: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
-from tiphys.kubelet.labels import SCHEME, Record
+from tiphys.kubelet.labels import Record
 from tiphys.kubelet.plan import View
 from tiphys.kubelet.resource_status import shown_resources
 from tiphys.kubelet.podspec import (
@@ -142,7 +142,7 @@ def _of_record(facts: Facts, container: Object, records: list[Record], old: Obje
         "restartCount": max(latest.attempt, int((old or {}).get("restartCount") or 0)),
         "image": latest.image or container.get("image", ""),
         "imageID": latest.image_ref,
-        "containerID": SCHEME + latest.id,
+        "containerID": latest.full_id,
         "started": False,
     }
     if len(records) > 1 and records[1].exited:
@@ -174,7 +174,7 @@ def _terminated(facts: Facts, record: Record) -> dict[str, Any]:
         "reason": exit_reason(record),
         "startedAt": rfc3339(record.started_at),
         "finishedAt": rfc3339(record.finished_at),
-        "containerID": SCHEME + record.id,
+        "containerID": record.full_id,
     }
     if message:
         state["message"] = message

@@ -39,7 +39,8 @@ BACKOFF = "tiphys.io/backoff"
 MESSAGE_FILE = "tiphys.io/terminationMessageFile"
 """The termination log as the host sees it."""
 
-SCHEME = "tiphys://"
+RUNTIME = "tiphys.io/runtime"
+"""Of a container as it is returned: the name of a runtime that is not our own."""
 
 
 def sandbox_id(uid: str, attempt: int) -> str:
@@ -104,6 +105,13 @@ class Record:
     user: tuple[int, int, tuple[int, ...]] | None = None
     """uid, gid and supplementary groups of its first process, where they are numbers."""
 
+    runtime: str = "tiphys"
+
+    @property
+    def full_id(self) -> str:
+        """As statuses show it: RUNTIME://ID."""
+        return f"{self.runtime}://{self.id}"
+
     @property
     def running(self) -> bool:
         return self.state is State.RUNNING
@@ -139,6 +147,7 @@ def record_of(status: ContainerStatus, message: str = "") -> Record:
         pre_stop=labels.get(PRE_STOP, ""),
         ports=labels.get(PORTS, ""),
         user=_user(status),
+        runtime=labels.get(RUNTIME, "tiphys"),
     )
 
 

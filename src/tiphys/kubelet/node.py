@@ -218,7 +218,7 @@ class NodeAgent:
         except (TiphysError, OSError) as error:
             log.warning("the runtime does not answer: %s", error)
             errors.append("container runtime is down")
-        health = Health(self.pressures(), (*errors, *self.troubles()))
+        health = Health(self.pressures(), (*errors, *self._about.problems, *self.troubles()))
         now = self._clock.time()
         status = node_status(self._config, self.machine, health, images, self._about, self.port, old, now)
         status = self.extend(status, old)

@@ -190,7 +190,7 @@ class Starter:
             worker.post(ev.StartFailed(name, "RunContainerError", str(error)))
             return
         self._event(worker.state.pod, name, "Normal", "Started", "Container started")
-        self._link_log(worker.state.pod, spec, name)
+        self._link_log(worker.state.pod, status.spec, name)
         worker.post(ev.ContainerStarted(record_of(status, termination_message(status))))
 
     async def _keep_failed(self, worker: PodWorker, id: str) -> None:

@@ -24,7 +24,7 @@ from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet import resizing
 from tiphys.kubelet.container_status import Waiting
-from tiphys.kubelet.labels import SCHEME, Record, SandboxRecord
+from tiphys.kubelet.labels import Record, SandboxRecord
 from tiphys.kubelet.plan import View, by_name
 from tiphys.kubelet.podspec import Object, all_containers, find_container, full_name, grace_seconds, is_deleted
 from tiphys.kubelet.progress import Failure, Progress, Starting, Step
@@ -208,7 +208,7 @@ def _assume_probed(state: PodState, record: Record) -> None:
         return
     for kind in ("containerStatuses", "initContainerStatuses"):
         for entry in state.status.get(kind) or ():
-            if entry.get("containerID") != SCHEME + record.id:
+            if entry.get("containerID") != record.full_id:
                 continue
             if entry.get("started") and container.get("startupProbe"):
                 state.verdicts[record.id, "startup"] = True

@@ -124,6 +124,8 @@ FIELDS: Mapping[str, tuple[str, Convert]] = {
     "imageMinimumGCAge": ("image_minimum_age", duration),
     "imagePullCredentialsVerificationPolicy": ("image_verification_policy", text),
     "kernelMemcgNotification": ("memcg_notification", boolean),
+    "containerRuntimeEndpoint": ("container_runtime_endpoint", text),
+    "imageServiceEndpoint": ("image_service_endpoint", text),
     "kubeReserved": ("kube_reserved", table),
     "kubeReservedCgroup": ("kube_reserved_cgroup", text),
     "localStorageCapacityIsolation": ("storage_isolation", boolean),

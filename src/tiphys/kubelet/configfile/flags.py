@@ -53,6 +53,8 @@ FLAGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "--image-credential-provider-config": ("credential_providers", Path, "of programs that know registries' passwords"),
     "--image-credential-provider-bin-dir": ("credential_provider_bin_dir", Path, "where those programs are"),
     "--minimum-image-ttl-duration": ("image_minimum_age", seconds, "before which no image goes (2m0s)"),
+    "--container-runtime-endpoint": ("container_runtime_endpoint", str, "socket of a CRI runtime to drive (our own)"),
+    "--image-service-endpoint": ("image_service_endpoint", str, "socket of its image service, if another"),
     "--provider-id": ("provider_id", str, "of the machine, in its cloud"),
     "--register-schedulable": ("register_schedulable", boolean, "register the node as schedulable (true)"),
     "--node-status-update-frequency": ("status_update_frequency", seconds, "between looks at the node (10s)"),

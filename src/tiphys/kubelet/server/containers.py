@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, TiphysError
 from tiphys.base.http.types import Duplex, Request, Response, is_websocket
-from tiphys.kubelet.labels import SCHEME, Record, container_id
+from tiphys.kubelet.labels import Record, container_id
 from tiphys.kubelet.podspec import Object, find_container, name_of, namespace_of, status_of
 from tiphys.kubelet.server.answers import TEXT, text
 from tiphys.kubelet.server.logs import Follower, parse_options, read_log
@@ -47,7 +47,7 @@ class Containers:
         attempt = _attempt(worker, name, id)
         path = self._kubelet.config.container_log(namespace_of(pod), name_of(pod), worker.uid, name, attempt)
         if not path.exists():
-            return text(f"unable to retrieve container logs for {SCHEME}{id}")
+            return text(f"unable to retrieve container logs for tiphys://{id}")
         if not options.follow:
             return Response(200, dict(TEXT), stream=read_log(path, options))
         return Response(200, dict(TEXT), stream=self._follow(worker, Follower(path, options, _ended(worker, id))))
@@ -192,12 +192,12 @@ def log_container(status: Mapping[str, Any], pod: str, name: str, previous: bool
     if previous:
         if not last.get("containerID"):
             raise BadRequest(f'previous terminated container "{name}" in pod "{pod}" not found')
-        return str(last["containerID"]).removeprefix(SCHEME)
+        return str(last["containerID"]).rpartition("//")[2]
     if "running" in state:
-        return str(found["containerID"]).removeprefix(SCHEME)
+        return str(found["containerID"]).rpartition("//")[2]
     ended = state.get("terminated") or {}
     if id := ended.get("containerID") or last.get("containerID"):
-        return str(id).removeprefix(SCHEME)
+        return str(id).rpartition("//")[2]
     if ended or last:
         raise BadRequest(f'container "{name}" in pod "{pod}" is terminated')
     reason = (state.get("waiting") or {}).get("reason", "")
