@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -64,6 +65,12 @@ class HttpsClient(CallingClient):
             async with closing(lines(chunks)) as source:
                 async for line in source:
                     yield orjson.loads(line)
+
+    def present(self, pair: KeyPair) -> None:
+        """Speak by another client certificate from now on. Raises ssl.SSLError for a key that does not fit."""
+        self._config = replace(self._config, certificate=pair.certificate, key=pair.key)
+        if (tls := tls_context(self._config)) is not None:
+            self._http.renew(tls)
 
     async def close(self) -> None:
         await self._http.close()

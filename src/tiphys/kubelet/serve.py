@@ -7,6 +7,8 @@ composition root: this package does not choose the runtime's parts).
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,9 +18,11 @@ from typing import Any
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
-from tiphys.client.config import load
+from tiphys.client.config import ClientConfig, load
 from tiphys.client.https import HttpsClient
 from tiphys.kubelet.app import Kubelet
+from tiphys.kubelet.certificates.bootstrap import ensure_access
+from tiphys.kubelet.certificates.upkeep import client_store, keep_fresh
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile import flags
 from tiphys.kubelet.configfile.reader import read_config
@@ -36,6 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Upstream's names; defaults are upstream's, or what the configuration file says."""
     flag = parser.add_argument
     flag("--kubeconfig", metavar="FILE", help="how to reach the API server, and as whom")
+    flag("--bootstrap-kubeconfig", metavar="FILE", help="by whose rights to ask for a certificate and a kubeconfig")
     flag("--config", metavar="FILE", help="KubeletConfiguration (YAML or JSON)")
     flag("--config-dir", metavar="DIR", help="drop-ins of it: *.conf, merged in the order of their names")
     flag("--node-name", "--hostname-override", dest="node_name", default="", help="default: the host's name")
@@ -73,17 +78,27 @@ async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: 
     clock = clock or SystemClock()
     if not options.kubeconfig:
         raise Permanent("--kubeconfig is needed: a kubelet without an API server is not supported")
-    access = load(options.kubeconfig)
+    access = await _access(options, clock)
     config = make_config(options, access.server)
     client = HttpsClient(access, clock=clock, agent="kubelet/tiphys")
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
         runtime = await make_runtime(config, clock)
-        try:
-            await Kubelet(config, client, runtime, clock).run()
-        finally:
-            await runtime.close()
-    finally:
-        await client.close()
+        stack.push_async_callback(runtime.close)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(keep_fresh(config, client, clock, client.present), name="certificates")
+        await Kubelet(config, client, runtime, clock).run()
+
+
+async def _access(options: argparse.Namespace, clock: Clock) -> ClientConfig:
+    """By the kubeconfig; where it is of no use yet, by TLS bootstrap."""
+    if not options.bootstrap_kubeconfig:
+        return load(options.kubeconfig)
+    bootstrap = Path(options.bootstrap_kubeconfig)
+    config = make_config(options)
+    return await ensure_access(
+        Path(options.kubeconfig), bootstrap, client_store(config, clock), config.node_name, clock
+    )
 
 
 def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:

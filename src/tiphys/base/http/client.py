@@ -77,6 +77,8 @@ class HttpClient:
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
         self._dialing = asyncio.Lock()
+        self._former: set[ClientConnection] = set()
+        """Connections made before `renew`: they end with what they are doing."""
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -91,6 +93,14 @@ class HttpClient:
         for connection in tuple(self._open):
             connection.abort()
         self._idle.clear()
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Speak by another TLS context from now on: no connection of the old one is used again."""
+        self._tls = tls
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        self._former = set(self._open)
 
     async def request(
         self,
@@ -183,10 +193,11 @@ class HttpClient:
             return self._reusable() or await self._connect()
 
     def _put_back(self, connection: ClientConnection) -> None:
-        if connection.reusable and not self._closed and len(self._idle) < MAX_IDLE:
+        if connection.reusable and connection not in self._former and not self._closed and len(self._idle) < MAX_IDLE:
             connection.reused = True
             self._idle.append(connection)
         else:
+            self._former.discard(connection)
             connection.abort()
 
     async def _connect(self) -> ClientConnection:
