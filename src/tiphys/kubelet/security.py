@@ -68,12 +68,13 @@ def security_of(pod: Object, container: Object, seccomp_root: str, seccomp_defau
     profile gets the runtime's."""
     context = effective(pod, container)
     capabilities = context.get("capabilities") or {}
+    dropped = _names(capabilities, "drop")
     privileged = bool(context.get("privileged"))
     unmasked = privileged or context.get("procMount") == "Unmasked"
     return Security(
         privileged=privileged,
-        add_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("add") or ()),
-        drop_capabilities=tuple(str(name).removeprefix("CAP_") for name in capabilities.get("drop") or ()),
+        add_capabilities=tuple(name for name in _names(capabilities, "add") if name == "ALL" or name not in dropped),
+        drop_capabilities=dropped,
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
         seccomp=_seccomp(context, privileged, seccomp_root, seccomp_default),
         apparmor=_apparmor(apparmor_profile(pod, container)),
@@ -81,6 +82,11 @@ def security_of(pod: Object, container: Object, seccomp_root: str, seccomp_defau
         masked_paths=() if unmasked else None,
         readonly_paths=() if unmasked else None,
     )
+
+
+def _names(capabilities: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    """In capitals and without CAP_. What is both added and dropped is dropped, as containerd has it."""
+    return tuple(str(name).upper().removeprefix("CAP_") for name in capabilities.get(field) or ())
 
 
 def _seccomp(context: Mapping[str, Any], privileged: bool, root: str, default: bool) -> str:

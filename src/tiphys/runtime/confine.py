@@ -48,7 +48,8 @@ def execute(bundle: dict[str, Any], argv: list[str], environment: dict[str, str]
         # Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which is about to go.
         syscalls.load_seccomp(filter_program)
     own_groups = [] if bundle.get("strict_groups") else identity.groups
-    _become(identity, [*own_groups, *bundle["groups"]], allowed)
+    # The primary group as well: a file that it may not read cannot be reached by giving it up (CVE-2022-36109).
+    _become(identity, [identity.gid, *own_groups, *bundle["groups"]], allowed)
     _enter_directory(bundle["cwd"])
     program = find_program(argv[0], environment["PATH"])
     if bundle["no_new_privileges"]:

@@ -44,7 +44,7 @@ def test_a_user_has_none_but_keeps_the_bounding_set(machine: Any) -> None:
     assert status["CapEff"] == status["CapPrm"] == "0" * 16
     assert status["CapBnd"] == DEFAULT_CAPABILITIES
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    assert status["Groups"].split() == ["50"]
+    assert status["Groups"].split() == ["50", "1000"]
 
 
 def test_capabilities_can_be_added_and_dropped(machine: Any) -> None:

@@ -100,6 +100,23 @@ def test_who_is_not_root_runs(image_user: str, context: dict[str, Any], user: st
     assert user_of(made, made["spec"]["containers"][0], image_user) == user
 
 
+@pytest.mark.parametrize(
+    ("asked", "added", "dropped"),
+    [
+        ({"add": ["net_admin", "CAP_CHOWN"]}, ("NET_ADMIN", "CHOWN"), ()),
+        ({"add": ["NET_ADMIN"], "drop": ["ALL"]}, ("NET_ADMIN",), ("ALL",)),
+        ({"add": ["ALL"], "drop": ["CHOWN"]}, ("ALL",), ("CHOWN",)),
+        ({"add": ["CHOWN"], "drop": ["chown"]}, (), ("CHOWN",)),
+    ],
+)
+def test_capabilities_that_are_added_and_dropped(
+    asked: dict[str, Any], added: tuple[str, ...], dropped: tuple[str, ...]
+) -> None:
+    made = pod(None, {"capabilities": asked})
+    security = security_of(made, made["spec"]["containers"][0], "/seccomp")
+    assert (security.add_capabilities, security.drop_capabilities) == (added, dropped)
+
+
 def test_a_local_seccomp_profile_needs_a_name_and_lies_below_the_kubelets_directory() -> None:
     made = pod({"seccompProfile": {"type": "Localhost", "localhostProfile": "profiles/a.json"}})
     assert security_of(made, made["spec"]["containers"][0], "/seccomp").seccomp == "/seccomp/profiles/a.json"
