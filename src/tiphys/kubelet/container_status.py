@@ -13,9 +13,9 @@ from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.plan import View
-from tiphys.kubelet.resource_status import shown_resources
 from tiphys.kubelet.podspec import (
     Object,
+    all_containers,
     ephemeral_containers,
     init_containers,
     is_deleted,
@@ -23,6 +23,7 @@ from tiphys.kubelet.podspec import (
     main_containers,
     should_restart,
 )
+from tiphys.kubelet.resource_status import shown_resources
 from tiphys.runtime.types import State
 
 UNKNOWN = "ContainerStatusUnknown"
@@ -76,7 +77,7 @@ def _without_record(facts: Facts, container: Object, old: Object | None) -> dict
     """Nothing in the runtime: it has not run yet, or its record was removed and the old status is what is left."""
     if facts.restarting and old is not None and "waiting" not in old["state"] and not _is_ephemeral(facts, container):
         return _reset(facts, container, old)
-    if old is not None and "terminated" in old["state"]:
+    if old is not None and ("terminated" in old["state"] or (facts.restarting and _is_reset(old))):
         return dict(old)
     status = _empty(facts, container, old)
     if old is not None and "running" in old["state"] and not old.get("lastState"):
@@ -88,6 +89,10 @@ def _without_record(facts: Facts, container: Object, old: Object | None) -> dict
 
 def _is_ephemeral(facts: Facts, container: Object) -> bool:
     return any(one["name"] == container["name"] for one in ephemeral_containers(facts.view.pod))
+
+
+def _is_reset(old: Object) -> bool:
+    return bool((old["state"].get("waiting") or {}).get("reason") == restart_all.REASON)
 
 
 def _reset(facts: Facts, container: Object, old: Object) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def _state(facts: Facts, record: Record) -> dict[str, Any]:
 
 
 def _terminated(facts: Facts, record: Record) -> dict[str, Any]:
-    count = len(main_containers(facts.view.pod)) + len(init_containers(facts.view.pod))
+    count = len(list(all_containers(facts.view.pod)))
     text = ": ".join(part for part in (record.error, record.message) if part)
     message = text.encode()[: MESSAGE_LIMIT // max(1, count)].decode(errors="ignore")
     state: dict[str, Any] = {
@@ -278,15 +283,22 @@ def mark_lost(status: dict[str, Any], pod: Object) -> None:
     for entry in inits[: (begun[-1] + 1 if begun else min(1, len(inits)))]:
         if "terminated" not in entry["state"]:
             entry["state"] = {"terminated": _lost("terminated")}
-    if all(_init_done(container, inits) for container in init_containers(pod)):
+    if _was_initialized(pod, status):
         for entry in status.get("containerStatuses") or []:
             if "terminated" not in entry["state"]:
                 entry["state"] = {"terminated": _lost("terminated")}
 
 
-def _init_done(container: Object, statuses: list[dict[str, Any]]) -> bool:
-    entry = next((one for one in statuses if one["name"] == container["name"]), None)
-    if entry is None or is_sidecar(container):
+def _was_initialized(pod: Object, status: Mapping[str, Any]) -> bool:
+    """Whether a main container ever began, or the last init container did its work."""
+    inits = init_containers(pod)
+    if not inits:
         return True
-    ended = entry["state"].get("terminated")
-    return ended is not None and ended["exitCode"] == 0
+    mains = status.get("containerStatuses") or ()
+    if any("waiting" not in entry["state"] or entry.get("lastState") for entry in mains):
+        return True
+    last = _named(status, "initContainerStatuses", inits[-1]["name"])
+    ends = [entry["terminated"] for entry in (last["state"], last.get("lastState") or {}) if "terminated" in entry]
+    if is_sidecar(inits[-1]):
+        return any(ended["reason"] != UNKNOWN for ended in ends)
+    return any(ended["exitCode"] == 0 for ended in ends)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
-from tiphys.kubelet.conditions import disruption, pod_conditions, restarting_condition
+from tiphys.kubelet.conditions import disruption, is_own, pod_conditions, restarting_condition
 from tiphys.kubelet.container_status import Facts, Waiting, container_statuses, mark_lost, set_readiness
 from tiphys.kubelet.labels import SandboxRecord
 from tiphys.kubelet.plan import View, was_initialized
@@ -27,6 +27,7 @@ from tiphys.kubelet.podspec import (
 )
 from tiphys.kubelet.resource_status import pod_resources_status
 from tiphys.kubelet.resources import qos_class
+from tiphys.kubelet.staticpods.manifest import is_static
 
 TERMINAL = ("Succeeded", "Failed")
 
@@ -54,8 +55,8 @@ class Situation:
 
 
 def rejected_status(pod: Object, old: Mapping[str, Any], reason: str, message: str, now: float) -> dict[str, Any]:
-    """Of a pod that the node does not admit."""
-    kept = list(old.get("conditions") or ())
+    """Of a pod that the node does not admit: its own conditions say nothing any more."""
+    kept = [condition for condition in old.get("conditions") or () if not is_own(condition)]
     status = {
         "phase": "Failed",
         "reason": reason,
@@ -82,10 +83,11 @@ def make_status(given: Situation) -> dict[str, Any]:
         mark_lost(status, pod)
     set_readiness(facts, pod, status)
     _add_addresses(given, status)
-    status["phase"] = _final_phase(given, pod_phase(pod, status, given.over, facts.initialized))
+    ended = given.over and not is_static(pod)
+    status["phase"] = _final_phase(given, pod_phase(pod, status, ended, facts.initialized), ended)
     _add_reason(given, status)
     status |= pod_resources_status(pod, given.view.records)
-    made = pod_conditions(pod, old, status, given.sandbox, given.now)
+    made = pod_conditions(pod, old, _foreseen(given, status), given.sandbox, given.now)
     status["conditions"] = made if status["phase"] in TERMINAL else [*made, *given.resizing]
     if restart_all.may_restart_all(pod):
         resetting = restarting and bool(restart_all.left_to_reset(pod, given.view.records))
@@ -119,14 +121,20 @@ def _add_addresses(given: Situation, status: dict[str, Any]) -> None:
         status["podIPs"] = [{"ip": address} for address in found]
 
 
-def _final_phase(given: Situation, phase: str) -> str:
+def _foreseen(given: Situation, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pod past its deadline is not ready any more, though it does not count as failed while something runs."""
+    late = given.verdict is not None and given.verdict[0] == "DeadlineExceeded"
+    return {**status, "phase": "Failed"} if late else status
+
+
+def _final_phase(given: Situation, phase: str, ended: bool) -> str:
     """No way back from a terminal phase, and none into one while something may still run."""
     former = str(given.old.get("phase") or "Pending")
     if former in TERMINAL:
         return former
     if given.over and given.verdict is not None:
         return "Failed"
-    if given.over and phase not in TERMINAL:
+    if ended and phase not in TERMINAL:
         return "Failed"
     return former if phase in TERMINAL and not given.over else phase
 

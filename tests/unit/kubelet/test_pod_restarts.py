@@ -235,3 +235,39 @@ def test_the_end_of_what_a_probe_killed_is_not_told_as_final() -> None:
     assert {"terminated"} not in states
     assert states[-1] == {"running"}
     assert machine.status("main")["lastState"]["terminated"]["exitCode"] == 0
+
+
+def test_a_pod_past_its_deadline_is_not_ready_while_it_ends() -> None:
+    machine = Machine(make_pod(activeDeadlineSeconds=5)).begin()
+    machine.held = {"main"}
+    machine.advance(6)
+    assert machine.status()["phase"] == "Running"
+    assert machine.condition("Ready")["reason"] == "PodFailed"
+    machine.exit("main", 137)
+    status = machine.status()
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+
+
+def test_a_rejected_pod_keeps_nothing_but_the_reason() -> None:
+    pod = make_pod()
+    pod["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "example.com/other", "status": "True"}],
+    }
+    machine = Machine(pod)
+    machine.post(ev.Rejected("OutOfcpu", "Node didn't have enough resource: cpu"))
+    machine.begin()
+    status = machine.status()
+    assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
+    assert status["message"] == "Pod was rejected: Node didn't have enough resource: cpu"
+    assert [one["type"] for one in status["conditions"]] == ["example.com/other"]
+    assert "containerStatuses" not in status
+
+
+def test_main_containers_of_a_pod_that_was_never_initialized_are_not_lost() -> None:
+    machine = Machine(make_pod(initContainers=[container("setup")])).begin()
+    machine.exit("setup", 1)
+    machine.post(ev.PodChanged(deleted(machine)))
+    assert set(machine.status("setup")["state"]) == {"terminated"}
+    assert machine.status("main")["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert machine.status()["phase"] == "Failed"
