@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.commands import Commands
+from tiphys.kubelet import userns
 
 pytestmark = pytest.mark.e2e
 
@@ -212,15 +213,61 @@ PRINTED = [
     ),
 ]
 
+SHARED = "tr '\\0' '\\n' < /proc/1/cmdline; grep -c . /proc/1/environ || true"
+PRINTED.append((pod("shared", SHARED, shareProcessNamespace=True), "/pause\n0"))
+
+MAPPED = [
+    (pod("mapped", "id -u; awk '{ print $1, $2 > 0, $3 }' /proc/self/uid_map", hostUsers=False), "0\n0 1 65536"),
+    (
+        volume(
+            "mapped-secret",
+            "stat -L -c '%u:%g' /v/k /etc/hosts /; id -G",
+            {"secret": {"secretName": "key"}},
+            hostUsers=False,
+            **secured(runAsUser=1000, fsGroup=2000),
+        ),
+        "0:2000\n0:0\n0:0\n0 2000",
+    ),
+    (
+        volume("mapped-memory", "touch /v/x; stat -c %u /v/x", {"emptyDir": {"medium": "Memory"}}, hostUsers=False),
+        "0",
+    ),
+    (
+        pod("unmasked", "mount | grep -c ' /proc'; ls /proc/keys", secured(procMount="Unmasked"), hostUsers=False),
+        "1\n/proc/keys",
+    ),
+    (
+        pod(
+            "mapped-admin",
+            "mount -t tmpfs x /tmp && echo mounted; hostname other; hostname",
+            secured(privileged=True),
+            hostUsers=False,
+        ),
+        "mounted\nother",
+    ),
+]
+"""Pods with user namespaces of their own."""
+if userns.supported():
+    PRINTED += MAPPED
+
 REFUSED = [
+    (
+        pod("no-profile", "true", secured(seccompProfile={"type": "Localhost", "localhostProfile": "none.json"})),
+        "cannot load seccomp profile",
+    ),
     (pod("unsafe-sysctl", "true", **secured(sysctls=[{"name": "kernel.msgmax", "value": "1"}])), "SysctlForbidden"),
     (pod("root", "true", secured(runAsNonRoot=True)), "CreateContainerConfigError"),
     (pod("no-config-map", "true", {"envFrom": [{"configMapRef": {"name": "none"}}]}), "CreateContainerConfigError"),
     (pod("never-pulled", "true", {"image": "none:1", "imagePullPolicy": "Never"}), "ErrImageNeverPull"),
-    (pod("host-users", "true", hostUsers=False), "spec.hostUsers"),
-    (volume("nfs", "true", {"nfs": {"server": "s", "path": "/"}}), "volumes of type nfs are not supported"),
+    (
+        volume("iscsi", "true", {"iscsi": {"targetPortal": "1.2.3.4", "iqn": "iqn.2001-04.com.example:s", "lun": 0}}),
+        "volumes of type iscsi are not supported",
+    ),
     (volume("not-there", "true", {"hostPath": {"path": "/none/at/all", "type": "Directory"}}), "is not a directory"),
 ]
+
+if userns.supported():
+    REFUSED.append((volume("not-mapped", "true", {"hostPath": {"path": "/sys"}}, hostUsers=False), "MOUNT_ATTR_IDMAP"))
 
 ENDED = [
     (pod("message", "printf said > /dev/termination-log"), ("Completed", 0, "said")),
