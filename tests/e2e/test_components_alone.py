@@ -95,19 +95,33 @@ def server(alone: Commands) -> Iterator[Component]:
 def test_four_components_run_a_pod(alone: Commands, server: Component, images: list[Path]) -> None:
     kubeconfig = ("--kubeconfig", str(alone.kubeconfig))
     alone.tiphys("image", "load", *map(str, images))
+    authority = next((alone.home / "server").rglob("ca.crt"))
+    signing = ("--cluster-signing-cert-file", str(authority))
+    signing += ("--cluster-signing-key-file", str(authority.with_suffix(".key")))
     manager = Component(
-        alone, "controller-manager", *kubeconfig, "--controllers", "*,-cronjob-controller", "--leader-elect"
+        alone, "controller-manager", *kubeconfig, "--controllers", "*,-cronjob-controller", "--leader-elect", *signing
     )
     scheduler = Component(alone, "scheduler", *kubeconfig, "--leader-elect")
     root = alone.home / "kubelet"
     node = ("--node-name", "byhand", "--root-dir", str(root), "--pod-cidr", PODS, "--port", str(free_port()))
     places = ("--cgroup-root", "tiphys/alone", "--pod-log-dir", str(alone.home / "pods"))
-    trusted = ("--client-ca-file", str(next((alone.home / "server").rglob("ca.crt"))))
-    kubelet = Component(alone, "kubelet", *kubeconfig, *node, *places, *trusted)
+    trusted = ("--client-ca-file", str(authority))
+    access = ("--bootstrap-kubeconfig", str(alone.kubeconfig), "--kubeconfig", str(root / "kubelet.conf"))
+    rotated = ("--rotate-certificates", "--rotate-server-certificates")
+    kubelet = Component(alone, "kubelet", *access, *rotated, *node, *places, *trusted)
     components = [kubelet, scheduler, manager]
     try:
         alone.kubectl("wait", "--for=create", "node/byhand", "--timeout=30s")
         alone.wait("node/byhand", "condition=Ready")
+        requests = alone.get("csr")["items"]
+        assert {one["spec"]["signerName"].partition("/")[2] for one in requests} == {
+            "kube-apiserver-client-kubelet",
+            "kubelet-serving",
+        }
+        serving = next(one for one in requests if one["spec"]["signerName"].endswith("serving"))
+        assert serving["spec"]["username"] == "system:node:byhand"
+        alone.kubectl("certificate", "approve", serving["metadata"]["name"])
+        alone.until((root / "pki" / "kubelet-server-current.pem").exists)
         alone.kubectl("create", "deployment", "web", "--image=nginx")
         alone.kubectl("create", "cronjob", "tick", "--image=busybox", "--schedule=* * * * *", "--", "true")
         alone.wait("deployment/web", "condition=Available")
