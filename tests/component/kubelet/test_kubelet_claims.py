@@ -53,12 +53,20 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "no claim": (None, None, "error processing PVC default/data: failed to fetch PVC from API server"),
     "not bound": (claim(status={"phase": "Pending"}), None, "error processing PVC default/data: PVC is not bound"),
     "no volume": (claim(), None, 'failed to fetch PV disk from API server: persistentvolumes "disk" not found'),
-    "another's": (claim(), volume("other", hostPath={"path": "/tmp"}), "its pv.Spec.ClaimRef.UID other does not point to claim.UID claim-1"),
-    "another kind": (claim(), volume(csi={}), "persistent volumes of type csi are not supported by this node"),
+    "another's": (
+        claim(),
+        volume("other", hostPath={"path": "/tmp"}),
+        "its pv.Spec.ClaimRef.UID other does not point to claim.UID claim-1",
+    ),
+    "another kind": (
+        claim(),
+        volume(csi={}),
+        'MountVolume.SetUp failed for volume "disk" : persistent volumes of type csi are not supported by this node',
+    ),
     "not there": (
         claim(),
         volume(local={"path": "/nowhere/disk"}),
-        'path "/nowhere/disk" does not exist',
+        'MountVolume.NewMounter initialization failed for volume "disk" : path "/nowhere/disk" does not exist',
     ),
 }
 

@@ -24,6 +24,15 @@ class NotReady(VolumeError):
     """The claim is not to be had (yet): said at once, as a volume that cannot be processed."""
 
 
+class BoundError(VolumeError):
+    """What the claim is bound to cannot be set up; `volume` is the name of the PersistentVolume."""
+
+    def __init__(self, volume: str, error: VolumeError | OSError) -> None:
+        step = {"step": error.step} if isinstance(error, VolumeError) else {}
+        super().__init__(str(error), **step)
+        self.volume = volume
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A volume that a claim of the pod's is bound to."""

@@ -23,7 +23,7 @@ from tiphys.kubelet.podspec import Object, uid_of
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.volumes import emptydir, hostpath, mounts
 from tiphys.kubelet.volumes.atomic import write_payload
-from tiphys.kubelet.volumes.claims import Bound, Claims, NotReady
+from tiphys.kubelet.volumes.claims import Bound, BoundError, Claims, NotReady
 from tiphys.kubelet.volumes.contents import FILLED, Contents
 from tiphys.kubelet.volumes.nested import nested_mount_points
 from tiphys.kubelet.volumes.payload import VolumeError
@@ -171,8 +171,7 @@ class VolumeManager:
         elif source in _CLAIMS:
             if name not in attached:
                 bound = await self._claims.bound(pod, volume)
-                self._check_alone(pod, bound)
-                attached[name] = await attach(self._config, pod, bound)
+                attached[name] = await self._attach(pod, bound)
         elif source == "nfs":
             if name not in attached:
                 readonly = bool(volume["nfs"].get("readOnly"))
@@ -203,6 +202,13 @@ class VolumeManager:
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
         write_payload(root, files, self._clock.time(), None if group is None else int(group))
 
+    async def _attach(self, pod: Object, bound: Bound) -> Attached:
+        try:
+            self._check_alone(pod, bound)
+            return await attach(self._config, pod, bound)
+        except (VolumeError, OSError) as error:
+            raise BoundError(str(bound.volume["metadata"]["name"]), error) from error
+
     def _check_alone(self, pod: Object, bound: Bound) -> None:
         """ReadWriteOncePod: nobody else has it."""
         if "ReadWriteOncePod" not in bound.access_modes:
@@ -217,7 +223,7 @@ def _messages(failed: Mapping[str, VolumeError | OSError]) -> tuple[str, ...]:
     """Event texts: one for each volume, and one for all that are not there yet because of their claims."""
     unprocessed = {name: error for name, error in failed.items() if isinstance(error, NotReady)}
     messages = [
-        f'MountVolume.SetUp failed for volume "{name}" : {_text(error)}'
+        f'{_step(error)} for volume "{getattr(error, "volume", name)}" : {_text(error)}'
         for name, error in failed.items()
         if name not in unprocessed
     ]
@@ -225,6 +231,10 @@ def _messages(failed: Mapping[str, VolumeError | OSError]) -> tuple[str, ...]:
         why = "; ".join(map(str, unprocessed.values()))
         messages.append(timed_out(tuple(failed), tuple(unprocessed), why))
     return tuple(messages)
+
+
+def _step(error: VolumeError | OSError) -> str:
+    return error.step if isinstance(error, VolumeError) else "MountVolume.SetUp failed"
 
 
 def _text(error: VolumeError | OSError) -> str:

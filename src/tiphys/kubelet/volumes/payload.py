@@ -13,7 +13,11 @@ from tiphys.kubelet.podspec import Object
 
 
 class VolumeError(TiphysError):
-    """A volume cannot be set up now; the message is for its FailedMount event."""
+    """A volume cannot be set up now; the message is for its event, which begins with the `step` that failed."""
+
+    def __init__(self, message: str, step: str = "MountVolume.SetUp failed") -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True, slots=True)

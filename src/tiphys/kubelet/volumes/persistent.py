@@ -44,6 +44,9 @@ _NO_SOURCE = frozenset(
 """Fields of a PersistentVolume's spec that do not say what it is."""
 
 
+_MAP = "MapVolume.MapPodDevice failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
     """Where a volume is on this node: a path to mount, or a device."""
@@ -80,17 +83,17 @@ async def attach(config: KubeletConfig, pod: Object, bound: Bound) -> Attached:
     return Attached(attached, bound.readonly, False, bound.groups, name)
 
 
-def _kind(path: Path) -> int:
+def _kind(path: Path, step: str = "MountVolume.NewMounter initialization failed") -> int:
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except FileNotFoundError as error:
-        raise VolumeError(f'path "{path}" does not exist') from error
+        raise VolumeError(f'path "{path}" does not exist', step) from error
 
 
 def _device(config: KubeletConfig, pod: Object, name: str, path: Path) -> Path:
     """The block device itself; the link is for those who look which pods have it."""
-    if _kind(path) != stat.S_IFBLK:
-        raise VolumeError(f"{path} is not a block device")
+    if _kind(path, _MAP) != stat.S_IFBLK:
+        raise VolumeError(f"{path} is not a block device", _MAP)
     link = config.pod_dir(uid_of(pod)) / "volumeDevices" / "kubernetes.io~local-volume" / name
     link.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -106,7 +109,8 @@ def _local(config: KubeletConfig, pod: Object, bound: Bound, path: Path, options
         path = _disk(config, bound, path, options)
         options = ()
     elif kind != stat.S_IFDIR:
-        raise VolumeError("only directory and block device are supported")
+        text = "only directory and block device are supported"
+        raise VolumeError(text, "MountVolume.NewMounter initialization failed")
     if options or kind == stat.S_IFBLK:
         # A mount of its own for each pod: that is how the last user of a disk is known.
         target = _pod_path(config, pod, "kubernetes.io~local-volume", name)
@@ -130,7 +134,7 @@ def _disk(config: KubeletConfig, bound: Bound, device: Path, options: Sequence[s
         except VolumeError as error:
             target.rmdir()
             text = f"local: failed to mount device {device} at {target} (fstype: {kind}), error {error}"
-            raise VolumeError(text) from error
+            raise VolumeError(text, "MountVolume.MountDevice failed") from error
     return target
 
 
