@@ -96,8 +96,8 @@ def test_four_components_run_a_pod(alone: Commands, server: Component, images: l
     kubeconfig = ("--kubeconfig", str(alone.kubeconfig))
     alone.tiphys("image", "load", *map(str, images))
     authority = next((alone.home / "server").rglob("ca.crt"))
-    signing = ("--cluster-signing-cert-file", str(authority))
-    signing += ("--cluster-signing-key-file", str(authority.with_suffix(".key")))
+    key = authority.with_suffix(".key")
+    signing = ("--cluster-signing-cert-file", str(authority), "--cluster-signing-key-file", str(key))
     manager = Component(
         alone, "controller-manager", *kubeconfig, "--controllers", "*,-cronjob-controller", "--leader-elect", *signing
     )
