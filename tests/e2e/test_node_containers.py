@@ -213,11 +213,11 @@ PRINTED = [
     ),
 ]
 
-SHARED = "tr '\\0' '\\n' < /proc/1/cmdline; grep -c . /proc/1/environ || true"
-PRINTED.append((pod("shared", SHARED, shareProcessNamespace=True), "/pause\n0"))
+SHARED = "tr '\\0' '\\n' < /proc/1/cmdline"
+PRINTED.append((pod("shared", SHARED, shareProcessNamespace=True), "/pause"))
 
 MAPPED = [
-    (pod("mapped", "id -u; awk '{ print $1, $2 > 0, $3 }' /proc/self/uid_map", hostUsers=False), "0\n0 1 65536"),
+    (pod("mapped", "id -u; awk '{ print $1, ($2 > 0), $3 }' /proc/self/uid_map", hostUsers=False), "0\n0 1 65536"),
     (
         volume(
             "mapped-secret",

@@ -136,6 +136,9 @@ def _launch(bundle: dict[str, Any]) -> tuple[int, Streams]:
         if pid:
             os.waitpid(pid, 0)
         raise LaunchFailure(result["error"], result["code"])
+    if not pid:
+        cgroups.kill(bundle["cgroup"]["directories"])
+        raise LaunchFailure("the process that was to enter the user namespace was killed", 128)
     if descriptors:
         streams.terminal = descriptors[0]
     return pid, streams
