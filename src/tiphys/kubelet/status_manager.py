@@ -2,6 +2,9 @@
 
 A status that cannot be written is tried again until it can or the pod is gone: a terminal state is never lost,
 since a pod's containers are kept until it is confirmed here.
+
+While a pod is on its way to run nobody waits for each single step, and each costs the API server, every watcher and
+this kubelet more than the step itself: such statuses are held for a moment, and mostly overtaken by the next.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ from tiphys.kubelet.tasks import Tasks
 log = logging.getLogger(__name__)
 
 
+GATHER = 0.1
+"""Seconds for which the status of a pod is held that was Pending and still is."""
+
+
 @dataclass(slots=True)
 class _Entry:
     pod: Object
@@ -35,6 +42,13 @@ class _Entry:
     wanted: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
     sending: bool = False
+    holding: bool = False
+
+    @property
+    def patient(self) -> bool:
+        """Whether the status may be held."""
+        pending = self.known.get("phase") in (None, "Pending") and self.wanted.get("phase") == "Pending"
+        return pending and not self.pod["metadata"].get("deletionTimestamp")
 
 
 class StatusManager:
@@ -71,7 +85,7 @@ class StatusManager:
         self._tasks.cancel(uid)
 
     def _send(self, entry: _Entry) -> None:
-        if not entry.sending:
+        if not entry.sending or (entry.holding and not entry.patient):
             entry.sending = True
             self._tasks.replace(uid_of(entry.pod), self._deliver(entry), name=f"status of {full_name(entry.pod)}")
 
@@ -79,6 +93,10 @@ class StatusManager:
         failures = 0
         confirmed = -1
         while confirmed != entry.version:
+            entry.holding = entry.patient
+            if entry.holding:
+                await self._clock.sleep(GATHER)
+                entry.holding = False
             version = entry.version
             try:
                 await self._write(entry)

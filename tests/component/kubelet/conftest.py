@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -37,11 +38,13 @@ class MemoryApi:
         self.revision = 0
         self.log: list[tuple[str, str, Any]] = []
         self._watchers: list[tuple[str, str, str, asyncio.Queue[WatchEvent]]] = []
+        self._history: defaultdict[str, deque[tuple[int, WatchEvent]]] = defaultdict(lambda: deque(maxlen=1000))
         self.broken = False
 
     def _changed(self, type: str, plural: str, obj: dict[str, Any]) -> None:
         self.revision += 1
         obj["metadata"]["resourceVersion"] = str(self.revision)
+        self._history[plural].append((self.revision, WatchEvent(type, copy.deepcopy(obj))))
         for wanted, namespace, fields, queue in self._watchers:
             if wanted == plural and self._fits(obj, namespace, fields):
                 queue.put_nowait(WatchEvent(type, copy.deepcopy(obj)))
@@ -84,10 +87,17 @@ class MemoryApi:
     async def watch(self, resource: Resource, namespace: str = "", **options: Any) -> AsyncIterator[WatchEvent]:
         queue: asyncio.Queue[WatchEvent] = asyncio.Queue()
         entry = (resource.plural, namespace, options.get("fields", ""), queue)
+        for revision, event in self._history[resource.plural]:
+            since = int(options.get("resource_version") or self.revision)
+            if revision > since and self._fits(event.object, namespace, entry[2]):
+                queue.put_nowait(event)
         self._watchers.append(entry)
         try:
-            while True:
-                yield await queue.get()
+            async with asyncio.timeout(options.get("timeout")):
+                while True:
+                    yield await queue.get()
+        except TimeoutError:
+            return
         finally:
             self._watchers.remove(entry)
 
