@@ -187,7 +187,7 @@ def total(item: Json) -> dict[str, Quantity]:
     sums: dict[str, Quantity] = {}
     for part in parts:
         for name, text in part.items():
-            amount = parse(text)
+            amount = Quantity(parse(text).nanos, "binary" if name == "memory" else "decimal")
             sums[name] = sums[name] + amount if name in sums else amount
     return sums
 

@@ -94,6 +94,8 @@ class Rates:
     LONGEST = 120.0
     """Seconds; what was seen longer ago says nothing about now."""
     SHORTEST = 0.1
+    STEADY = 1.0
+    """Seconds that a rate is over at least, once there is one."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, int]] = {}
@@ -107,11 +109,12 @@ class Rates:
         """Take in (seconds, nanoseconds used) by key; what is missing is forgotten. True: each has a rate now."""
         for key, (time, total) in totals.items():
             before, used = self._seen.get(key, (-self.LONGEST, 0))
-            if self.SHORTEST <= time - before < self.LONGEST and total >= used:
+            least = self.STEADY if key in self._rates else self.SHORTEST
+            if least <= time - before < self.LONGEST and total >= used:
                 self._rates[key] = int((total - used) / (time - before))
             elif time - before >= self.LONGEST or total < used:
                 self._rates.pop(key, None)
-            if time - before >= self.SHORTEST or total < used:
+            if time - before >= least or total < used:
                 self._seen[key] = (time, total)
         for key in [key for key in self._seen if key not in totals]:
             del self._seen[key]
