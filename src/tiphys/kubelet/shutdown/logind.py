@@ -10,12 +10,11 @@ import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.base.clock import Clock
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.shutdown.groups import total
-from tiphys.kubelet.shutdown.manager import NodeShutdown
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +25,19 @@ _PATH, _NAME = "/org/freedesktop/login1", "org.freedesktop.login1"
 _MANAGER = "org.freedesktop.login1.Manager"
 
 
+class Told(Protocol):
+    """Who is told; see manager.NodeShutdown."""
+
+    async def shut_down(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
 class LogindFailed(Exception):
     """D-Bus or logind refused; the message says what."""
 
 
-async def follow(shutdown: NodeShutdown, config: KubeletConfig, clock: Clock) -> None:
+async def follow(shutdown: Told, config: KubeletConfig, clock: Clock) -> None:
     """Until cancelled, or until it turns out that there is no logind."""
     try:
         import jeepney.io.blocking  # noqa: F401 - only to see whether it is there
@@ -59,7 +66,7 @@ class _Logind:
         self._lock: Any = None
         self._bus: Any = None
 
-    async def follow(self, shutdown: NodeShutdown) -> None:
+    async def follow(self, shutdown: Told) -> None:
         from jeepney.io.blocking import open_dbus_connection
 
         self._bus = await asyncio.to_thread(open_dbus_connection, "SYSTEM", enable_fds=True)
@@ -133,7 +140,7 @@ class _Logind:
             self._lock.close()
             self._lock = None
 
-    async def _listen(self, shutdown: NodeShutdown) -> None:
+    async def _listen(self, shutdown: Told) -> None:
         """Each signal in turn; ends when the connection does."""
         from jeepney import MatchRule, message_bus
 
@@ -163,7 +170,7 @@ class _Logind:
             if rule.matches(message):
                 found.append(bool(message.body[0]))
 
-    async def _handle(self, shutdown: NodeShutdown, going: bool) -> None:
+    async def _handle(self, shutdown: Told, going: bool) -> None:
         if going:
             try:
                 await shutdown.shut_down()
