@@ -29,6 +29,7 @@ from tiphys.kubelet.configfile.reader import read_config
 from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.eviction.manager import thresholds_of
 from tiphys.kubelet.eviction.meter import Disks
+from tiphys.kubelet.standalone import NoApi
 from tiphys.runtime.types import Runtime
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: 
     """Until cancelled. Raises Permanent for flags that make no sense, OSError for files that cannot be read."""
     clock = clock or SystemClock()
     if not options.kubeconfig:
-        raise Permanent("--kubeconfig is needed: a kubelet without an API server is not supported")
+        await _stand_alone(make_config(options, _ANYWHERE), make_runtime, clock)
+        return
     access = await _access(options, clock)
     config = make_config(options, access.server)
     client = HttpsClient(access, clock=clock, agent="kubelet/tiphys")
@@ -88,6 +90,21 @@ async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: 
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(keep_fresh(config, client, clock, client.present), name="certificates")
         await Kubelet(config, client, runtime, clock).run()
+
+
+_ANYWHERE = "http://192.0.2.1"
+"""An address of no host (RFC 5737): the way to it is the way out."""
+
+
+async def _stand_alone(config: KubeletConfig, make_runtime: RuntimeFactory, clock: Clock) -> None:
+    """Without an API server: static pods only."""
+    if config.static_pod_path is None and not config.static_pod_url:
+        raise Permanent("without --kubeconfig only static pods can run: give --pod-manifest-path or --manifest-url")
+    runtime = await make_runtime(config, clock)
+    try:
+        await Kubelet(config, NoApi(), runtime, clock).run()
+    finally:
+        await runtime.close()
 
 
 async def _access(options: argparse.Namespace, clock: Clock) -> ClientConfig:
