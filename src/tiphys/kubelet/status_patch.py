@@ -19,10 +19,12 @@ def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, An
         if name in old and _same(old[name], value):
             continue
         if name in _KEYS:
-            patch[name] = _list_patch(old.get(name) or (), value, _KEYS[name])
-        else:
+            value = _list_patch(old.get(name) or (), value, _KEYS[name])
+            if not value:
+                continue
+        if value != [] or old.get(name):
             patch[name] = value
-    return {name: value for name, value in patch.items() if value != []}
+    return patch
 
 
 def _same(old: Any, new: Any) -> bool:
