@@ -169,7 +169,8 @@ def _plan_sidecar(view: View, plan: Plan, container: Object, record: Record, sta
     if not record.running:
         starts.append(container["name"])
         return False
-    reason = _why_kill(view, container, record, "Init container")
+    starting = bool(container.get("startupProbe")) and view.healthy(record, "startup") is None
+    reason = None if starting else _why_kill(view, container, record, "Init container")
     if reason is not None:
         plan.kill.append(reason)
     return view.started(container, record)

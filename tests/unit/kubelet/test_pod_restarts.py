@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -271,3 +272,39 @@ def test_main_containers_of_a_pod_that_was_never_initialized_are_not_lost() -> N
     assert set(machine.status("setup")["state"]) == {"terminated"}
     assert machine.status("main")["state"] == {"waiting": {"reason": "PodInitializing"}}
     assert machine.status()["phase"] == "Failed"
+
+
+def test_a_sidecar_is_left_alone_until_its_startup_probe_has_spoken() -> None:
+    side = container("side", restartPolicy="Always", startupProbe={"exec": {}})
+    machine = Machine(make_pod(initContainers=[side])).begin()
+    changed = {**machine.pod, "spec": {**machine.pod["spec"], "initContainers": [{**side, "image": "other"}]}}
+    machine.pod = changed
+    machine.post(ev.PodChanged(changed))
+    assert machine.latest("side").attempt == 0
+    machine.probe("side", "startup", healthy=True)
+    assert ("Killing", "Init container side definition changed") in machine.events
+    assert machine.latest("side").attempt == 1
+
+
+def test_a_finished_init_container_is_not_run_again_for_a_new_image() -> None:
+    machine = Machine(make_pod(initContainers=[container("setup")])).begin()
+    machine.exit("setup")
+    changed = {**machine.pod, "spec": {**machine.pod["spec"], "initContainers": [{"name": "setup", "image": "other"}]}}
+    machine.pod = changed
+    machine.post(ev.PodChanged(changed))
+    assert machine.log.count("start setup") == 1
+    assert machine.running() == ["main"]
+
+
+def test_init_containers_run_again_in_a_new_sandbox() -> None:
+    machine = Machine(make_pod(initContainers=[container("setup")])).begin()
+    machine.exit("setup")
+    sandbox = machine.state.sandbox
+    assert sandbox is not None
+    machine.log.clear()
+    machine.post(ev.SandboxChanged(replace(sandbox, running=False)))
+    assert machine.log == ["stop main 30", "sandbox", "start setup"]
+    assert machine.status()["phase"] == "Pending"
+    machine.exit("setup")
+    assert machine.running() == ["main"]
+    assert machine.status("main")["restartCount"] == 1
