@@ -215,3 +215,22 @@ def test_a_node_that_is_deleted_is_not_made_again_while_the_kubelet_runs(node: A
             raise AssertionError("it is back")
 
     node.clock.run(scenario())
+
+
+def test_resources_that_others_announce_are_kept_and_allocatable(node: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.until(lambda: ready(node)["status"] == "True")
+            await node.clock.sleep(1)
+            held = node.api.objects[NODE]["status"]["capacity"]
+            more = {"status": {"capacity": {**held, "example.com/dongle": "4"}}}
+            await node.api.patch(NODES, "node-1", more, subresource="status")
+            await node.clock.sleep(60)
+            status = node.api.objects[NODE]["status"]
+            assert status["capacity"]["example.com/dongle"] == "4"
+            assert status["allocatable"]["example.com/dongle"] == "4"
+            before = patches(node)
+            await node.clock.sleep(100)
+            assert patches(node) - before <= 1
+
+    node.clock.run(scenario())
