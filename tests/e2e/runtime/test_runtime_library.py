@@ -57,7 +57,7 @@ def test_the_documented_example_runs_a_container(busybox: Path, tmp_path: Path) 
         ran = subprocess.run(
             [sys.executable, "-c", example(), str(tmp_path), str(archive)], capture_output=True, text=True, timeout=60
         )
-        assert (ran.stdout.split(), ran.stderr) == (["running", "sh", "137"], "")
+        assert (ran.stdout.split(), ran.stderr) == (["running", "alone", "137"], "")
         assert (tmp_path / "hello.log").read_text().endswith("stdout F alone\n")
     finally:
         left: list[Any] = purge(tmp_path / "run", "library")
