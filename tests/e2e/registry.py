@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import tarfile
@@ -37,12 +38,19 @@ def contents(archive: Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 @contextmanager
-def serving(archive: Path, repository: str, tag: str) -> Iterator[int]:
-    """The port at which REPOSITORY:TAG can be pulled."""
+def serving(archive: Path, repository: str, tag: str, login: str = "") -> Iterator[int]:
+    """The port at which REPOSITORY:TAG can be pulled; with a `login` (USER:PASSWORD) only by who has that."""
     manifest, blobs = contents(archive)
+    wanted = f"Basic {base64.b64encode(login.encode()).decode()}" if login else None
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that BaseHTTPRequestHandler calls
+            if wanted not in (None, self.headers.get("Authorization")):
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="registry"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             kind, _, name = self.path.removeprefix(f"/v2/{repository}/").partition("/")
             found = manifest if (kind, name) == ("manifests", tag) else blobs.get(name)
             if self.path == "/v2/":

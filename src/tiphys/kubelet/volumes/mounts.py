@@ -14,7 +14,7 @@ from tiphys.kubelet.volumes.payload import VolumeError
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 _FLAGS = {"ro": MS_RDONLY, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
-_MNT_DETACH = 2
+_MNT_FORCE, _MNT_DETACH = 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,8 +44,10 @@ def parse_mountinfo(text: bytes) -> Iterator[MountPoint]:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted exactly there, a bind mount of the same file system included."""
-    return os.path.ismount(path) or any(point.path == path for point in mount_points())
+    """Whether something is mounted exactly there, a bind mount of the same file system included. What is mounted is
+    not touched: it may be a server that does not answer."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    return any(point.path == real for point in mount_points())
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
@@ -87,9 +89,10 @@ def bind(source: Path, target: Path, options: Sequence[str]) -> None:
             raise
 
 
-def unmount(target: Path) -> None:
-    """Take off what is mounted at `target`; what is in use goes when its last user does. Raises OSError."""
-    if _libc.umount2(os.fsencode(target), 0) == 0:
+def unmount(target: Path, *, remote: bool = False) -> None:
+    """Take off what is mounted at `target`; what is in use goes when its last user does, and so does what is `remote`,
+    without asking the server. Raises OSError."""
+    if _libc.umount2(os.fsencode(target), _MNT_FORCE | _MNT_DETACH if remote else 0) == 0:
         return
     code = ctypes.get_errno()
     if code == errno.EBUSY and _libc.umount2(os.fsencode(target), _MNT_DETACH) == 0:
@@ -100,7 +103,7 @@ def unmount(target: Path) -> None:
 def remove_directory(directory: Path) -> None:
     """Remove a directory with all that is mounted below it, but nothing of what is in those mounts. Raises OSError."""
     for point in reversed(_below(directory)):
-        unmount(point.path)
+        unmount(point.path, remote=point.kind.startswith("nfs"))
     if left := _below(directory):
         raise OSError(errno.EBUSY, "still mounted", str(left[0].path))
     remove_tree(directory)

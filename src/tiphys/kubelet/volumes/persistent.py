@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ _NO_SOURCE = frozenset(
 """Fields of a PersistentVolume's spec that do not say what it is."""
 
 
+_attaching = threading.Lock()
+"""Held between the mount of a disk and that of its first pod: meanwhile it looks unused."""
 _MAP = "MapVolume.MapPodDevice failed"
 
 
@@ -80,6 +83,7 @@ async def attach(config: KubeletConfig, pod: Object, bound: Bound) -> Attached:
     if bound.block:
         return Attached(_device(config, pod, name, path), bound.readonly, True, bound.groups, name)
     attached = await asyncio.to_thread(_local, config, pod, bound, path, options)
+    detach_unused(config)
     return Attached(attached, bound.readonly, False, bound.groups, name)
 
 
@@ -105,22 +109,26 @@ def _local(config: KubeletConfig, pod: Object, bound: Bound, path: Path, options
     """A directory of the node, or a disk that is mounted for it."""
     name = name_of(bound.volume)
     kind = _kind(path)
-    if kind == stat.S_IFBLK:
-        path = _disk(config, bound, path, options)
-        options = ()
-    elif kind != stat.S_IFDIR:
+    if kind not in (stat.S_IFBLK, stat.S_IFDIR):
         text = "only directory and block device are supported"
         raise VolumeError(text, "MountVolume.NewMounter initialization failed")
     if options or kind == stat.S_IFBLK:
-        # A mount of its own for each pod: that is how the last user of a disk is known.
         target = _pod_path(config, pod, "kubernetes.io~local-volume", name)
-        if not mounts.is_mount_point(target):
-            target.mkdir(mode=0o750, parents=True, exist_ok=True)
-            mounts.bind(path, target, [*options, *(["ro"] if bound.readonly else [])])
+        with _attaching:
+            if kind == stat.S_IFBLK:
+                path, options = _disk(config, bound, path, options), ()
+            _show(path, target, [*options, *(["ro"] if bound.readonly else [])])
         path = target
     if not bound.readonly:
         _set_group(path, pod)
     return path
+
+
+def _show(path: Path, target: Path, options: Sequence[str]) -> None:
+    """A mount of its own for each pod: that is how the last user of a disk is known."""
+    if not mounts.is_mount_point(target):
+        target.mkdir(mode=0o750, parents=True, exist_ok=True)
+        mounts.bind(path, target, options)
 
 
 def _disk(config: KubeletConfig, bound: Bound, device: Path, options: Sequence[str]) -> Path:
@@ -167,7 +175,16 @@ def _disks(config: KubeletConfig) -> Path:
 
 
 def detach_unused(config: KubeletConfig) -> None:
-    """Take off disks that no pod has mounted any more. Raises OSError."""
+    """Take off disks that no pod has mounted any more; later if one is just being mounted. Raises OSError."""
+    if not _attaching.acquire(blocking=False):
+        return
+    try:
+        _detach_unused(config)
+    finally:
+        _attaching.release()
+
+
+def _detach_unused(config: KubeletConfig) -> None:
     base = Path(os.path.realpath(_disks(config)))
     if not base.is_dir():
         return
