@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from tiphys.api import errors
+from tiphys.apiserver import podlogoptions
 from tiphys.apiserver.kubelets import Kubelets, Target, bracketed, forward
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.proxyable import proxyable
@@ -31,12 +32,13 @@ class Proxies:
 
     async def log(self, call: Call) -> Response:
         """pods/log: text, streamed while the kubelet sends."""
+        query = {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
+        podlogoptions.check(call.info.name, query)
+        query = {name: "true" for name in LOG_FLAGS if flag(call.request, name)} | query
         pod = self._pod(call)
         container = self._container(call, pod)
         if not (pod.get("spec") or {}).get("nodeName"):
             return Response(200, {"Content-Type": "text/plain"})
-        query = {name: "true" for name in LOG_FLAGS if flag(call.request, name)}
-        query |= {name: call.request.param(name) for name in LOG_OPTIONS if call.request.param(name)}
         upgraded = is_websocket(call.request)
         plain = _without_upgrade(call) if upgraded else call
         response = await self._to_kubelet(plain, pod, "containerLogs", container, query)

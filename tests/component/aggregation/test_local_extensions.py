@@ -77,7 +77,7 @@ def test_its_roles_are_made_and_access_is_asked_for() -> None:
     async def scenario(world: Cluster) -> None:
         assert (await world.client.get(ROLES, "things-reader"))["rules"] == ROLE["rules"]
         nobody = world.connect(User("bob", groups=("system:authenticated",)))
-        with pytest.raises(Forbidden, match='cannot get resource "things" in API group "things.example.com"'):
+        with pytest.raises(Forbidden, match=r'cannot get resource "things" in API group "things\.example\.com"'):
             await nobody.call("GET", "/apis/things.example.com/v1/things/a")
 
     run(scenario)
