@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import socket
+from pathlib import Path
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.http.server import BACKLOG
@@ -112,6 +113,7 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
         client_ca=pki / "ca.crt",
         cgroup_root=cgroup_root(config, node),
         network=PODS,
+        kernel_log=Path("/dev/kmsg"),
         capacity=shares.LiveShare(config, shares.machine_of),
         image_dir=paths.images_dir(),
         container_dir=directory / "runtime",

@@ -49,6 +49,8 @@ class KubeletConfig:
     """Processes and threads of one pod; 0: no limit."""
     capacity: Mapping[str, str] = field(default_factory=dict)
     """Said instead of what the machine has, e.g. {"cpu": "2"}: several nodes on one machine share it."""
+    kernel_log: Path | None = None
+    """Where the kernel tells of processes that it killed for want of memory: /dev/kmsg."""
     cpu_cfs_quota: bool = True
     """Whether limits of CPU time are enforced."""
     cpu_cfs_quota_period: float = 0.1

@@ -15,6 +15,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.limits import Assigned, make_rules
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.managers.manager import Managers
+from tiphys.kubelet.oom import OomWatch
 from tiphys.kubelet.podspec import Object, is_terminal, uid_of
 from tiphys.kubelet.resizing import resizable
 from tiphys.kubelet.tasks import Tasks
@@ -47,11 +48,16 @@ class NodeLimits:
         self.tiers = Tiers(config, machine, runtime.cgroups, clock, recorder)
         policies = Policies(config.cpu_manager_policy, config.memory_manager_policy, self.rules.limited_swap)
         self.allocations = Allocations(config, clock, group, workers, judge, resized, self, policies)
+        log_file = config.kernel_log
+        self._oom = OomWatch(log_file, config.node_name, recorder) if log_file is not None else None
         self.tiers.begin()
 
     async def run(self) -> None:
-        """Until all limits of the node hold."""
-        await self.tiers.run()
+        """Until cancelled: see that the limits of the node hold, and tell when its memory was not enough."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.tiers.run(), name="cgroups of pods")
+            if self._oom is not None:
+                group.create_task(self._oom.run(), name="kernel log")
 
     async def clear(self) -> None:
         """Take back what pods have that are gone; all pods of the node must be known."""

@@ -121,7 +121,9 @@ async def _access(options: argparse.Namespace, clock: Clock) -> ClientConfig:
 def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
     """Flags over the file over defaults; `server` is the API server's URL. Raises Permanent."""
     config = KubeletConfig(
-        node_name=(options.node_name or socket.gethostname()).lower(), root_dir=Path(options.root_dir)
+        node_name=(options.node_name or socket.gethostname()).lower(),
+        root_dir=Path(options.root_dir),
+        kernel_log=Path("/dev/kmsg"),
     )
     if options.config or options.config_dir:
         config = replace(config, **read_config(_path(options.config), _path(options.config_dir)))
