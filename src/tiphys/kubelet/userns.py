@@ -55,6 +55,17 @@ def mapping(config: KubeletConfig, pod: Object) -> Range | None:
         return _kept(config, directory, claims) or _new(config, directory, claims, (first, length))
 
 
+def release(config: KubeletConfig, uid: str) -> None:
+    """Give back the range of a pod that is over. Harmless if it has none."""
+    file = config.pod_dir(uid) / "userns"
+    try:
+        link = config.userns_claims / str(parse(file.read_text())[0])
+        if os.readlink(link) == str(file):
+            link.unlink()
+    except (OSError, Permanent):  # no range, or a claim that is void already
+        return
+
+
 def node_range(config: KubeletConfig) -> Range:
     """All IDs that pods may get: those of the user `kubelet`, if it has any, else all from the length of one pod's
     on. Raises Permanent, in upstream's words, when they do not fit."""

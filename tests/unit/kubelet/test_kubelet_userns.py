@@ -68,6 +68,19 @@ def test_a_range_is_free_once_the_pods_directory_is_gone(tmp_path: Path) -> None
     assert userns.mapping(node, pod("c")) == (UNIT, UNIT)
 
 
+def test_a_range_is_given_back_with_its_pod(tmp_path: Path) -> None:
+    node = config(tmp_path)
+    userns.mapping(node, pod("a"))
+    userns.mapping(node, pod("b"))
+    userns.release(node, "a")
+    userns.release(node, "a")
+    userns.release(node, "never")
+    assert sorted(path.name for path in (tmp_path / "claims").iterdir()) == [str(2 * UNIT), "lock"]
+    assert userns.mapping(node, pod("c")) == (UNIT, UNIT)
+    userns.release(node, "a")
+    assert (tmp_path / "claims" / str(UNIT)).is_symlink()
+
+
 def test_after_a_restart_of_the_machine_a_range_that_was_given_away_is_replaced(tmp_path: Path) -> None:
     node = config(tmp_path)
     userns.mapping(node, pod("a"))

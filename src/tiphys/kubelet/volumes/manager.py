@@ -17,6 +17,7 @@ from tiphys.api.quantity import parse
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
 from tiphys.client.types import Client
+from tiphys.kubelet import userns
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.podspec import Object, uid_of
@@ -152,6 +153,7 @@ class VolumeManager:
         self._contents.forget(uid)
         self._attached.pop(uid, None)
         self._images = {key: image for key, image in self._images.items() if key[0] != uid}
+        userns.release(self._config, uid)
         mounts.remove_directory(self._config.pod_dir(uid))
         detach_unused(self._config)
 
