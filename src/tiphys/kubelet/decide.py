@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from tiphys.base.clock import parse_rfc3339
 from tiphys.kubelet import instructions as do
-from tiphys.kubelet import resizing
-from tiphys.kubelet import restart_all
+from tiphys.kubelet import resizing, restart_all
 from tiphys.kubelet.backoff import next_backoff, restart_delay, waits_after_kill
 from tiphys.kubelet.conditions import is_own
 from tiphys.kubelet.container_status import Waiting
-from tiphys.kubelet.labels import Record
+from tiphys.kubelet.labels import Record, container_hash
 from tiphys.kubelet.plan import Plan, make_plan, stops_after
 from tiphys.kubelet.podspec import (
     find_container,
@@ -43,6 +42,8 @@ MIN_GRACE = 2.0
 IMAGE_ERRORS = ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "ImagePullBackOff")
 PULL_ERROR_SHOWN = 3.0
 """Seconds that ErrImagePull is shown before ImagePullBackOff takes its place."""
+REPLACING = 1.0
+"""Seconds that a container may take to be replaced before its pod's status tells of it."""
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 KEPT_RECORDS = 2
 """The present container and the one before it, for lastState."""
@@ -57,7 +58,7 @@ def decide(state: PodState, now: float) -> None:
         _run(state, now)
     if _is_ending(state):
         _end(state, now)
-    else:
+    elif not _is_replacing(state, now):
         save_status(state, now)
 
 
@@ -209,8 +210,7 @@ def _run_before(records: list[Record]) -> Record | None:
 def _backs_off(state: PodState, ended: Record, now: float) -> bool:
     delay = restart_delay(ended)
     until = ended.finished_at + delay
-    container = find_container(state.pod, ended.name) or {}
-    if now >= until or not resizing.same_resources(state.pod, container, ended):
+    if now >= until or not _is_alike(state, ended):
         return False
     why = f"back-off {duration(delay)} restarting failed container={ended.name} pod={full_name(state.pod)}"
     known = state.failures.get(ended.name)
@@ -220,6 +220,12 @@ def _backs_off(state: PodState, ended: Record, now: float) -> bool:
     state.failures[ended.name] = Failure(Waiting("CrashLoopBackOff", why), until, now)
     state.timer(f"start {ended.name}", until)
     return True
+
+
+def _is_alike(state: PodState, ended: Record) -> bool:
+    """Whether it ran what is to run now: another image or other resources deserve a new series of tries."""
+    container = find_container(state.pod, ended.name) or {}
+    return ended.hash == container_hash(container) and resizing.same_resources(state.pod, container, ended)
 
 
 def duration(seconds: float) -> str:
@@ -257,6 +263,8 @@ def start_container(state: PodState, name: str, image: str) -> None:
         attempt = latest.attempt if latest.state is State.CREATED else latest.attempt + 1
     previous = next((record for record in records if record.exited), None)
     if previous is not None and previous.id in state.killed and _run_before(records) is None:
+        previous = None
+    if previous is not None and not _is_alike(state, previous):
         previous = None
     state.emit(do.StartContainer(name, attempt, image, next_backoff(previous, state.max_backoff)))
 
@@ -420,6 +428,20 @@ def _conclude(state: PodState) -> None:
 
 
 # --- status
+
+
+def _is_replacing(state: PodState, now: float) -> bool:
+    """Whether a container that the kubelet ended itself is just being started anew: its status tells of the new one,
+    for nobody gains by a pod that is not ready for the blink of an eye. What takes longer is told."""
+    name = state.starting.container if state.starting is not None else ""
+    records = state.view().records.get(name) or []
+    if not records or not records[0].exited or records[0].id not in state.killed:
+        return False
+    until = records[0].finished_at + REPLACING
+    if now >= until:
+        return False
+    state.timer("replacing", until)
+    return True
 
 
 def save_status(state: PodState, now: float, over: bool = False) -> None:

@@ -77,6 +77,47 @@ def test_a_new_image_replaces_the_container(node: Any, pod: Any) -> None:
     node.clock.run(scenario())
 
 
+def test_a_pod_stays_ready_while_its_container_is_replaced_at_once(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod())
+            await node.until(node.is_phase("Running"))
+            found = dict(node.pod())
+            spec = {**found["spec"], "containers": [{**found["spec"]["containers"][0], "image": "other"}]}
+            before = len(node.api.log)
+            await node.api.update(PODS, {**found, "spec": spec})
+            await node.until(lambda: node.status(container="main")["restartCount"] == 1)
+            patches = [patch["status"] for kind, path, patch in node.api.log[before:] if path == "pods/web"]
+            told = [one for status in patches for one in status.get("conditions") or () if one["type"] == "Ready"]
+            assert all(one.get("status") != "False" for one in told)
+
+    node.clock.run(scenario())
+
+
+def test_a_new_image_starts_a_new_series_of_tries(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod())
+            for restart in range(4):
+                count = restart
+                await node.until(lambda: node.status(container="main")["restartCount"] == count)  # noqa: B023
+                await node.until(lambda: "running" in node.status(container="main")["state"])
+                node.runtime.exit("main", 1)
+            await node.until(lambda: "waiting" in node.status(container="main")["state"])
+            found = dict(node.pod())
+            spec = {**found["spec"], "containers": [{**found["spec"]["containers"][0], "image": "other"}]}
+            await node.api.update(PODS, {**found, "spec": spec})
+            assert await node.until(lambda: "running" in node.status(container="main")["state"]) < 1
+            waits = []
+            for _ in range(3):
+                starts = node.runtime.log.count("start main")
+                node.runtime.exit("main", 1)
+                waits.append(round(await node.until(lambda: node.runtime.log.count("start main") > starts)))  # noqa: B023
+            assert waits == [0, 10, 20]
+
+    node.clock.run(scenario())
+
+
 def test_a_container_that_cannot_be_run_says_why(node: Any, pod: Any) -> None:
     async def scenario() -> None:
         node.runtime.fails_to_start["main"] = 'exec: "nope": executable file not found in $PATH'
