@@ -24,13 +24,14 @@ def effective(pod: Object, container: Object) -> dict[str, Any]:
 
 
 def user_of(pod: Object, container: Object, image_user: str) -> str:
-    """Who runs: "UID", "UID:GID", ":GID", or "" for the image's own. Raises ConfigError for a forbidden root."""
+    """Who runs: "UID", "UID:GID", a name, or "" where the image names nobody. Raises ConfigError for a forbidden root."""
     context = effective(pod, container)
     if context.get("runAsNonRoot"):
         _verify_non_root(pod, container, context, image_user)
     uid, gid = context.get("runAsUser"), context.get("runAsGroup")
     if uid is None and gid is None:
-        return image_user
+        # As the CRI has it: an image tells its user, never its group, which is that of /etc/passwd.
+        return (image_user.partition(":")[0] or "0") if image_user else ""
     if uid is not None:
         return f"{uid}:{gid}" if gid is not None else str(uid)
     return f"{image_user.partition(':')[0] or '0'}:{gid}"

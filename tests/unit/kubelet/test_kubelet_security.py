@@ -91,6 +91,7 @@ def test_a_forbidden_root_is_refused_in_upstreams_words(image_user: str, context
     [
         ("app", {"runAsUser": 7}, "7"),
         ("5", {}, "5"),
+        ("5:6", {}, "5"),
         ("5:6", {"runAsGroup": 9}, "5:9"),
         ("", {"runAsUser": 7, "runAsGroup": 8}, "7:8"),
     ],
