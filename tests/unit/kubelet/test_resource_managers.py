@@ -196,7 +196,9 @@ def test_the_scope_of_a_pod_is_all_its_containers(tmp_path: Path) -> None:
 
 def memory_managers(tmp_path: Path, **more: Any) -> Managers:
     kept = ({"numaNode": 0, "limits": {"memory": "2Gi"}},)
-    return managers(tmp_path, cpu_manager_policy="none", memory_manager_policy="Static", reserved_memory=kept, **more)
+    given: dict[str, Any] = {"system_reserved": {"memory": "1948Mi"}, "eviction_hard": {"memory.available": "100Mi"}}
+    given |= {"cpu_manager_policy": "none", "memory_manager_policy": "Static", "reserved_memory": kept} | more
+    return managers(tmp_path, **given)
 
 
 def test_memory_comes_from_nodes_that_have_enough(tmp_path: Path) -> None:
@@ -263,3 +265,58 @@ def test_this_machine_has_a_layout() -> None:
     found = read_layout()
     assert found.all_cpus
     assert found.nodes
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"cpu_manager_policy": "dynamic"}, 'unknown policy: "dynamic"'),
+        ({"memory_manager_policy": "static"}, 'unknown policy: "static"'),
+        ({"cpu_manager_policy_options": {"fast": "true"}}, 'unknown CPU Manager Policy option: "fast"'),
+        ({"cpu_manager_policy_options": {"full-pcpus-only": "yes"}}, 'bad value for option "full-pcpus-only"'),
+        ({"cpu_manager_policy_options": {"align-by-socket": "true"}}, "Alpha-level Options not enabled"),
+        (
+            {
+                "cpu_manager_policy_options": {
+                    "distribute-cpus-across-numa": "true",
+                    "prefer-align-cpus-by-uncorecache": "true",
+                }
+            },
+            "can not be used at the same time",
+        ),
+        (
+            {"cpu_manager_policy": "none", "cpu_manager_policy_options": {"full-pcpus-only": "true"}},
+            r"None policy: received unsupported options=map\[full-pcpus-only:true\]",
+        ),
+        (
+            {"topology_manager_policy": "restricted", "topology_manager_policy_options": {"far": "1"}},
+            'unknown Topology Manager Policy option: "far"',
+        ),
+        (
+            {
+                "topology_manager_policy": "restricted",
+                "topology_manager_policy_options": {"max-allowable-numa-nodes": "4"},
+            },
+            "should not be less than 8",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path, settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(Permanent, match=why):
+        managers(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ([(0, {"memory": "1Gi"})], 'the total amount "1Gi" of type "memory" is not equal to the value "2Gi"'),
+        ([(7, {"memory": "2Gi"})], "references a NUMA node 7 that does not exist"),
+        ([(0, {"memory": "1Gi"}), (0, {"memory": "1Gi"})], "duplicate value for NUMA node 0"),
+        ([(0, {"memory": "2Gi", "cpu": "1"})], 'the limit type "cpu" for NUMA node 0 is not supported'),
+        ([(0, {"memory": "2Gi"}), (1, {"memory": "0"})], "may not be zero for NUMA node 1"),
+    ],
+)
+def test_reserved_memory_is_what_is_kept_from_pods(tmp_path: Path, limits: list[Any], why: str) -> None:
+    kept = tuple({"numaNode": node, "limits": amounts} for node, amounts in limits)
+    with pytest.raises(Permanent, match=why):
+        memory_managers(tmp_path, reserved_memory=kept)

@@ -5,7 +5,7 @@ All others share what is left. An init container's CPUs go on to the containers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tiphys.api.quantity import from_units
@@ -169,15 +169,3 @@ class StaticCpus:
             return False
         self.shared |= frozenset().union(*held.values())
         return True
-
-
-def parse_options(options: Mapping[str, str]) -> Options:
-    """From the configuration, which was checked."""
-    on = {name for name, value in options.items() if value.lower() in ("1", "t", "true")}
-    return Options(
-        full_cores="full-pcpus-only" in on,
-        across_nodes="distribute-cpus-across-numa" in on,
-        across_cores="distribute-cpus-across-cores" in on,
-        strict_reservation="strict-cpu-reservation" in on,
-        by_socket="align-by-socket" in on,
-    )

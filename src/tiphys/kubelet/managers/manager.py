@@ -13,15 +13,17 @@ from tiphys.base.errors import Permanent, TiphysError
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.cpusets import format_cpus, parse_cpus
 from tiphys.kubelet.limits import Assigned
-from tiphys.kubelet.managers.cpus import Misaligned, StaticCpus, WrongState, parse_options
+from tiphys.kubelet.machine import read_machine
+from tiphys.kubelet.managers.cpus import Misaligned, Options, StaticCpus, WrongState
 from tiphys.kubelet.managers.hints import NONE, Hints, Policy
 from tiphys.kubelet.managers.layout import Layout, read_layout
 from tiphys.kubelet.managers.memory import StaticMemory
+from tiphys.kubelet.managers.options import cpu_options, prefers_closest, reserved_memory
 from tiphys.kubelet.managers.picking import pick
 from tiphys.kubelet.managers.state_files import CPUS, MEMORY, load_cpus, load_memory, save_cpus, save_memory
-from tiphys.kubelet.node_resources import reserved
+from tiphys.kubelet.node_resources import capacity, kept_for_eviction, reserved
 from tiphys.kubelet.podspec import Object, init_containers, main_containers, uid_of
-from tiphys.kubelet.resources import amounts, containers_total
+from tiphys.kubelet.resources import containers_total, zero
 
 log = logging.getLogger(__name__)
 
@@ -42,31 +44,35 @@ class Managers:
         self.cpu_manager: StaticCpus | None = None
         self.memory_manager: StaticMemory | None = None
         self.policy = Policy()
+        options = cpu_options(config)
+        if config.memory_manager_policy not in ("None", "Static"):
+            raise Permanent(f'unknown policy: "{config.memory_manager_policy}"')
         if self.active:
-            self._begin(layout())
+            self._begin(layout(), options)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to do at all."""
-        names = (self._config.cpu_manager_policy, self._config.memory_manager_policy)
-        return any(name.lower() == "static" for name in names) or self._config.topology_manager_policy != NONE
-
-    def _begin(self, layout: Layout) -> None:
         config = self._config
-        closest = config.topology_manager_policy_options.get("prefer-closest-numa-nodes", "").lower() in ("1", "true")
-        distances = layout.distances if closest else None
-        self.policy = Policy(config.topology_manager_policy, layout.nodes, distances)
+        policies = (config.cpu_manager_policy, config.memory_manager_policy, config.topology_manager_policy)
+        return any(policy.lower() != NONE for policy in policies)
+
+    def _begin(self, layout: Layout, options: Options) -> None:
+        config = self._config
+        if config.topology_manager_policy != NONE:
+            distances = layout.distances if prefers_closest(config, len(layout.nodes)) else None
+            self.policy = Policy(config.topology_manager_policy, layout.nodes, distances)
         try:
             if config.cpu_manager_policy == "static":
-                self.cpu_manager = self._cpus(layout)
+                self.cpu_manager = self._cpus(layout, options)
             if config.memory_manager_policy == "Static":
-                self.memory_manager = StaticMemory(layout, self._reserved_memory())
+                self.memory_manager = StaticMemory(layout, self._reserved_memory(layout))
                 load_memory(self._root / MEMORY, "Static", self.memory_manager)
         except (WrongState, ValueError) as error:
             raise Permanent(f"resource managers: {error}; drain the node and remove the state file") from error
         self._save()
 
-    def _cpus(self, layout: Layout) -> StaticCpus:
+    def _cpus(self, layout: Layout, options: Options) -> StaticCpus:
         own = layout.all_cpus
         if self._config.reserved_system_cpus:
             kept = parse_cpus(self._config.reserved_system_cpus) & own
@@ -75,18 +81,20 @@ class Managers:
             count = -(-amount.milli // 1000) if amount is not None else 0
             if not count:
                 text = "the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero"
-                raise Permanent(f"[cpumanager] unable to determine reserved CPU resources for static policy: {text}")
+                raise Permanent(f"[cpumanager] {text}")
             kept = pick(layout, own, count)
-        made = StaticCpus(layout, kept, parse_options(self._config.cpu_manager_policy_options))
+        made = StaticCpus(layout, kept, options)
         load_cpus(self._root / CPUS, "static", made)
         made.check()
         return made
 
-    def _reserved_memory(self) -> dict[int, dict[str, int]]:
-        return {
-            int(entry["numaNode"]): {name: amount.value for name, amount in amounts(entry.get("limits")).items()}
-            for entry in self._config.reserved_memory
-        }
+    def _reserved_memory(self, layout: Layout) -> dict[int, dict[str, int]]:
+        whole = capacity(self._config, read_machine(self._root))
+        evicted, kept = kept_for_eviction(self._config.eviction_hard, whole), reserved(self._config)
+        if not zero(kept, "memory").nanos + zero(evicted, "memory").nanos:
+            raise Permanent("[memorymanager] you should specify the system reserved memory")
+        expected = {**kept, "memory": zero(kept, "memory") + zero(evicted, "memory")}
+        return reserved_memory(self._config, layout.nodes, expected)
 
     def _save(self) -> None:
         if self.cpu_manager is not None:
