@@ -135,6 +135,16 @@ def test_calls_and_streams_are_answered(tmp_path: Path) -> None:
     assert not (tmp_path / "s.sock").exists()
 
 
+def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    async def work(channel: Channel) -> None:
+        assert await channel.call(ECHO, FULL) == FULL
+
+    directory = tmp_path / ("long" * 30)
+    directory.mkdir()
+    asyncio.run(_with_server(directory / "s.sock", work))
+    assert list(directory.iterdir()) == []
+
+
 def test_errors_carry_their_code(tmp_path: Path) -> None:
     async def work(channel: Channel) -> None:
         for text, code in (("refuse", Code.NOT_FOUND), ("fail", Code.UNKNOWN), ("hang", Code.DEADLINE_EXCEEDED)):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from tiphys.base.grpc.paths import ShortPath
 from tiphys.base.grpc.types import Code, Content, Method, RpcError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Channel:
         self.path = path
         self._address = (host, port)
         self._connection: Connection | None = None
+        self._short: ShortPath | None = None
 
     async def connect(self, timeout: float) -> None:
         """Connect now, in `timeout` seconds. Raises OSError, TimeoutError."""
@@ -84,7 +86,10 @@ class Channel:
             from tiphys.base.grpc.transport import TableCodec
 
             host, port = self._address
-            where: dict[str, Any] = {"path": self.path} if self.path else {"host": host, "port": port}
+            where: dict[str, Any] = {"host": host, "port": port}
+            if self.path:
+                self._short = ShortPath(self.path)
+                where = {"path": self._short.text}
             self._connection = Connection(**where, codec=TableCodec())
         return self._connection
 
@@ -95,3 +100,6 @@ class Channel:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._short is not None:
+            self._short.close()
+            self._short = None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiphys.base.grpc.paths import ShortPath
 from tiphys.base.grpc.types import Handler, Method
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ def _listen(path: Path, mode: int) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    address = ShortPath(str(path))
     try:
-        made.bind(str(path))
+        made.bind(address.text)
         path.chmod(mode)
         made.listen(_BACKLOG)
     except OSError:
         made.close()
         raise
+    finally:
+        address.close()
     return made
 
 
