@@ -165,11 +165,15 @@ class NodeAgent:
     async def _beat(self) -> None:
         """The lease and a look at the status in one go: a node that does nothing wakes once."""
         failures = 0
-        interval = min(self._config.lease_duration * 0.25, self._config.status_update_frequency)
+        renewal = self._config.lease_duration * 0.25
+        interval = min(renewal, self._config.status_update_frequency)
+        due = self._clock.monotonic()
         while True:
             try:
                 await self._catch_up()
-                await self._lease.renew(self.node)
+                if (now := self._clock.monotonic()) >= due:
+                    await self._lease.renew(self.node)
+                    due = now + 0.99 * renewal
                 await self.report()
                 self._beaten_at = self._clock.monotonic()
                 failures = 0

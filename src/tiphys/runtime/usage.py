@@ -164,8 +164,13 @@ def _open_files(pid: int) -> int:
     return int(soft) if soft.isdigit() else -1
 
 
+_LONG_PATH = 2048
+"""Characters: half of what the kernel takes in one call (PATH_MAX)."""
+
+
 def disk(directory: str) -> DiskUsage:
-    """Of a directory and all below it on the same file system, hard links once; du(1)."""
+    """Of a directory and all below it on the same file system, hard links once; du(1). Of any depth: what is deeper
+    than a path can say is reached by way of an open directory."""
     try:
         top = os.lstat(directory)
     except FileNotFoundError:
@@ -173,17 +178,38 @@ def disk(directory: str) -> DiskUsage:
     if not stat.S_ISDIR(top.st_mode):
         return DiskUsage(top.st_blocks * 512, 1)
     size, inodes, linked = top.st_blocks * 512, 1, set()
-    pending = [directory]
-    while pending:
-        for status, path in _entries(pending.pop()):
-            if status.st_dev != top.st_dev or (status.st_nlink > 1 and status.st_ino in linked):
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                pending.append(path)
-            elif status.st_nlink > 1:
-                linked.add(status.st_ino)
-            size, inodes = size + status.st_blocks * 512, inodes + 1
+    pending: list[str | int] = [directory]
+    try:
+        while pending:
+            for status, path in _below(pending):
+                if status.st_dev != top.st_dev or (status.st_nlink > 1 and status.st_ino in linked):
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path)
+                elif status.st_nlink > 1:
+                    linked.add(status.st_ino)
+                size, inodes = size + status.st_blocks * 512, inodes + 1
+    finally:
+        for left in pending:
+            if isinstance(left, int):
+                os.close(left)
     return DiskUsage(size, inodes)
+
+
+def _below(pending: list[str | int]) -> Iterator[tuple[os.stat_result, str]]:
+    """What is in the next directory of the stack. An open one in it is done with when all that came after it is."""
+    where = pending.pop()
+    if isinstance(where, int):
+        os.close(where)
+        return
+    if len(where) > _LONG_PATH:
+        try:
+            handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        pending.append(handle)
+        where = f"/proc/self/fd/{handle}"
+    yield from _entries(where)
 
 
 def _entries(directory: str) -> Iterator[tuple[os.stat_result, str]]:
