@@ -21,6 +21,7 @@ from pathlib import Path
 from tiphys.base.errors import Permanent, TiphysError
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.podspec import Object, uid_of
+from tiphys.runtime.userns import is_initial
 
 UNIT = 65536
 USER = "kubelet"
@@ -32,13 +33,13 @@ Range = tuple[int, int]
 
 
 def supported() -> bool:
-    """Whether this kernel can run pods in user namespaces."""
+    """Whether this kernel can run pods in user namespaces. Only the machine's root can have mounts translate IDs."""
     release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     try:
         allowed = int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
     except (OSError, ValueError):
         return False
-    return allowed and release >= LEAST_KERNEL
+    return allowed and release >= LEAST_KERNEL and is_initial()
 
 
 def mapping(config: KubeletConfig, pod: Object) -> Range | None:
