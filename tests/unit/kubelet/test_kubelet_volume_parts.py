@@ -184,6 +184,8 @@ def test_mountinfo_is_read_as_the_kernel_writes_it() -> None:
     text = b"36 35 98:0 /mnt1 /mnt/a\\040b\\134c rw,noatime master:1 - ext3 /dev/root rw\n"
     [point] = mounts.parse_mountinfo(text)
     assert point == mounts.MountPoint(Path("/mnt/a b\\c"), "98:0", "ext3")
+    assert list(mounts.parse_mountinfo(text, Path("/mnt/a b\\c"))) == [point]
+    assert list(mounts.parse_mountinfo(text, Path("/mnt/a"))) == []
 
 
 @needs_mounts

@@ -23,9 +23,10 @@ def prepare_empty_dir(root: Path, ready: Path, source: Mapping[str, Any], pod: O
     mounted = medium != "" and memory >= 0
     if ready.exists() and root.is_dir() and not (mounted and not mounts.is_mount_point(root)):
         return
+    fresh = not root.exists()
     root.mkdir(mode=0o750, parents=True, exist_ok=True)
     root.chmod(0o777)
-    if mounted and not mounts.is_mount_point(root):
+    if mounted and (fresh or not mounts.is_mount_point(root)):
         _mount(root, medium, source, pod, memory)
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
     if group is not None:

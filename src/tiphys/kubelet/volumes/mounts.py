@@ -28,26 +28,36 @@ class MountPoint:
     kind: str
 
 
-def mount_points() -> list[MountPoint]:
-    """All mounts that this process sees, in the order in which they were made."""
-    return list(parse_mountinfo(Path("/proc/self/mountinfo").read_bytes()))
+_CODES = ((b"\\", b"\\134"), (b" ", b"\\040"), (b"\t", b"\\011"), (b"\n", b"\\012"))
 
 
-def parse_mountinfo(text: bytes) -> Iterator[MountPoint]:
+def mount_points(below: Path = Path("/")) -> list[MountPoint]:
+    """The mounts at and below a path without symlinks that this process sees, in the order in which they were made."""
+    return list(parse_mountinfo(Path("/proc/self/mountinfo").read_bytes(), below))
+
+
+def parse_mountinfo(text: bytes, below: Path = Path("/")) -> Iterator[MountPoint]:
     """Lines of mountinfo; spaces and the like in paths are octal there. Pure."""
+    needle = os.fsencode(below)
+    for char, code in _CODES:
+        needle = needle.replace(char, code)
     for line in text.splitlines():
+        if needle not in line:  # there may be thousands
+            continue
         fields = line.split(b" ")
-        path = fields[4]
-        for code in (b"040", b"011", b"012", b"134"):
-            path = path.replace(b"\\" + code, bytes([int(code, 8)]))
-        yield MountPoint(Path(os.fsdecode(path)), fields[2].decode(), fields[fields.index(b"-") + 1].decode())
+        name = fields[4]
+        for char, code in reversed(_CODES):
+            name = name.replace(code, char)
+        path = Path(os.fsdecode(name))
+        if path.is_relative_to(below):
+            yield MountPoint(path, fields[2].decode(), fields[fields.index(b"-") + 1].decode())
 
 
 def is_mount_point(path: Path) -> bool:
     """Whether something is mounted exactly there, a bind mount of the same file system included. What is mounted is
     not touched: it may be a server that does not answer."""
     real = Path(os.path.realpath(path.parent), path.name)
-    return any(point.path == real for point in mount_points())
+    return any(point.path == real for point in mount_points(real))
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
@@ -110,5 +120,4 @@ def remove_directory(directory: Path) -> None:
 
 
 def _below(directory: Path) -> list[MountPoint]:
-    real = Path(os.path.realpath(directory))
-    return [point for point in mount_points() if point.path == real or real in point.path.parents]
+    return mount_points(Path(os.path.realpath(directory)))

@@ -188,7 +188,7 @@ class LocalImages:
     def _record(self, wanted: Reference, image: str, digests: set[str], sizes: dict[str, int]) -> Image:
         with self._content.changing() as names:
             _add_sizes(names, sizes)
-            if wanted.tag:
+            if wanted.tag and not wanted.digest:  # who names both means what the digest says, whatever the tag is
                 names.tags[str(Reference(wanted.registry, wanted.path, wanted.tag))] = image
             for digest in digests:
                 names.digests[str(wanted.with_digest(digest))] = image
