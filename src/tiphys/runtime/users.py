@@ -35,12 +35,10 @@ def lookup(user: str, accounts_file: str = "/etc/passwd", groups_file: str = "/e
     if entry is not None:
         uid, gid, home = _number(entry[2]), _number(entry[3]), entry[5]
         account = entry[0]
-    elif name.isdigit():
-        uid, gid, home, account = _number(name), 0, "", ""
+    elif name.isdigit() or not name:
+        uid, gid, home, account = _number(name or "0"), 0, "", ""
     else:
-        if name:
-            raise ValueError(f"unable to find user {name}: no matching entries in passwd file")
-        uid, gid, home, account = 0, 0, "/root", "root"
+        raise ValueError(f"unable to find user {name}: no matching entries in passwd file")
     groups = _records(groups_file, 4)
     if group_name:
         return Identity(uid, _group(group_name, groups), [], home or "/")

@@ -50,6 +50,11 @@ def test_user_lookup(accounts: tuple[str, str], user: str, expected: tuple[int, 
     assert tuple(users.lookup(user, *accounts)) == expected
 
 
+@pytest.mark.parametrize("user", ["", "0"])
+def test_without_accounts_root_is_at_home_at_the_root(user: str) -> None:
+    assert tuple(users.lookup(user, "/none", "/none")) == (0, 0, [], "/")
+
+
 @pytest.mark.parametrize("user", ["ghost", "app:ghosts", "99999999999"])
 def test_unknown_users_are_refused(accounts: tuple[str, str], user: str) -> None:
     with pytest.raises(ValueError, match=user.rpartition(":")[2][:5]):
