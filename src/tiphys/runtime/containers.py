@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from tiphys.base.clock import Clock
 from tiphys.base.files import remove_tree
-from tiphys.runtime import bundle, cgroups, oci_shim, processes, protocol, spec
+from tiphys.runtime import bundle, cgroups, oci_shim, processes, protocol, recovery, spec
 from tiphys.runtime.channel import Channel, Frame
 from tiphys.runtime.handlers import OciHandler, pick
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.records import ContainerRecord
 from tiphys.runtime.sandboxes import ID
-from tiphys.runtime.shim import SOCKET, STATE, write_state
+from tiphys.runtime.shim import SOCKET, write_state
 from tiphys.runtime.types import ContainerSpec, Image, InvalidSpec, NoSuchImage, Resources, RuntimeFailure, State
 
 
@@ -55,18 +55,16 @@ class Containers:
         """Read all that is on disk and connect to the shims that live; the others' ends are told as changes."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for directory in sorted(self._directory.iterdir()):
-            content, prepared = spec.load(directory / "spec.json"), spec.load(directory / "prepared.json")
-            if content is None or prepared is None:
-                with contextlib.suppress(OSError):
-                    remove_tree(directory)
+            record = recovery.container(directory)
+            if record is None:
+                recovery.discard(directory)
                 continue
-            record = ContainerRecord(spec.container(content), directory, prepared)
             self.records[record.spec.id] = record
             self._recall(record)
 
     def _recall(self, record: ContainerRecord) -> None:
-        record.state = spec.load(record.directory / STATE) or record.state
-        if record.running or self._starting(record):
+        record.state = recovery.state(record.directory) or record.state
+        if record.running:
             try:
                 self._follow(record, Channel(protocol.connect(str(record.directory), SOCKET)))
             except OSError:
@@ -75,16 +73,19 @@ class Containers:
         elif record.state["state"] == "exited":
             record.ended.set()
             self._on_change(record, State.EXITED)
+        elif (record.directory / "bundle.json").exists():
+            self._ask(record)
 
-    def _starting(self, record: ContainerRecord) -> bool:
-        """Whether a start was asked for whose outcome nobody has seen yet; the shim tells it when it knows."""
-        if record.state["state"] != "created" or not (record.directory / "bundle.json").exists():
-            return False
-        try:
-            protocol.connect(str(record.directory), SOCKET).close()
-        except OSError:
-            return False
-        return True
+    def _ask(self, record: ContainerRecord) -> None:
+        """A start was asked for whose outcome nobody has seen: its shim, if there is one, tells it."""
+        found = recovery.first_word(record.directory)
+        if found is not None:
+            connection, record.state = found
+            self._on_change(record, State(record.state["state"]))
+            self._follow(record, Channel(connection))
+        elif state := recovery.state(record.directory):
+            record.state = state
+            self._lost(record)
 
     async def create(self, wanted: ContainerSpec) -> ContainerRecord:
         """Write it down and make its directories. Raises NoSuchImage, InvalidSpec."""
@@ -180,13 +181,14 @@ class Containers:
 
     def _lost(self, record: ContainerRecord) -> None:
         """The shim has gone without a word: perhaps it wrote the end down, else put an end to the container."""
-        state = spec.load(record.directory / STATE) or record.state
+        state = recovery.state(record.directory) or record.state
         if state["state"] != "exited":
-            directories = (spec.load(record.directory / "bundle.json") or {})["cgroup"]["directories"]
             rebooted = state.get("boot") != processes.boot_id()
-            cgroups.remove(directories)
+            cgroups.remove(recovery.cgroup_of(record.directory))
+            # As containerd tells of them: how a process ended with its machine is not known.
+            code, number = (255, 0) if rebooted else (137, int(signal.SIGKILL))
             cause = "the machine was restarted" if rebooted else "the container's shim was killed"
-            state |= {"state": "exited", "exit_code": 137, "signal": 9, "pid": 0, "error": cause}
+            state |= {"state": "exited", "exit_code": code, "signal": number, "pid": 0, "error": cause}
             state["finished_at"] = self._clock.time()
             write_state(str(record.directory), state)
         record.state = state

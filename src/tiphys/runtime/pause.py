@@ -42,7 +42,12 @@ def run(connection: socket.socket, program: int, directory: str) -> None:
     except OSError as error:
         protocol.send(connection, {"error": processes.describe(error)})
         return
-    protocol.send(connection, {"pid": pid, "start_time": processes.start_time(pid)})
+    try:
+        protocol.send(connection, {"pid": pid, "start_time": processes.start_time(pid)})
+    except OSError:  # whoever asked has gone: nobody would ever know of it
+        if shared:
+            os.kill(pid, signal.SIGKILL)
+        return
     if not shared:
         connection.close()
         _hold(program, directory)

@@ -81,6 +81,16 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     return data
 
 
+def abandoned(connection: socket.socket) -> bool:
+    """Whether the other end has gone, after having been read to its last message."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def receive_chunk(connection: socket.socket, limit: int = 65536) -> tuple[bytes, list[int]]:
     """Bytes and descriptors that are there now; b"" at the end. Descriptors are close-on-exec."""
     room = socket.CMSG_LEN(MAX_DESCRIPTORS * 4)

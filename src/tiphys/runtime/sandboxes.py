@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
-from tiphys.runtime import cgroups, handlers, processes, protocol, resources, spec, syscalls, userns
+from tiphys.runtime import cgroups, handlers, processes, protocol, recovery, resources, spec, syscalls, userns
 from tiphys.runtime.channel import Channel
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.netns import loopback_up
@@ -44,17 +44,19 @@ class Sandboxes:
         self._directory, self._launcher, self._networks = directory, launcher, networks
         self._layout, self._clock, self._on_end = layout, clock, on_end
         self.records: dict[str, SandboxRecord] = {}
+        self._unreadable: set[str] = set()
+        """IDs of sandboxes that were found in pieces: their addresses are still to be released."""
 
     def recover(self) -> None:
         """Read all that is on disk, and watch the pause processes that still live."""
         self._directory.mkdir(parents=True, exist_ok=True)
         boot = processes.boot_id()
         for directory in sorted(self._directory.iterdir()):
-            content, state = spec.load(directory / "spec.json"), spec.load(directory / "state.json")
-            if content is None:
-                shutil.rmtree(directory, ignore_errors=True)
+            record = recovery.sandbox(directory)
+            if record is None:
+                recovery.discard(directory)
+                self._unreadable.add(directory.name)
                 continue
-            record = SandboxRecord(spec.sandbox(content), directory, state or {})
             self.records[record.spec.id] = record
             same = record.state.get("boot") == boot
             if same and processes.start_time(record.state["pid"]) == record.state["start_time"]:
@@ -63,6 +65,10 @@ class Sandboxes:
     async def create(self, wanted: SandboxSpec) -> SandboxRecord:
         """Make it, or return the one that exists as asked. Raises InvalidSpec, RuntimeFailure."""
         _check(wanted, self._networks)
+        while self._unreadable:
+            id = self._unreadable.pop()
+            for network in self._networks.values():
+                await network.detach(id)
         record = self.records.setdefault(wanted.id, SandboxRecord(wanted, self._directory / wanted.id, {}))
         async with record.lock:
             if record.alive:
@@ -193,7 +199,8 @@ class Sandboxes:
 
     def _clean(self, record: SandboxRecord) -> None:
         with contextlib.suppress(OSError):
-            syscalls.umount(str(record.directory / "shm"))
+            while True:  # one that was made again after a crash may have it twice
+                syscalls.umount(str(record.directory / "shm"))
         left: list[str] = []
         if not self._shares_cgroup(record):
             left = cgroups.remove(self._layout.directories(self.cgroup_parent(record.spec), ["cpuset", "hugetlb"]))

@@ -61,6 +61,8 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
     if not _only_one(directory):
         protocol.send(connection, {"state": "exited", "error": "it is being started already", "exit_code": 128})
         return
+    if protocol.abandoned(connection):
+        return  # who asked was killed; whoever comes next sees that nothing is under way, and decides afresh
     listener = protocol.listen(directory, SOCKET)
     try:
         pid, streams = _launch_oci(directory, bundle) if bundle.get("oci") else _launch(bundle)

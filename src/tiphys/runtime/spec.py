@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -65,9 +66,13 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote; None when there is nothing."""
+    """What `save` wrote; None when there is nothing like it."""
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
-    return content
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise  # it may be there, and fine: whoever takes it for gone would remove what it tells of
+    return content if isinstance(content, dict) else None
