@@ -43,7 +43,7 @@ class Traces:
             "routes": [line for line in lines("/proc/net/route") if line.split()[0] == self.bridge],
             "tables": [line for line in tables() if line.split()[-1:] == [self.bridge]],
             "forwarding": [text for text in lines("/run/tiphys-forwarding.json") if f'"{self.bridge}"' in text],
-            "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/tiphys/{NAME}")],
+            "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/tiphys/*{NAME}")],
             "logs": [str(path) for path in Path("/var/log/pods").glob(f"*{self.pod}*")],
             "log links": [
                 str(path) for path in Path("/var/log/containers").glob("*") if self.pod in str(path.readlink())

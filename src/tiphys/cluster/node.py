@@ -124,4 +124,4 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
 
 def cgroup_root(config: ClusterConfig, node: NodeConfig) -> str:
     """The node's cgroup, relative to each controller's mount."""
-    return f"tiphys/{config.name}/{node.name}"
+    return f"tiphys/{paths.cgroup(config.name)}/{node.name}"

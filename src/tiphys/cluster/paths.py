@@ -45,7 +45,16 @@ def run_root() -> Path:
         return _own_run()
     if home() == Path(DEFAULT_HOME):
         return Path("/run/tiphys")
-    return Path(f"/run/tiphys-{crc32(os.fsencode(home())):08x}")
+    return Path(f"/run/tiphys-{_mark()}")
+
+
+def cgroup(name: str) -> str:
+    """What a cluster's cgroup below tiphys/ is called: as the cluster, with the home's mark if that is another."""
+    return name if home() == Path(DEFAULT_HOME) else f"{_mark()}-{name}"
+
+
+def _mark() -> str:
+    return f"{crc32(os.fsencode(home())):08x}"
 
 
 def images_dir() -> Path:

@@ -48,7 +48,7 @@ def remove_cluster(config: ClusterConfig) -> list[str]:
     left = [thing for each in config.nodes for thing in _remove_node_files(config, each)]
     left += teardown_cluster_network(network.of_cluster(config))
     for root in cgroups.detect().all_roots():
-        _remove_if_empty(Path(root, "tiphys", config.name))
+        _remove_if_empty(Path(root, "tiphys", paths.cgroup(config.name)))
         _remove_if_empty(Path(root, "tiphys"))
     if left:
         return left
@@ -82,7 +82,7 @@ def remove_shared_if_last() -> None:
 def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     directory = config.paths.node(gone.name)
     remove_logs(directory / "kubelet", *_log_directories())
-    left = purge(directory / "runtime", f"{config.name}/{gone.name}")
+    left = purge(directory / "runtime", f"{paths.cgroup(config.name)}/{gone.name}")
     left += unmount_below(directory)  # volumes in memory
     left += network.of_node(config, gone).teardown()
     if not left:
