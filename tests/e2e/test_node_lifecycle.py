@@ -79,7 +79,12 @@ PODS = [
         terminationGracePeriodSeconds=10,
     ),
     pod("debugged"),
-    pod("resized", container={"resources": {"requests": {"cpu": "10m"}}}),
+    pod(
+        "resized",
+        container={
+            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi", "cpu": "100m"}}
+        },
+    ),
 ]
 
 
@@ -222,13 +227,15 @@ def test_a_debug_container_sees_the_processes_of_its_target(node: Node) -> None:
     node.commands.until(lambda: "sleep 3600" in node.kubectl("logs", "debugged", "-c", "tool", check=False))
 
 
-def test_a_resize_is_refused_in_the_status(node: Node) -> None:
+def test_a_running_container_is_resized(node: Node) -> None:
     node.ready("resized")
-    containers = [{"name": "c", "resources": {"requests": {"cpu": "20m"}}}]
-    patch = json.dumps({"spec": {"containers": containers}})
+    wanted = {"requests": {"cpu": "500m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
+    patch = json.dumps({"spec": {"containers": [{"name": "c", "resources": wanted}]}})
     node.kubectl("patch", "pod", "resized", "--subresource=resize", "-p", patch)
-    node.commands.until(lambda: node.condition("resized", "PodResizePending").get("reason") == "Infeasible")
-    assert node.container("resized")["resources"] == {"requests": {"cpu": "10m"}}
+    node.commands.until(lambda: node.container("resized").get("resources") == wanted)
+    limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"
+    assert node.kubectl("exec", "resized", "--", "sh", "-c", f"({limit}) 2>/dev/null").strip() == str(64 << 20)
+    assert node.container("resized")["restartCount"] == 0
 
 
 def test_a_passing_tcp_probe_leaves_the_container_alone(node: Node) -> None:
