@@ -76,7 +76,7 @@ def make_status(given: Situation) -> dict[str, Any]:
     status: dict[str, Any] = {"qosClass": qos_class(pod), "startTime": old.get("startTime") or rfc3339(given.now)}
     if generation := generation_of(pod):
         status["observedGeneration"] = generation
-    restarting = restart_all.is_restarting(pod, given.view.records, old)
+    restarting = not given.over and restart_all.is_restarting(pod, given.view.records, old)
     facts = Facts(given.view, given.waiting, given.hooking, was_initialized(given.view), restarting)
     _add_containers(facts, pod, old, status)
     if given.over:
