@@ -213,6 +213,7 @@ PRINTED = [
     ),
 ]
 
+PRINTED.append((pod("terminal", "test -t 0 && echo $TERM", {"tty": True, "stdin": True}), "xterm"))
 SHARED = "tr '\\0' '\\n' < /proc/1/cmdline"
 PRINTED.append((pod("shared", SHARED, shareProcessNamespace=True), "/pause"))
 

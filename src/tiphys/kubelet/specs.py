@@ -96,7 +96,7 @@ def container_spec(setting: Setting, container: Object, wanted: StartContainer) 
         image=setting.image.id,
         argv=command_line(container, image.entrypoint, image.command, setting.env),
         env=merged_env(
-            image.env,
+            (("TERM", "xterm"), *image.env) if container.get("tty") else image.env,
             {**setting.grants.env, **setting.env},
             files.kernel_hostname(pod, config.node_name, config.cluster_domain),
         ),

@@ -45,6 +45,8 @@ def container(
         "user_namespace": sandbox.get("user_namespace"),
         "cgroup": resources.plan(layout, path, spec.resources, devices),
         "cgroup_controllers": [] if layout.v2 else layout.controllers() or None,
+        # As containerd: on v2 privileged containers see the machine's whole tree.
+        "host_cgroups": bool(layout.v2 and security.privileged and not sandbox.get("user_namespace")),
         "privileged": security.privileged,
         "readonly_rootfs": security.readonly_rootfs,
         "masked_paths": _paths(security, security.masked_paths, (*MASKED, *_thermal_throttles())),

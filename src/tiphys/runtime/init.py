@@ -40,7 +40,7 @@ def become(report: socket.socket, steps: Callable[[], None]) -> NoReturn:
 def container(report: socket.socket, bundle: dict[str, Any], streams: list[int], program: bytes) -> None:
     """Set up a container around the calling process and run its program."""
     _join(bundle)
-    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
+    syscalls.unshare(syscalls.CLONE_NEWNS | (0 if bundle["host_cgroups"] else syscalls.CLONE_NEWCGROUP))
     _run(report, bundle, rootfs.gather(bundle), streams, program)
 
 

@@ -15,6 +15,7 @@ from tiphys.runtime.cgroups import Layout
 from tiphys.runtime.cleanup import purge
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.resources import DEFAULT_DEVICES
+from tiphys.runtime.types import Security
 
 pytestmark = pytest.mark.e2e
 
@@ -66,6 +67,22 @@ def test_containers_run_on_a_cgroup2_tree(machine: Any, cgroup: Path, monkeypatc
         assert result.stdout.endswith(b"0::/\n")
         await runtime.stop_container("main", 0)
         assert not cgroup.parent.joinpath(f"tiphys/{machine.name}/box/main").exists()
+
+    machine.run(scenario)
+    assert purge(machine.root, machine.name) == []
+
+
+def test_privileged_containers_see_the_whole_cgroup2_tree(
+    machine: Any, cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiphys.runtime.cgroups.detect", lambda: Layout({}, str(cgroup.parent)))
+
+    async def scenario(runtime: LinuxRuntime) -> None:
+        await machine.start(runtime, "sleep", "1000", security=Security(privileged=True))
+        path = f"tiphys/{machine.name}/box/main"
+        script = f"tail -1 /proc/self/cgroup; cat /sys/fs/cgroup/{path}/cgroup.procs | wc -l"
+        result = await runtime.exec_sync("main", ["sh", "-c", script], 5)
+        assert result.stdout.decode().split() == [f"0::/{path}", "4"]
 
     machine.run(scenario)
     assert purge(machine.root, machine.name) == []
