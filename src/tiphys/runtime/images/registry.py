@@ -14,10 +14,12 @@ import hashlib
 import ipaddress
 import json
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -40,6 +42,7 @@ STALL_TIMEOUT = 60.0
 REDIRECTS = 5
 ATTEMPTS = 3
 HOSTS = {DEFAULT_REGISTRY: "registry-1.docker.io"}
+HTTP_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
@@ -159,9 +162,10 @@ class Registry:
             raise NoSuchImage(f"{where}: not found")
         if answer.status in (401, 403):
             raise Unauthorized(f"{where}: pull access denied, the repository does not exist or needs credentials")
-        if answer.status == 429 or answer.status >= 500:
-            raise Retry(f"{where}: {text}")
-        raise Permanent(f"{where}: {text}")
+        phrase = HTTP_PHRASES.get(answer.status, "")
+        told = f"unexpected status from GET request to {self.url}{path}: {answer.status} {phrase}".rstrip()
+        told += f": {text}" if text else ""
+        raise (Retry if answer.status == 429 or answer.status >= 500 else Permanent)(told)
 
     async def _authorize(self, challenge: str) -> str:
         """The Authorization header that answers a challenge (RFC 7235, distribution's token specification)."""
@@ -249,12 +253,20 @@ async def _request(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | N
         ):
             yield answer
     except ssl.SSLCertVerificationError as error:
-        raise Permanent(f"{parts.netloc}: {error.verify_message}") from error
+        raise Permanent(f"{_asking(url)}: tls: failed to verify certificate: x509: {error.verify_message}") from error
     except ValueError as error:
         raise Permanent(f"{parts.netloc}: malformed address: {error}") from error
+    except socket.gaierror as error:
+        raise Retry(f"{_asking(url)}: dial tcp: lookup {parts.hostname}: no such host") from error
+    except ConnectionRefusedError as error:
+        raise Retry(f"{_asking(url)}: dial tcp {parts.netloc}: connect: connection refused") from error
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise Retry(f"{parts.netloc}: {reason}") from error
+        raise Retry(f"{_asking(url)}: {reason}") from error
+
+
+def _asking(url: str) -> str:
+    return f'failed to do request: Get "{url}"'
 
 
 def _as_safe(target: str, url: str) -> bool:

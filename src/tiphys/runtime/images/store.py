@@ -263,7 +263,7 @@ def _told(wanted: Reference, worst: TiphysError) -> TiphysError:
     elif isinstance(worst, NoSuchImage):
         text = f"{resolving}{wanted}: not found"
     else:
-        text = f"{resolving}failed to do request: {worst}"
+        text = f"{resolving}{worst}"
     told = NoSuchImage if isinstance(worst, NoSuchImage) else type(worst)
     failure = told(f'failed to pull and unpack image "{wanted}": {text}')
     failure.__cause__ = worst
