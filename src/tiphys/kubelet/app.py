@@ -130,7 +130,7 @@ class Kubelet:
         self._static = StaticPods(self, self._statuses, group)
         detection, period = config.change_detection, config.sync_frequency
         sources = ObjectSources(self.client, clock, group, self._sources_changed, detection, period)
-        self.volumes = VolumeManager(config, self.client, clock, sources, lambda: self.agent.allocatable)
+        self.volumes = VolumeManager(config, self.client, clock, sources, lambda: self.agent.allocatable, self._warn)
         self.duties = NodeDuties(
             config,
             self.runtime,
@@ -380,6 +380,9 @@ class Kubelet:
         self.limits.allocations.forget(worker.uid)
         log.debug("pod %s is finished", full_name(worker.state.pod))
         self._static.finished(worker)
+
+    def _warn(self, pod: Object, reason: str, message: str) -> None:
+        self.recorder.event({"apiVersion": "v1", "kind": "Pod", **pod}, "Warning", reason, message)
 
     # --- changes from elsewhere
 

@@ -143,3 +143,22 @@ def test_a_local_volume_is_given_to_the_pod_s_group_without_following_links(
             assert (outside.stat().st_gid, outside.stat().st_mode) == (before.st_gid, before.st_mode)
 
     node.clock.run(scenario())
+
+
+def test_a_volume_that_others_have_with_another_group_is_warned_of(node: Any, pod: Any, tmp_path: Path) -> None:
+    groups = (os.getgroups()[0], os.getgroups()[0]) if os.geteuid() else (4242, 4343)
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.api.create(VOLUMES, volume(local={"path": str(tmp_path)}))
+            await node.api.create(CLAIMS, claim(), "default")
+            for name, group in zip(("web", "other"), groups, strict=True):
+                made = claiming(pod, securityContext={"fsGroup": group})
+                made["metadata"] |= {"name": name, "uid": f"uid-{name}"}
+                await node.create(made)
+                await node.until(node.is_phase("Running", name))
+            text = f"The requested fsGroup is {groups[1]}, but the volume disk has GID {groups[0]}."
+            expected = [f"{text} The volume may not be shareable."] if groups[0] != groups[1] else []
+            assert node.events("AlreadyMountedVolume") == expected
+
+    node.clock.run(scenario())

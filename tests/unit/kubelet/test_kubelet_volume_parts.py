@@ -14,10 +14,12 @@ from tiphys.kubelet.volumes.commands import format_and_mount, mount_by_command
 from tiphys.kubelet.volumes.emptydir import memory_size, page_size, prepare_empty_dir
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
 from tiphys.kubelet.volumes.nested import nested_mount_points
-from tiphys.kubelet.volumes.ownership import give_to_group, single_user
+from tiphys.kubelet.volumes.ownership import Count, give_to_group, single_user
 from tiphys.kubelet.volumes.payload import File, VolumeError, clean_path
 from tiphys.kubelet.volumes.references import used_volumes
+from tiphys.kubelet.volumes.slowly import with_progress
 from tiphys.kubelet.volumes.waiting import VolumeWait
+from tiphys.testing.clock import VirtualClock
 
 GROUP = os.getgroups()[0] if os.geteuid() else 4242
 MI = 1 << 20
@@ -167,6 +169,27 @@ def test_what_a_waiting_pod_is_told_and_when() -> None:
         "failed to process volumes=[]: context deadline exceeded"
     )
     assert tries < 15
+
+
+def test_who_waits_for_a_big_volume_is_told_how_far_it_is() -> None:
+    clock, count, said = VirtualClock(), Count(), []
+
+    async def slow() -> str:
+        for _ in range(10):
+            await clock.sleep(10)
+            count.files += 5
+        return "done"
+
+    async def scenario() -> None:
+        def say(reason: str, message: str) -> None:
+            said.append((reason, message))
+
+        assert await with_progress(slow(), "/disk", count, clock, say) == "done"
+
+    clock.run(scenario())
+    assert {reason for reason, _ in said} == {"VolumePermissionChangeInProgress"}
+    assert said[0][1].startswith("Setting volume ownership for /disk is taking longer than expected, consider using")
+    assert [message for _, message in said[1:]] == ["Setting volume ownership for /disk, processed 40 files."]
 
 
 def test_a_hidden_step_up_in_a_host_path_is_refused(tmp_path: Path) -> None:

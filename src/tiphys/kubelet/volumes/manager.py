@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class VolumesError(TiphysError):
 
 
 class VolumeManager:
-    """Volumes of all pods of a node. `allocatable` tells what the node has for pods."""
+    """Volumes of all pods of a node. `allocatable` tells what the node has for pods, `warn` records a Warning about a
+    pod by reason and message."""
 
     def __init__(
         self,
@@ -66,11 +68,13 @@ class VolumeManager:
         clock: Clock,
         sources: ObjectSources,
         allocatable: Callable[[], Mapping[str, str]] = dict,
+        warn: Callable[[Object, str, str], None] = lambda pod, reason, message: None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._sources = sources
         self._allocatable = allocatable
+        self._warn = warn
         self._contents = Contents(sources, Tokens(client, clock))
         self._claims = Claims(client)
         self._attached: dict[str, dict[str, Attached]] = {}
@@ -207,7 +211,8 @@ class VolumeManager:
     async def _attach(self, pod: Object, bound: Bound) -> Attached:
         try:
             self._check_alone(pod, bound)
-            return await attach(self._config, pod, bound)
+            self._check_shareable(pod, bound)
+            return await attach(self._config, pod, bound, self._clock, partial(self._warn, pod))
         except (VolumeError, OSError) as error:
             raise BoundError(str(bound.volume["metadata"]["name"]), error) from error
 
@@ -219,6 +224,19 @@ class VolumeManager:
         for uid, volumes in self._attached.items():
             if uid != uid_of(pod) and any(one.name == name for one in volumes.values()):
                 raise VolumeError("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+
+    def _check_shareable(self, pod: Object, bound: Bound) -> None:
+        """Warn when a local volume that others have is about to be given to another group."""
+        wanted = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        name = bound.volume["metadata"]["name"]
+        others = [volumes for uid, volumes in self._attached.items() if uid != uid_of(pod)]
+        used = [one for volumes in others for one in volumes.values() if one.name == name and not one.block]
+        if wanted is None or "local" not in bound.volume["spec"] or not used:
+            return
+        found = used[0].path.stat().st_gid
+        if found != int(wanted):
+            text = f"The requested fsGroup is {wanted}, but the volume {name} has GID {found}."
+            self._warn(pod, "AlreadyMountedVolume", f"{text} The volume may not be shareable.")
 
 
 def _messages(failed: Mapping[str, VolumeError | OSError]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.kubelet.podspec import Object, all_containers
@@ -17,14 +18,23 @@ _WRITABLE, _READABLE = 0o660, 0o440
 _ENTER = 0o2110
 
 
-def give_to_group(root: Path, group: int, *, always: bool, readonly: bool = False) -> None:
+@dataclass(slots=True)
+class Count:
+    """How many files were given so far; for who watches."""
+
+    files: int = 0
+
+
+def give_to_group(root: Path, group: int, *, always: bool, readonly: bool = False, count: Count | None = None) -> None:
     """Give `root` and all below to `group`; without `always` only if `root` is not the group's. Raises OSError."""
+    count = count or Count()
     mask = _READABLE if readonly else _WRITABLE
     if not always and _given(os.lstat(root), group, mask | _ENTER):
         return
     for _, directories, files, handle in os.fwalk(root, topdown=False):
         for name in (*directories, *files):
             _give(name, group, mask, handle)
+            count.files += 1
     _give(str(root), group, mask, None)
 
 

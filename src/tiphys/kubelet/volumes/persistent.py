@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiphys.base.clock import Clock
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.podspec import Object, name_of, uid_of
 from tiphys.kubelet.volumes import mounts
 from tiphys.kubelet.volumes.claims import Bound
 from tiphys.kubelet.volumes.commands import format_and_mount, mount_by_command
 from tiphys.kubelet.volumes.hostpath import prepare_host_path
-from tiphys.kubelet.volumes.ownership import give_to_group
+from tiphys.kubelet.volumes.ownership import Count, give_to_group
 from tiphys.kubelet.volumes.payload import VolumeError
+from tiphys.kubelet.volumes.slowly import Say, with_progress
 
 _NO_SOURCE = frozenset(
     {
@@ -62,8 +64,8 @@ class Attached:
     """Of the PersistentVolume."""
 
 
-async def attach(config: KubeletConfig, pod: Object, bound: Bound) -> Attached:
-    """Set up what a claim is bound to. Raises VolumeError, OSError."""
+async def attach(config: KubeletConfig, pod: Object, bound: Bound, clock: Clock, say: Say) -> Attached:
+    """Set up what a claim is bound to; `say` is told of what takes long. Raises VolumeError, OSError."""
     source, name = bound.volume["spec"], name_of(bound.volume)
     options: Sequence[str] = source.get("mountOptions") or ()
     if "hostPath" in source and not bound.block:
@@ -82,7 +84,12 @@ async def attach(config: KubeletConfig, pod: Object, bound: Bound) -> Attached:
         raise VolumeError(f"invalid path: {path} must not contain '..'")
     if bound.block:
         return Attached(_device(config, pod, name, path), bound.readonly, True, bound.groups, name)
-    attached = await asyncio.to_thread(_local, config, pod, bound, path, options)
+    count = Count()
+    work = asyncio.to_thread(_local, config, pod, bound, path, options, count)
+    try:
+        attached = await with_progress(work, str(path), count, clock, say)
+    except* (VolumeError, OSError) as group:
+        raise group.exceptions[0] from group
     detach_unused(config)
     return Attached(attached, bound.readonly, False, bound.groups, name)
 
@@ -105,7 +112,7 @@ def _device(config: KubeletConfig, pod: Object, name: str, path: Path) -> Path:
     return path
 
 
-def _local(config: KubeletConfig, pod: Object, bound: Bound, path: Path, options: Sequence[str]) -> Path:
+def _local(config: KubeletConfig, pod: Object, bound: Bound, path: Path, options: Sequence[str], count: Count) -> Path:
     """A directory of the node, or a disk that is mounted for it."""
     name = name_of(bound.volume)
     kind = _kind(path)
@@ -120,7 +127,7 @@ def _local(config: KubeletConfig, pod: Object, bound: Bound, path: Path, options
             _show(path, target, [*options, *(["ro"] if bound.readonly else [])])
         path = target
     if not bound.readonly:
-        _set_group(path, pod)
+        _set_group(path, pod, count)
     return path
 
 
@@ -146,11 +153,11 @@ def _disk(config: KubeletConfig, bound: Bound, device: Path, options: Sequence[s
     return target
 
 
-def _set_group(path: Path, pod: Object) -> None:
+def _set_group(path: Path, pod: Object, count: Count) -> None:
     context: Mapping[str, Any] = pod["spec"].get("securityContext") or {}
     if context.get("fsGroup") is not None:
         always = context.get("fsGroupChangePolicy") != "OnRootMismatch"
-        give_to_group(path, int(context["fsGroup"]), always=always)
+        give_to_group(path, int(context["fsGroup"]), always=always, count=count)
 
 
 async def attach_nfs(
