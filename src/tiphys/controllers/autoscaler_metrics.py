@@ -1,7 +1,7 @@
 """Metrics as aggregated API servers serve them: metrics.k8s.io, custom.metrics.k8s.io, external.metrics.k8s.io.
 
-Tiphys serves none of these itself; without a server behind them every question is answered by an Unmeasurable in
-the words of client-go.
+`tiphys up` serves the first itself; without a server behind one of them every question is answered by an Unmeasurable
+in the words of client-go.
 """
 
 from __future__ import annotations
