@@ -153,8 +153,8 @@ class Leaks:
         for space in Path(self._commands.environment["TIPHYS_RUN"], "netns").glob("*"):
             found[f"devices in {space.name}"] = inside(space, "ip", "-o", "link")
             found[f"rules in {space.name}"] = inside(space, "nft", "list", "ruleset")
-        for file in Path(home).rglob("addresses.json"):
-            found["addresses"] += len(json.loads(file.read_text())["owners"])
+        for book in Path(home).rglob("addresses.json"):
+            found["addresses"] += len(json.loads(book.read_text())["owners"])
         for place in ("runtime", "kubelet", "pods"):
             for directory in Path(home).rglob(f"nodes/*/{place}"):
                 found[f"files in {place}"] += sum(len(inner) + len(files) for _, inner, files in os.walk(directory))
