@@ -12,7 +12,8 @@ log = logging.getLogger(__name__)
 
 
 def of_cluster(config: ClusterConfig) -> ClusterNetwork:
-    return ClusterNetwork(config.bridge, str(config.node_network), str(config.pod_network), paths.run_root())
+    owner = f"tiphys cluster {config.name} in {paths.home()}"
+    return ClusterNetwork(config.bridge, str(config.node_network), str(config.pod_network), paths.run_root(), owner)
 
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:

@@ -16,7 +16,9 @@ _REQUEST, _ACK, _EXCL, _CREATE, _REPLACE, _DUMP = 1, 4, 0x200, 0x400, 0x100, 0x3
 _ERROR, _DONE = 2, 3
 IFF_UP = 1
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = (
+    1, 3, 4, 10, 18, 20, 28
+)  # fmt: skip
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 
 Attribute = tuple[int, bytes]
@@ -149,6 +151,20 @@ class Netlink:
                 if kind == _IFLA_MTU:
                     return int(struct.unpack("=I", value)[0])
         return 0
+
+    def alias(self, name: str) -> str:
+        """What a device is said to be for; "" if nothing is said or it is gone."""
+        body = _link() + attributes([(_IFLA_IFNAME, _name(name))])
+        for _, payload in self._request(_GETLINK, 0, body, f"look up {name}"):
+            for kind, value in _parse(payload[16:]):
+                if kind == _IFLA_IFALIAS:
+                    return value.rstrip(b"\0").decode(errors="replace")
+        return ""
+
+    def set_alias(self, index: int, text: str) -> None:
+        """Say what a device is for; 255 bytes are kept."""
+        body = _link(index) + attributes([(_IFLA_IFALIAS, text.encode()[:255])])
+        self._request(_NEWLINK, 0, body, f"name device {index}")
 
     def set_up(self, index: int, master: int = 0) -> None:
         """Switch a device on, as a port of the bridge `master` if given."""

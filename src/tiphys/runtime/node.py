@@ -46,6 +46,8 @@ class ClusterNetwork:
     """e.g. 10.244.0.0/16"""
     run_dir: Path
     """For this machine, e.g. /run/tiphys; the same for all clusters."""
+    owner: str = ""
+    """Whose the bridge is, told in the device's alias (ip link): two owners must not have the same addresses."""
 
     @property
     def gateway(self) -> str:
@@ -63,6 +65,7 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
             if not link.index(network.bridge):
                 link.add_bridge(network.bridge)
             device = link.index(network.bridge)
+            _own(link, device, network)
             with contextlib.suppress(FileNotFoundError):  # a host without IPv6
                 _write_sysctl(f"net/ipv6/conf/{network.bridge}/accept_ra", "0")
             link.add_address(device, f"{network.gateway}/{IPv4Network(network.nodes).prefixlen}")
@@ -83,10 +86,26 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
     return missing
 
 
+def _own(link: Netlink, device: int, network: ClusterNetwork) -> None:
+    found = link.alias(network.bridge)
+    if not found and network.owner:
+        link.set_alias(device, network.owner)
+    elif found and found != network.owner:
+        raise RuntimeFailure(
+            f"the addresses {network.nodes} (device {network.bridge}) are those of {found}: end that first"
+        )
+
+
+def _is_anothers(link: Netlink, network: ClusterNetwork) -> bool:
+    return bool(link.index(network.bridge)) and link.alias(network.bridge) not in ("", network.owner)
+
+
 def teardown_cluster_network(network: ClusterNetwork) -> list[str]:
-    """Undo it all; returns what could not be removed. Harmless if it is gone."""
+    """Undo it all; returns what could not be removed. Harmless if it is gone or somebody else's."""
     left: list[str] = []
     with Netlink() as link:
+        if _is_anothers(link, network):
+            return []
         try:
             link.delete_link(network.bridge)
         except OSError as error:
@@ -209,10 +228,10 @@ class NodeNetwork:
         """Undo `setup`; returns what could not be removed. Harmless if it is gone."""
         left: list[str] = []
         with Netlink() as host:
-            for what, undo in (
-                (f"device {self._veth}", functools.partial(host.delete_link, self._veth)),
-                (f"namespace {self._path}", functools.partial(netns.drop, self._path)),
-            ):
+            steps = [(f"namespace {self._path}", functools.partial(netns.drop, self._path))]
+            if not _is_anothers(host, self.cluster):
+                steps.insert(0, (f"device {self._veth}", functools.partial(host.delete_link, self._veth)))
+            for what, undo in steps:
                 try:
                     undo()
                 except OSError as error:

@@ -8,6 +8,7 @@ import random
 import socket
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def cluster(tmp_path: Path) -> Iterator[ClusterNetwork]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     number = random.randrange(200, 250)
-    network = ClusterNetwork(f"tt{number}", f"10.{number}.0.0/24", f"10.{number}.128.0/17", tmp_path / "net")
+    network = ClusterNetwork(f"tt{number}", f"10.{number}.0.0/24", f"10.{number}.128.0/17", tmp_path / "net", "us")
     before = host_devices(), FORWARDING.read_text()
     assert setup_cluster_network(network) == []
     yield network
@@ -115,6 +116,18 @@ def _purge(machine: Any, nodes: list[NodeNetwork]) -> None:
 
     for node in nodes:
         assert purge(machine.root / node.name, node.name) == []
+
+
+def test_addresses_have_one_owner(cluster: ClusterNetwork, nodes: list[NodeNetwork], tmp_path: Path) -> None:
+    theirs = replace(cluster, owner="them", run_dir=tmp_path / "theirs")
+    with pytest.raises(RuntimeFailure, match="are those of us: end that first"):
+        setup_cluster_network(theirs)
+    before = host_devices()
+    node = NodeNetwork(theirs, nodes[0].name, nodes[0].address, nodes[0].pod_cidr)
+    assert node.teardown() == []
+    assert teardown_cluster_network(theirs) == []
+    assert host_devices() >= {name for name in before if name.startswith(cluster.bridge)}
+    assert setup_cluster_network(cluster) == []
 
 
 def test_dial_and_the_hosts_network(machine: Any, nodes: list[NodeNetwork]) -> None:
