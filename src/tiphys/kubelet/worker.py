@@ -192,5 +192,6 @@ class PodWorker:
                 self._finished(self)
 
     async def _wake(self, name: str, at: float) -> None:
-        await self._clock.sleep(max(0.0, at - self._clock.time()))
+        while (left := at - self._clock.time()) > 0:  # loops wake a little early, and too early is never
+            await self._clock.sleep(left)
         self.post(ev.TimerFired(name))
