@@ -60,11 +60,12 @@ def release(config: KubeletConfig, uid: str) -> None:
     """Give back the range of a pod that is over. Harmless if it has none."""
     file = config.pod_dir(uid) / "userns"
     try:
-        link = config.userns_claims / str(parse(file.read_text())[0])
-        if os.readlink(link) == str(file):
-            link.unlink()
-    except (OSError, Permanent):  # no range, or a claim that is void already
+        links = _links(config.userns_claims, parse(file.read_text()))
+    except (OSError, Permanent):  # it has none
         return
+    for link in links:
+        if link.is_symlink() and link.readlink() == file:
+            link.unlink(missing_ok=True)
 
 
 def node_range(config: KubeletConfig) -> Range:
@@ -132,7 +133,7 @@ def _kept(config: KubeletConfig, directory: Path, claims: Path) -> Range | None:
     found = parse(content)
     if found[1] != config.userns_ids_per_pod:
         raise Permanent(f"user namespace: wrong user namespace length {found[1]}")
-    return found if _claim(claims, found[0], directory) else None
+    return found if _claim(claims, found, directory) else None
 
 
 def parse(content: str) -> Range:
@@ -157,25 +158,27 @@ def _new(config: KubeletConfig, directory: Path, claims: Path, node: Range) -> R
     """The lowest free range, written down."""
     unit = config.userns_ids_per_pod
     for first in range(node[0], sum(node), unit):
-        if _claim(claims, first, directory):
+        if _claim(claims, (first, unit), directory):
             _write(directory / "userns", (first, unit))
             return first, unit
     raise TiphysError("create user namespace: could not find an empty slot to allocate a user namespace")
 
 
-def _claim(claims: Path, first: int, directory: Path) -> bool:
-    """Take the range that begins at `first`, or see that it is this pod's already."""
-    link, goal = claims / str(first), directory / "userns"
-    try:
-        link.symlink_to(goal)
-    except FileExistsError:
-        if Path(os.readlink(link)) == goal:
-            return True
-        if link.exists():
-            return False
-        link.unlink()
+def _claim(claims: Path, found: Range, directory: Path) -> bool:
+    """Take the range, or see that it is this pod's already. False when another pod has something of it."""
+    goal = directory / "userns"
+    links = _links(claims, found)
+    if any(link.exists() and link.readlink() != goal for link in links):
+        return False
+    for link in links:
+        link.unlink(missing_ok=True)
         link.symlink_to(goal)
     return True
+
+
+def _links(claims: Path, found: Range) -> list[Path]:
+    """One for each 65536 IDs: nodes of one machine may give ranges of different lengths."""
+    return [claims / str(first) for first in range(found[0], sum(found), UNIT)]
 
 
 def _write(path: Path, found: Range) -> None:

@@ -115,6 +115,15 @@ def test_what_does_not_fit_is_said(
         userns.node_range(config(tmp_path, userns_ids_per_pod=unit))
 
 
+def test_ranges_of_different_lengths_do_not_overlap(tmp_path: Path) -> None:
+    short, long = config(tmp_path), config(tmp_path, "n2", userns_ids_per_pod=2 * UNIT)
+    assert userns.mapping(long, pod("a")) == (2 * UNIT, 2 * UNIT)
+    assert [userns.mapping(short, pod(name)) for name in "bc"] == [(UNIT, UNIT), (4 * UNIT, UNIT)]
+    assert userns.mapping(long, pod("d")) == (6 * UNIT, 2 * UNIT)
+    userns.release(long, "a")
+    assert userns.mapping(short, pod("e")) == (2 * UNIT, UNIT)
+
+
 def test_subordinate_ids_are_one_line() -> None:
     assert userns.subordinate_ids("root:1:2\nkubelet:65536:131072\n") == (65536, 131072)
     assert userns.subordinate_ids("root:1:2\n") is None
