@@ -88,9 +88,8 @@ class Images:
             text += "invalid reference format"
             tell("Warning", "InspectFailed", text)
             raise ImageError("InvalidImageName", text, name)
-        await self._recover()
         ring = _Lazy(self, pod, name)
-        image = await self._store.get(name) if wanted.policy != "Always" else None
+        image = await self._present(name, tell) if wanted.policy != "Always" else None
         if image is not None and await self._may_use(name, image, ring):
             already = f'Container image "{name}" already present on machine and can be accessed by the pod'
             tell("Normal", "Pulled", already)
@@ -100,6 +99,16 @@ class Images:
             tell("Warning", "ErrImageNeverPull", text)
             raise ImageError("ErrImageNeverPull", text, name)
         return await self._pull(name, await ring.logins(), tell)
+
+    async def _present(self, name: str, tell: Tell) -> Image | None:
+        """The image if it is here. Raises ImageError where nobody can tell."""
+        try:
+            await self._recover()
+            return await self._store.get(name)
+        except (TiphysError, OSError) as error:
+            text = f'Failed to inspect image "": {_rpc_error(error)}'
+            tell("Warning", "InspectFailed", text)
+            raise ImageError("ImageInspectError", text, name) from error
 
     async def _recover(self) -> None:
         if not self._recovered:
@@ -121,8 +130,8 @@ class Images:
     async def _pull(self, name: str, logins: Sequence[Login], tell: Tell) -> Image:
         tell("Normal", "Pulling", f'Pulling image "{name}"')
         asked = self._clock.monotonic()
-        self._records.begin(name)
         try:
+            self._records.begin(name)
             async with self._slots:
                 started = self._clock.monotonic()
                 image, login = await self._pull_as(name, logins)

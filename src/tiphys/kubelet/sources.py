@@ -47,20 +47,18 @@ class _Watched:
         fields = f"metadata.name={self._name}"
         self._informer = Informer(client, _RESOURCES[plural], clock, namespace=self._namespace, fields=fields)
         self._final: Object | None = None
-        self._settled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._changed = changed
 
     async def run(self) -> None:
+        self._task = asyncio.current_task()
         self._informer.subscribe(self._tell)
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._informer.run())
-            await self._settled.wait()
-            watching.cancel()
+        await self._informer.run()
 
     def _tell(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and new.get("immutable"):
+        if new is not None and new.get("immutable") and self._task is not None:
             self._final = new
-            self._settled.set()
+            self._task.cancel()
         self._changed()
 
     async def ready(self) -> None:

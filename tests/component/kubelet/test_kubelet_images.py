@@ -280,3 +280,19 @@ def test_a_pod_that_waits_for_its_volumes_is_told_so_now_and_then(node: Any, pod
             assert await node.until(lambda: text in node.events("FailedMount"), 130) > 120
 
     node.clock.run(scenario())
+
+
+def test_an_image_that_cannot_be_looked_up_is_told_so(node: Any, pod: Any) -> None:
+    class Broken(Private):
+        async def get(self, reference: str) -> rt.Image | None:
+            raise rt.InvalidSpec("not a digest of ours")
+
+    async def scenario() -> None:
+        node.runtime.images = Broken(node.runtime.images, "")
+        async with node.running():
+            await node.create(named(pod, "web", "x", "IfNotPresent"))
+            await node.until(lambda: waiting(node) == "ImageInspectError")
+            text = 'Failed to inspect image "": rpc error: code = Unknown desc = not a digest of ours'
+            assert node.events("InspectFailed")[0] == text
+
+    node.clock.run(scenario())

@@ -187,3 +187,27 @@ def test_a_loaded_image_answers_pulls_of_its_tag_until_it_is_removed(
             await store.pull("127.0.0.1:1/hello:1")
 
     asyncio.run(run())
+
+
+def test_a_pull_goes_on_when_the_one_who_began_it_goes(kit: Any, hello: Any, tmp_path: Path, serving: Serving) -> None:
+    class Slow(kit.registry):  # type: ignore[misc]
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def handle(self, request: Any) -> Any:
+            self.begun.set()
+            await self.go.wait()
+            return await super().handle(request)
+
+    async def run() -> None:
+        registry = Slow()
+        registry.add("x", "1", hello)
+        async with serving(registry) as host, asyncio.TaskGroup() as group:
+            store = LocalImages(tmp_path / "images")
+            first = group.create_task(store.pull(f"{host}/x:1"))
+            others = [group.create_task(store.pull(f"{host}/x:1")) for _ in range(2)]
+            await registry.begun.wait()
+            first.cancel()
+            registry.go.set()
+            assert {(await other).id for other in others} == {hello.id}
+
+    asyncio.run(run())

@@ -27,6 +27,10 @@ LAYERS_AT_ONCE = 3
 SHORTEST_ID = 12
 
 
+class _InterruptedPull(Exception):
+    """The task that pulled for everybody was cancelled."""
+
+
 class LocalImages:
     """An `ImageStore` in `root`, which any number of processes may share.
 
@@ -60,15 +64,17 @@ class LocalImages:
         if pinned is not None:
             return pinned
         key = (str(wanted), tuple(credentials))
-        running = self._pulls.get(key)
-        if running is not None:
-            return await asyncio.shield(running)
+        while (running := self._pulls.get(key)) is not None:
+            try:
+                return await asyncio.shield(running)
+            except _InterruptedPull:
+                continue  # who began it has gone: go on with it
         future: asyncio.Future[Image] = asyncio.get_running_loop().create_future()
         self._pulls[key] = future
         try:
             image = await self._pull(wanted, tuple(credentials))
         except BaseException as error:
-            future.set_exception(error if isinstance(error, Exception) else Retry("the pull was interrupted"))
+            future.set_exception(error if isinstance(error, Exception) else _InterruptedPull())
             future.exception()  # looked at: nobody else may be waiting
             raise
         else:
