@@ -95,6 +95,24 @@ def test_a_new_kubelet_leaves_devices_where_they_are(node: Any, pod: Any, plugin
     node.clock.run(scenario())
 
 
+def test_a_new_pod_takes_nothing_from_pods_that_are_not_read_yet(node: Any, pod: Any, plugin: FakePlugin) -> None:
+    async def scenario() -> None:
+        async with node.running(), plugin.serving():
+            await registered(node, plugin)
+            await node.create(asking(pod))
+            await node.until(node.is_phase("Running"))
+        await node.create(pod("a-new-one"))
+        node.api.objects = dict(sorted(node.api.objects.items()))
+        async with node.running(), plugin.serving():
+            await registered(node, plugin)
+            await node.until(node.is_phase("Running", "a-new-one"))
+            await node.create(asking(pod, "second"))
+            await node.until(node.is_phase("Running", "second"))
+            assert plugin.calls[-1] == ("Allocate", ["b"])
+
+    node.clock.run(scenario())
+
+
 def test_after_a_reboot_a_pod_without_its_plugin_fails(node: Any, pod: Any, plugin: FakePlugin) -> None:
     async def scenario() -> None:
         async with node.running(), plugin.serving():

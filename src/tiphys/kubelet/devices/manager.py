@@ -1,6 +1,6 @@
 """The device manager: plugins register with it, pods get their devices from it.
 
-    manager = DeviceManager(root_dir, clock, active)      active() -> UIDs of pods that count
+    manager = DeviceManager(root_dir, clock, active)      active() -> UIDs of pods that count; None: not known yet
     await manager.run()                                   until cancelled; plugins are told to register again
 
 A resource whose plugin is gone stays known for five minutes, all its devices unhealthy; containers that hold some go
@@ -52,7 +52,7 @@ class DeviceManager:
         self,
         root_dir: Path,
         clock: Clock,
-        active: Callable[[], Iterable[str]],
+        active: Callable[[], Iterable[str] | None],
         changed: Callable[[set[str]], None] = lambda uids: None,
         affinity: Callable[[str, str], frozenset[int] | None] = lambda uid, container: None,
     ) -> None:
@@ -212,7 +212,9 @@ class DeviceManager:
 
     def free_finished(self) -> None:
         """Devices of pods that have ended are free again."""
-        active = set(self._active())
+        if (known := self._active()) is None:
+            return
+        active = set(known)
         for uid in self.ledger.pods():
             if uid not in active:
                 self.ledger.free(uid)
@@ -265,7 +267,8 @@ class DeviceManager:
                 await self._pre_start(uid, name, resource)
         held = self.ledger.of(uid, name)
         missing = [one for one, number in asked(pod, container, self._resources()) if number and one not in held]
-        if missing and uid in set(self._active()):
+        active = self._active()
+        if missing and (active is None or uid in set(active)):
             await self.allocate(pod)
             held = self.ledger.of(uid, name)
         return merge(one.answer for one in held.values())

@@ -57,6 +57,7 @@ class NodePlugins:
         self._agent = agent
         self._workers = workers
         self._reported = asyncio.Event()
+        self._settled = False
         self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed, managers.affinity)
         managers.register(lambda pod, container: self.devices.hints(pod, container, managers.policy.nodes))
         self.claims = ClaimManager(config.root_dir, config.node_name, client, clock, self._changed)
@@ -97,8 +98,11 @@ class NodePlugins:
             if worker.uid in uids and worker.state.status:
                 self.resave(worker)
 
-    def _active(self) -> Iterable[str]:
-        return (uid_of(pod) for pod in self._pods() if not is_terminal(pod))
+    def _active(self) -> Iterable[str] | None:
+        """None before all pods of the node are known: nothing may be taken from those that are not there yet."""
+        if not self._settled:
+            return None
+        return [uid_of(pod) for pod in self._pods() if not is_terminal(pod)]
 
     def _pods(self) -> Iterable[Object]:
         return (worker.state.pod for worker in self._workers() if worker.state.rejection is None)
@@ -143,7 +147,8 @@ class NodePlugins:
         await self.claims.unprepare(uid)
 
     async def release_strangers(self, known: Collection[str]) -> None:
-        """Claims of pods that went while no kubelet ran: tries until they are free."""
+        """All pods are known now. Claims of those that went while no kubelet ran: tries until they are free."""
+        self._settled = True
         for uid in self.claims.ledger.pods() - set(known):
             while True:
                 try:
