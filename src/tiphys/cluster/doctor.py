@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tiphys.cluster import features, paths
+from tiphys.cluster import features, paths, unprivileged
 from tiphys.cluster.findings import Finding
 from tiphys.runtime import netns, nft, syscalls
 from tiphys.runtime.netlink import Netlink
@@ -26,7 +26,8 @@ LEAST_KERNEL = (5, 12)
 
 def examine() -> list[Finding]:
     """All findings, in the order in which they should be mended."""
-    return [_look(name, check) for name, check in CHECKS.items()]
+    checks = {**CHECKS, **(unprivileged.CHECKS if os.geteuid() else {})}
+    return [_look(name, check) for name, check in checks.items()]
 
 
 def _look(name: str, check: Callable[[], Finding]) -> Finding:
@@ -170,10 +171,8 @@ def _nftables() -> Finding:
 
 def _trial(name: str, work: Callable[[], None], good: str, advice: str, needed: bool = True) -> Finding:
     """Whether `work` can be done, in a thread of its own that may leave its namespaces."""
-    if os.geteuid():
-        return Finding(name, False, "cannot be told without root", "run tiphys as root (sudo)", needed=False)
     try:
-        netns.apart(work)
+        (unprivileged.apart if os.geteuid() else netns.apart)(work)
     except OSError as error:
         return Finding(name, False, str(error.strerror), advice, needed)
     return Finding(name, True, good, needed=needed)
