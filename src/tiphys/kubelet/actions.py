@@ -296,7 +296,10 @@ class Actions(Hands):
         self._tools.volumes.tear_down(uid)
 
     def save_status(self, worker: PodWorker, status: Mapping[str, Any], version: int) -> None:
+        began = self._clock.monotonic()
+
         def saved(version: int) -> None:
+            self._tools.metrics.status_sync.observe(self._clock.monotonic() - began)
             worker.post(ev.StatusSaved(version))
 
         shown = self._tools.plugins.overlay(worker.state.pod, status)

@@ -36,6 +36,8 @@ class PodMetrics:
         """How long one event took to be worked out."""
         if isinstance(event, ev.Observed):
             kind = "create"
+            if self._started is None:
+                self._metrics.pod_worker_start.observe(max(0.0, self._clock.time() - self._seen_at))
         elif isinstance(event, ev.PodChanged):
             kind = "update"
         else:

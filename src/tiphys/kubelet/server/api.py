@@ -165,8 +165,7 @@ class NodeApi:
     async def _metrics(self, request: Request, rest: list[str]) -> Response:
         kubelet = self._kubelet
         if not rest:
-            sample = await self.sampler.take(disks=True)
-            return _page(own_metrics(kubelet, sample, KUBERNETES_VERSION))
+            return _page(own_metrics(kubelet, await self.sampler.claims(), KUBERNETES_VERSION))
         if rest == ["cadvisor"]:
             sample = await self.sampler.take(disks=True, processes=True)
             return _page(cadvisor_page(sample, kubelet.agent.machine))

@@ -6,13 +6,14 @@ import gc
 import os
 import resource
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock
-from tiphys.kubelet.podspec import is_deleted, is_terminal, namespace_of
+from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, namespace_of
 from tiphys.kubelet.server.families import Page, Sample
-from tiphys.kubelet.server.sample import NodeSample
+from tiphys.kubelet.server.sample import VolumeSample
 
 if TYPE_CHECKING:
     from tiphys.kubelet.app import Kubelet
@@ -27,11 +28,11 @@ _VOLUMES = (
 )
 
 
-def own_metrics(kubelet: Kubelet, sample: NodeSample, version: str) -> bytes:
-    """The whole page; of the sample come the volumes."""
+def own_metrics(kubelet: Kubelet, claims: Sequence[tuple[Object, VolumeSample]], version: str) -> bytes:
+    """The whole page; `claims` are volumes behind claims with their pods."""
     page = Page()
     _pods(page, kubelet)
-    _claims(page, sample)
+    _claims(page, claims)
     _about(page, kubelet, version)
     process(page, kubelet.clock)
     return kubelet.metrics.registry.render() + page.render()
@@ -58,23 +59,14 @@ def _pods(page: Page, kubelet: Kubelet) -> None:
     page.add("kubelet_managed_ephemeral_containers", "gauge", help, [({}, ephemeral)])
 
 
-def _claims(page: Page, sample: NodeSample) -> None:
-    for pod in sample.pods:
-        for volume in pod.volumes:
-            if not volume.claim:
-                continue
-            room = volume.filesystem
-            labels = {"namespace": namespace_of(pod.pod), "persistentvolumeclaim": volume.claim}
-            values = (
-                room.capacity,
-                room.available,
-                volume.used.bytes,
-                room.inodes,
-                room.inodes_free,
-                volume.used.inodes,
-            )
-            for (name, help), value in zip(_VOLUMES, values, strict=True):
-                page.add(f"kubelet_volume_stats_{name}", "gauge", help, [(labels, value)])
+def _claims(page: Page, claims: Sequence[tuple[Object, VolumeSample]]) -> None:
+    shown: dict[tuple[str, str], VolumeSample] = {(namespace_of(pod), one.claim): one for pod, one in claims}
+    for (namespace, claim), volume in shown.items():
+        room, used = volume.filesystem, volume.used
+        labels = {"namespace": namespace, "persistentvolumeclaim": claim}
+        values = (room.capacity, room.available, used.bytes, room.inodes, room.inodes_free, used.inodes)
+        for (name, help), value in zip(_VOLUMES, values, strict=True):
+            page.add(f"kubelet_volume_stats_{name}", "gauge", help, [(labels, value)])
 
 
 def _about(page: Page, kubelet: Kubelet, version: str) -> None:

@@ -72,6 +72,15 @@ class Sampler:
                 self._kept[disks, processes] = kept
             return kept
 
+    async def claims(self) -> list[tuple[Object, VolumeSample]]:
+        """The volumes behind claims, with their pods."""
+        workers = [worker for worker in self._kubelet.workers.values() if worker.state.running()]
+        found = []
+        for pod in [worker.state.pod for worker in workers]:
+            mounted = await asyncio.to_thread(self._volumes, pod, True)
+            found += [(pod, volume) for volume in mounted]
+        return found
+
     async def _take(self, *, disks: bool, processes: bool) -> NodeSample:
         known = {status.spec.id: status for status in await self._kubelet.runtime.containers()}
         pods = []
@@ -167,13 +176,15 @@ class Sampler:
             memory_limit=limits.memory_limit if limits else 0,
         )
 
-    def _volumes(self, pod: Object) -> list[VolumeSample]:
+    def _volumes(self, pod: Object, only_claims: bool = False) -> list[VolumeSample]:
         found = []
         for volume in pod["spec"].get("volumes") or ():
             claim = str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
             if "ephemeral" in volume:
                 claim = f"{name_of(pod)}-{volume['name']}"
             kind = next((kind for kind in EPHEMERAL if kind in volume), "")
+            if only_claims and not claim:
+                continue
             path = self._path(pod, volume["name"])
             if path is None or not (claim or kind) or not path.is_dir():
                 continue
