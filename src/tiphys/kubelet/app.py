@@ -84,7 +84,8 @@ class Kubelet:
         self.recorder = EventRecorder(client, clock, "kubelet", config.node_name)
         self.agent = NodeAgent(config, client, runtime, clock, self.recorder)
         self._managers = managers = Managers(config)
-        self.plugins = NodePlugins(config, client, clock, self.agent, lambda: self.workers.values(), managers)
+        around = (client, clock, self.agent, lambda: self.workers.values(), managers, self.metrics)
+        self.plugins = NodePlugins(config, *around)
         fields = f"spec.nodeName={config.node_name}"
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)

@@ -15,6 +15,7 @@ import pytest
 from device_plugin import FakePlugin, ManualClock
 from tiphys.base.grpc.client import Channel
 from tiphys.base.grpc.types import Code, RpcError
+from tiphys.base.metrics import Registry
 from tiphys.kubelet.devices.grants import ANNOTATIONS
 from tiphys.kubelet.devices.manager import DeviceManager, is_extended
 from tiphys.kubelet.devices.pool import AllocationError
@@ -279,7 +280,7 @@ def test_the_pod_resources_api_tells_who_has_what(tmp_path: Path) -> None:
 
     async def work(node: Node) -> None:
         asking = pod("p", 1)
-        server = PodResources(tmp_path, node.clock, node.manager, lambda: [asking], lambda *_: [], Cores())
+        server = PodResources(tmp_path, node.clock, node.manager, lambda: [asking], lambda *_: [], Cores(), Registry())
         async with node.plugin(a=(0, 1), b=()), asyncio.TaskGroup() as group:
             task = group.create_task(server.run())
             path = tmp_path / "pod-resources" / "kubelet.sock"

@@ -12,6 +12,7 @@ import pytest
 from device_plugin import ManualClock
 from dra_driver import FakeDriver
 from tiphys.base.errors import NotFound
+from tiphys.base.metrics import Registry
 from tiphys.client.types import Client, Listing
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.dra.drivers import choose
@@ -46,7 +47,7 @@ class Node:
     def __init__(self, root: Path) -> None:
         self.root, self.clock, self.api = root, ManualClock(), Api()
         self.told: list[set[str]] = []
-        self.manager = ClaimManager(root, "n", cast(Client, self.api), self.clock, self.told.append)
+        self.manager = ClaimManager(root, "n", cast(Client, self.api), self.clock, self.told.append, Registry())
         handlers = {"DRAPlugin": self.manager.drivers}
         self.watcher = PluginWatcher(root / "plugins_registry", self.clock, handlers)
 

@@ -30,6 +30,7 @@ from tiphys.kubelet.devices.grants import Grants, merge
 from tiphys.kubelet.devices.hints import Hint, hints_of
 from tiphys.kubelet.devices.ledger import Held, Ledger
 from tiphys.kubelet.devices.pool import AllocationError, Device, Pool, Want, asked, begin, check, finish
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, init_containers, is_sidecar, main_containers, uid_of
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ class DeviceManager:
         active: Callable[[], Iterable[str] | None],
         changed: Callable[[set[str]], None] = lambda uids: None,
         affinity: Callable[[str, str], frozenset[int] | None] = lambda uid, container: None,
+        metrics: KubeletMetrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self.directory = root_dir / "device-plugins"
         self.ledger = Ledger(root_dir / "pods")
         self._clock = clock
@@ -110,6 +113,8 @@ class DeviceManager:
 
     async def _register(self, request: dict[str, Any]) -> Mapping[str, Any]:
         version, resource = request["version"], request["resource_name"]
+        if self._metrics is not None:
+            self._metrics.device_registrations.inc(resource)
         if version != protocol.VERSION:
             supported = f'Supported version is ["{protocol.VERSION}"]'
             raise RpcError(Code.UNKNOWN, f'requested API version "{version}" is not supported by kubelet. {supported}')
@@ -257,7 +262,13 @@ class DeviceManager:
         if pick.missing:
             preferred = await endpoint.prefer(sorted(pick.available), pick.taken, want.required)
         ids = finish(pool, want, pick, preferred)
-        return Held({id: pool.nodes_of(id) for id in ids}, await endpoint.allocate(ids))
+        began = self._clock.monotonic()
+        try:
+            answer = await endpoint.allocate(ids)
+        finally:
+            if self._metrics is not None:
+                self._metrics.device_allocation.observe(self._clock.monotonic() - began, pool.resource)
+        return Held({id: pool.nodes_of(id) for id in ids}, answer)
 
     async def grants(self, pod: Object, container: Object) -> Grants:
         """What a container that is about to start is to get. Raises AllocationError."""

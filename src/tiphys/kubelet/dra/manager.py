@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ApiError
+from tiphys.base.metrics import Registry
 from tiphys.client.resources import RESOURCE_CLAIMS, RESOURCE_SLICES
 from tiphys.client.types import Client
 from tiphys.kubelet.dra.claims import Claim, ClaimError, ClaimLedger, checked, claim_names, wanted_requests
@@ -18,6 +19,23 @@ from tiphys.kubelet.podspec import Object, namespace_of, uid_of
 
 log = logging.getLogger(__name__)
 
+_OPERATIONS = (
+    "dra_operations_duration_seconds",
+    "Latency histogram in seconds for the duration of handling all ResourceClaims referenced by a pod when the pod "
+    "starts or stops. Identified by the name of the operation (PrepareResources or UnprepareResources) and separated "
+    "by the success of the operation. The number of failed operations is provided through the histogram's overall "
+    "count.",
+    ("operation_name", "is_error"),
+    tuple(0.1 * 400 ** (step / 14) for step in range(15)),
+)
+_IN_USE = (
+    "dra_resource_claims_in_use",
+    "The number of ResourceClaims that are currently in use on the node, by driver name (driver_name label value) and "
+    "across all drivers (special value <any> for driver_name). Note that the sum of all by-driver counts is not the "
+    "total number of in-use ResourceClaims because the same ResourceClaim might use devices from different drivers. "
+    "Instead, use the count for the <any> driver_name.",
+    ("driver_name",),
+)
 WIPING_DELAY = 30.0
 """Seconds after which ResourceSlices of a driver that is gone are removed."""
 
@@ -26,8 +44,18 @@ class ClaimManager:
     """`changed(uids)`: the health of what these pods hold is another."""
 
     def __init__(
-        self, root_dir: Path, node_name: str, client: Client, clock: Clock, changed: Callable[[set[str]], None]
+        self,
+        root_dir: Path,
+        node_name: str,
+        client: Client,
+        clock: Clock,
+        changed: Callable[[set[str]], None],
+        metrics: Registry,
     ) -> None:
+        self._durations = metrics.histogram(*_OPERATIONS)
+        self._in_use = metrics.gauge(*_IN_USE)
+        self._seen: set[str] = set()
+        """Drivers that are counted, also when nothing is left of theirs."""
         self.ledger = ClaimLedger(root_dir / "dra")
         self.drivers = Drivers(clock, self._health_changed, self._driver_gone)
         self._node_name = node_name
@@ -48,10 +76,27 @@ class ClaimManager:
     async def prepare(self, pod: Object) -> None:
         """Have drivers prepare all claims of a pod. Raises ClaimError."""
         try:
-            async with self._lock:
-                await self._prepare(pod)
+            await self._counted("PrepareResources", self._prepare(pod))
         except (ClaimError, OSError) as error:
             raise ClaimError(f"prepare dynamic resources: {error}") from error
+
+    async def _counted(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """One at a time."""
+        began, failed = self._clock.monotonic(), "true"
+        try:
+            async with self._lock:
+                await work
+            failed = "false"
+        finally:
+            self._durations.observe(self._clock.monotonic() - began, name, failed)
+            self._count_claims()
+
+    def _count_claims(self) -> None:
+        claims = list(self.ledger.all())
+        self._in_use.set(len(claims), "<any>")
+        self._seen |= {driver for claim in claims for driver in claim.devices}
+        for driver in self._seen:
+            self._in_use.set(sum(driver in claim.devices for claim in claims), driver)
 
     async def _prepare(self, pod: Object) -> None:
         waiting: dict[str, list[Claim]] = {}
@@ -91,8 +136,7 @@ class ClaimManager:
         if not claims:
             return
         try:
-            async with self._lock:
-                await self._unprepare(uid, claims)
+            await self._counted("UnprepareResources", self._unprepare(uid, claims))
         except (ClaimError, OSError) as error:
             raise ClaimError(f"unprepare dynamic resources: {error}") from error
 

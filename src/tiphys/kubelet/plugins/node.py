@@ -25,6 +25,7 @@ from tiphys.kubelet.devices.protocol import VERSION
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.dra.manager import ClaimManager
 from tiphys.kubelet.managers.manager import Managers
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
 from tiphys.kubelet.plugins import cdi
 from tiphys.kubelet.plugins.watcher import PluginWatcher
@@ -51,6 +52,7 @@ class NodePlugins:
         agent: NodeAgent,
         workers: Workers,
         managers: Managers,
+        metrics: KubeletMetrics,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -58,11 +60,11 @@ class NodePlugins:
         self._workers = workers
         self._reported = asyncio.Event()
         self._settled = False
-        self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed, managers.affinity)
+        self.devices = DeviceManager(config.root_dir, clock, self._active, self._changed, managers.affinity, metrics)
         managers.register(lambda pod, container: self.devices.hints(pod, container, managers.policy.nodes))
-        self.claims = ClaimManager(config.root_dir, config.node_name, client, clock, self._changed)
+        self.claims = ClaimManager(config.root_dir, config.node_name, client, clock, self._changed, metrics.registry)
         self.pod_resources = PodResources(
-            config.root_dir, clock, self.devices, self._pods, self.claims.messages, managers
+            config.root_dir, clock, self.devices, self._pods, self.claims.messages, managers, metrics.registry
         )
         self._watcher = PluginWatcher(
             config.root_dir / "plugins_registry",

@@ -76,6 +76,7 @@ class PodResources:
         pods: Callable[[], Iterable[Object]],
         claims: Callable[[Object, Object], list[dict[str, Any]]],
         exclusive: Exclusive,
+        metrics: Registry,
     ) -> None:
         self._path = root_dir / "pod-resources" / "kubelet.sock"
         self._clock = clock
@@ -84,9 +85,8 @@ class PodResources:
         self._claims = claims
         self.exclusive = exclusive
         self._bucket = TokenBucket(QPS, BURST)
-        self.metrics = Registry()
         counters = {
-            key: self.metrics.counter(f"kubelet_pod_resources_endpoint_{key}", help, ("server_api_version",))
+            key: metrics.counter(f"kubelet_pod_resources_endpoint_{key}", help, ("server_api_version",))
             for key, help in _COUNTERS.items()
         }
         self._count = counters
