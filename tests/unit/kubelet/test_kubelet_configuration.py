@@ -18,6 +18,8 @@ from tiphys.kubelet.configfile.reader import read_config
 from tiphys.kubelet.configfile.validation import check
 from tiphys.kubelet.durations import format_duration
 from tiphys.kubelet.serve import add_flags, make_config
+from tiphys.kubelet.server import settings
+from tiphys.kubelet.server.configz import configz
 
 
 def write(file: Path, **document: Any) -> Path:
@@ -208,3 +210,20 @@ def test_labels_of_kubernetes_own_are_limited() -> None:
 )
 def test_durations_are_printed_as_go_does(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+def test_what_is_read_is_shown_by_configz(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "evictionHard": {"memory.available": "1Gi"},
+        "evictionPressureTransitionPeriod": "30s",
+        "shutdownGracePeriodByPodPriority": [{"priority": 5, "shutdownGracePeriodSeconds": 7}],
+        "topologyManagerScope": "pod",
+        "memorySwap": {"swapBehavior": "LimitedSwap"},
+        "readOnlyPort": 10255,
+    }
+    config = configured("--config", str(write(tmp_path / "k.yaml", **given)))
+    shown = configz(config, settings.of(config.extra))["kubeletconfig"]
+    assert {name: shown[name] for name in given} == given
+    assert shown["imageMinimumGCAge"] == "2m0s"
+    assert shown["podPidsLimit"] == -1
+    assert shown["nodeStatusUpdateFrequency"] == "10s"

@@ -65,7 +65,7 @@ def expired(record: ImageRecord, policy: ImagePolicy, now: float, began: float) 
     """Whether its age alone is reason to go; not before the kubelet has watched for that long itself."""
     if not policy.maximum_age or now - began <= policy.maximum_age:
         return False
-    return now - record.last_used > policy.maximum_age
+    return now - max(record.last_used, record.first_seen) > policy.maximum_age
 
 
 def is_old_enough(record: ImageRecord, policy: ImagePolicy, now: float) -> bool:

@@ -133,7 +133,7 @@ class ImageCollector:
         try:
             await self._runtime.images.remove(record.id)
         except ImageInUse:
-            record.size = 0
+            record.size, record.last_used = 0, self._clock.monotonic()
             return ""
         except NoSuchImage:
             self._records.forget(record.id)

@@ -52,11 +52,16 @@ def _converted(path: str, value: Any, convert: Any) -> Any:
 
 def _take(document: dict[str, Any], path: str) -> Any:
     """The value at a dotted path, which is taken out."""
-    *parents, last = path.split(".")
-    where: Any = document
-    for parent in parents:
-        where = where.get(parent) if isinstance(where, dict) else None
-    return where.pop(last, None) if isinstance(where, dict) else None
+    first, _, rest = path.partition(".")
+    if not rest:
+        return document.pop(first, None)
+    inner = document.get(first)
+    if not isinstance(inner, dict):
+        return None
+    found = _take(inner, rest)
+    if not inner:
+        del document[first]
+    return found
 
 
 def _leaves(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
