@@ -11,16 +11,16 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiphys.base.errors import Permanent
 from tiphys.base.files import write_atomic
 from tiphys.cluster import config as configs
 from tiphys.cluster import processes
 from tiphys.cluster.config import ClusterConfig
-from tiphys.kubelet.config import KubeletConfig
-from tiphys.kubelet.configfile.reader import read_config
-from tiphys.kubelet.shutdown.groups import periods
+
+if TYPE_CHECKING:  # commands and nodes start sooner without
+    from tiphys.kubelet.config import KubeletConfig
 
 EASY_ON_DISKS: Mapping[str, Any] = {
     "eviction_hard": {
@@ -42,6 +42,8 @@ def check(file: Path | None) -> bytes | None:
     """What is in the user's file; None without one. Raises Permanent for what is not valid or is the cluster's."""
     if file is None:
         return None
+    from tiphys.kubelet.configfile.reader import read_config
+
     try:
         found = read_config(file)
     except OSError as error:
@@ -60,11 +62,18 @@ def keep(config: ClusterConfig, content: bytes | None) -> None:
 def applied(config: ClusterConfig, own: KubeletConfig) -> KubeletConfig:
     """`own` with what the user said."""
     file = config.paths.kubelet_config
-    return replace(own, **read_config(file)) if file.exists() else own
+    if not file.exists():
+        return own
+    from tiphys.kubelet.configfile.reader import read_config
+
+    return replace(own, **read_config(file))
 
 
 def shut_down(name: str, node: str) -> None:
     """Have a node end its pods as before a shutdown of the machine. Raises Permanent when it cannot."""
+    from tiphys.kubelet.config import KubeletConfig
+    from tiphys.kubelet.shutdown.groups import periods
+
     config = configs.existing(name)
     config.node(node)
     settings = applied(config, KubeletConfig(node_name=node, root_dir=Path("/")))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
@@ -17,7 +18,6 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.ending import PodEnder
 from tiphys.kubelet.eviction.manager import EvictionManager, EvictionTools
 from tiphys.kubelet.eviction.meter import MachineMeter, Meter
-from tiphys.kubelet.eviction.notify import MemoryWatch
 from tiphys.kubelet.eviction.refusal import refusal
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
@@ -25,8 +25,10 @@ from tiphys.kubelet.podspec import Object
 from tiphys.kubelet.shutdown.manager import NodeShutdown, follow_signal
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.worker import PodWorker
-from tiphys.runtime.cgroups import detect
 from tiphys.runtime.types import Runtime
+
+if TYPE_CHECKING:
+    from tiphys.kubelet.eviction.notify import MemoryWatch
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ class NodeDuties:
                     group.create_task(logind.follow(self.shutdown, self._config, self._clock), name="logind")
 
     def _watch_memory(self) -> MemoryWatch:
+        from tiphys.kubelet.eviction.notify import MemoryWatch
+        from tiphys.runtime.cgroups import detect
+
         root = self._config.cgroup_root
         own = root if "memory" in self._config.capacity else ""
         watch = MemoryWatch(detect(), own, f"{root}/kubepods", self.eviction.thresholds, self.eviction.wake)
