@@ -141,6 +141,9 @@ def facts() -> dict[str, object]:
         "ambient": status["CapAmb"],
         "seccomp": status["Seccomp"],
         "environment": sorted(os.environ),
+        "limits": [list(resource.getrlimit(kind)) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)],
+        "groups": sorted(os.getgroups()),
+        "oom_score_adj": Path("/proc/self/oom_score_adj").read_text().strip(),
         "cgroups": sorted({line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}),
     }
 
