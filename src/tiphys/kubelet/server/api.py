@@ -7,9 +7,9 @@ the read-only port: what needs no identity there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tiphys import KUBERNETES_VERSION
 from tiphys.base.errors import ApiError, MethodNotAllowed, NotFound
 from tiphys.base.http.types import Request, Response
 from tiphys.base.metrics import CONTENT_TYPE
@@ -17,27 +17,29 @@ from tiphys.kubelet.podspec import Object
 from tiphys.kubelet.server import settings as server_settings
 from tiphys.kubelet.server.answers import as_json, text
 from tiphys.kubelet.server.auth import Gate
-from tiphys.kubelet.server.cadvisor import cadvisor_page
-from tiphys.kubelet.server.configz import configz
-from tiphys.kubelet.server.containers import Containers
-from tiphys.kubelet.server.debug import Debug
-from tiphys.kubelet.server.families import Page
-from tiphys.kubelet.server.health import Health
 from tiphys.kubelet.server.listen import Certificate
-from tiphys.kubelet.server.nodelogs import NodeLogs
-from tiphys.kubelet.server.own_metrics import own_metrics, process
-from tiphys.kubelet.server.resource_page import resource_page
-from tiphys.kubelet.server.sampling import Sampler
-from tiphys.kubelet.server.summary import summary
 
 if TYPE_CHECKING:
     from tiphys.kubelet.app import Kubelet
+    from tiphys.kubelet.server.health import Health
+    from tiphys.kubelet.server.sampling import Sampler
 
 Route = Callable[[Request, list[str]], Awaitable[Response]]
 OPEN = ("healthz", "pods", "stats", "metrics")
 """Served on the read-only port, too."""
 DEBUGGING = ("run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs")
 """Not served without enableDebuggingHandlers."""
+CONTAINERS = {
+    "containerLogs": "logs",
+    "exec": "exec",
+    "run": "run",
+    "attach": "attach",
+    "portForward": "port_forward",
+    "checkpoint": "checkpoint",
+}
+"""What containers.py answers, by the names of its methods."""
+HEALTH = ("healthz", "statusz", "flagz")
+PATHS = frozenset({*OPEN, *DEBUGGING, *CONTAINERS, *HEALTH, "configz", "debug"})
 LONG_RUNNING = ("exec", "attach", "portforward", "debug")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE")
 
@@ -56,29 +58,41 @@ class NodeApi:
             self.settings,
             lambda: self.certificate.authorities,
         )
-        self.sampler = Sampler(kubelet)
-        containers = Containers(kubelet, self.settings.idle_seconds)
-        self._routes: Mapping[str, Route] = {
-            "pods": self._pods,
-            "runningpods": self._running_pods,
-            "containerLogs": containers.logs,
-            "exec": containers.exec,
-            "run": containers.run,
-            "attach": containers.attach,
-            "portForward": containers.port_forward,
-            "checkpoint": containers.checkpoint,
-            "stats": self._stats,
-            "metrics": self._metrics,
-            "configz": self._configz,
-            "logs": NodeLogs(self.settings).handle,
-            "debug": Debug(self.settings).handle,
-        }
-        self._health = Health(kubelet, sorted(f"/{name}" for name in self._routes))
-        self._routes |= {
-            "healthz": self._health.healthz,
-            "statusz": self._health.statusz,
-            "flagz": self._health.flagz,
-        }
+        self._routes: dict[str, Route] = {}
+        """Made when first asked for: importing all of it is no part of a node's start."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        from tiphys.kubelet.server.sampling import Sampler
+
+        return Sampler(self._kubelet)
+
+    @cached_property
+    def _health(self) -> Health:
+        from tiphys.kubelet.server.health import Health
+
+        return Health(self._kubelet, [f"/{name}" for name in sorted(PATHS)])
+
+    def _make(self, top: str) -> Route | None:
+        if top in CONTAINERS:
+            from tiphys.kubelet.server.containers import Containers
+
+            containers = Containers(self._kubelet, self.settings.idle_seconds)
+            self._routes |= {path: getattr(containers, name) for path, name in CONTAINERS.items()}
+        elif top in HEALTH:
+            self._routes |= {name: getattr(self._health, name) for name in HEALTH}
+        elif top == "logs":
+            from tiphys.kubelet.server.nodelogs import NodeLogs
+
+            self._routes[top] = NodeLogs(self.settings).handle
+        elif top == "debug":
+            from tiphys.kubelet.server.debug import Debug
+
+            self._routes[top] = Debug(self.settings).handle
+        else:
+            own = {"pods": self._pods, "runningpods": self._running_pods, "configz": self._configz}
+            self._routes |= own | {"stats": self._stats, "metrics": self._metrics}
+        return self._routes.get(top)
 
     async def handle(self, request: Request) -> Response:
         """One request, of somebody who may make it."""
@@ -110,7 +124,7 @@ class NodeApi:
         parts = path.lstrip("/").split("/", 2)
         if parts[0] == "metrics" and len(parts) > 1:
             return f"metrics/{parts[1]}" if parts[1] in ("cadvisor", "probes", "resource") else "other"
-        return parts[0] if parts[0] in self._routes else "other"
+        return parts[0] if parts[0] in PATHS else "other"
 
     async def _guarded(self, request: Request) -> Response:
         request.user = await self._gate.pass_(request)
@@ -126,7 +140,7 @@ class NodeApi:
         return await self._route(request, top, rest)
 
     async def _route(self, request: Request, top: str, rest: list[str]) -> Response:
-        route = self._routes.get(top)
+        route = self._routes.get(top) or self._make(top)
         if route is None:
             raise NotFound("404 page not found\n")
         return await route(request, rest)
@@ -158,38 +172,59 @@ class NodeApi:
     async def _stats(self, request: Request, rest: list[str]) -> Response:
         if rest not in ([], ["summary"]):
             raise NotFound("404 page not found\n")
+        from tiphys.kubelet.server.summary import summary
+
         only = request.query.get("only_cpu_and_memory") == ["true"]
         sample = await self.sampler.rated(disks=not only)
         return as_json(summary(sample, self.sampler.rates, only_cpu_and_memory=only))
 
     async def _metrics(self, request: Request, rest: list[str]) -> Response:
-        kubelet = self._kubelet
-        if not rest:
-            return _page(own_metrics(kubelet, await self.sampler.claims(), KUBERNETES_VERSION))
-        if rest == ["cadvisor"]:
-            sample = await self.sampler.take(disks=True, processes=True)
-            return _page(cadvisor_page(sample, kubelet.agent.machine))
-        if rest == ["resource"]:
-            return _page(resource_page(await self.sampler.take()))
-        if rest == ["probes"]:
-            page = Page()
-            process(page, kubelet.clock)
-            return _page(kubelet.metrics.probes.render() + page.render())
+        pages = {
+            "": self._own,
+            "cadvisor": self._cadvisor,
+            "resource": self._resource,
+            "probes": self._probes,
+        }
         if rest == ["slis"]:
             return await self._health.slis()
-        raise NotFound("404 page not found\n")
+        page = pages.get(rest[0] if rest else "") if len(rest) < 2 else None
+        if page is None:
+            raise NotFound("404 page not found\n")
+        return Response(200, {"content-type": CONTENT_TYPE}, await page())
+
+    async def _own(self) -> bytes:
+        from tiphys import KUBERNETES_VERSION
+        from tiphys.kubelet.server.own_metrics import own_metrics
+
+        return own_metrics(self._kubelet, await self.sampler.claims(), KUBERNETES_VERSION)
+
+    async def _cadvisor(self) -> bytes:
+        from tiphys.kubelet.server.cadvisor import cadvisor_page
+
+        return cadvisor_page(await self.sampler.take(disks=True, processes=True), self._kubelet.agent.machine)
+
+    async def _resource(self) -> bytes:
+        from tiphys.kubelet.server.resource_page import resource_page
+
+        return resource_page(await self.sampler.take())
+
+    async def _probes(self) -> bytes:
+        from tiphys.kubelet.server.families import Page
+        from tiphys.kubelet.server.own_metrics import process
+
+        page = Page()
+        process(page, self._kubelet.clock)
+        return self._kubelet.metrics.probes.render() + page.render()
 
     async def _configz(self, request: Request, rest: list[str]) -> Response:
+        from tiphys.kubelet.server.configz import configz
+
         return as_json(configz(self._kubelet.config, self.settings))
 
 
 def _split(request: Request) -> tuple[str, list[str]]:
     top, *rest = [part for part in request.path.split("/") if part] or [""]
     return top, rest
-
-
-def _page(body: bytes) -> Response:
-    return Response(200, {"content-type": CONTENT_TYPE}, body)
 
 
 def _shown(pod: Object, status: Mapping[str, Any]) -> dict[str, Any]:
