@@ -287,13 +287,10 @@ class Actions(Hands):
     async def clean_up(self, worker: PodWorker, logs: bool) -> None:
         pod = worker.state.pod
         await self._insist("release claims", lambda: self._tools.plugins.release(worker.uid))
-        await self._insist("clean up", lambda: self._tear_down(worker.uid))
+        await self._insist("clean up", lambda: self._tools.volumes.tear_down(worker.uid))
         if logs:
             drop_pod_logs(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
         worker.post(ev.CleanedUp())
-
-    async def _tear_down(self, uid: str) -> None:
-        self._tools.volumes.tear_down(uid)
 
     def save_status(self, worker: PodWorker, status: Mapping[str, Any], version: int) -> None:
         began = self._clock.monotonic()

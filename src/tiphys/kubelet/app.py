@@ -225,8 +225,9 @@ class Kubelet:
         for uid, found in self._found.items():
             if uid not in self.workers:
                 self._add_orphan(uid, found)
-        for uid in orphans(self.config, set(self.workers)):
-            self.volumes.tear_down(uid)
+        gone = orphans(self.config, set(self.workers))
+        self._group.create_task(self.volumes.remove(gone), name="volumes of pods that are gone")
+        for uid in gone:
             for directory in self.config.log_dir.glob(f"*_{uid}"):
                 drop_pod_logs(self.config, directory)
         self._found, self._labels = {}, {}

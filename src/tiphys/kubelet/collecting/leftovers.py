@@ -65,7 +65,10 @@ class Leftovers:
         living = set(self._living())
         for uid in await asyncio.to_thread(orphans, self._config, living):
             if uid not in self._living():
-                self._try(errors, partial(self._volumes.tear_down, uid))
+                try:
+                    await self._volumes.tear_down(uid)
+                except (TiphysError, OSError) as error:
+                    errors.append(error)
         for directory in await asyncio.to_thread(lambda: list(self._log_directories())):
             if directory.name.rpartition("_")[2] not in self._living():
                 self._try(errors, partial(drop_pod_logs, self._config, directory))

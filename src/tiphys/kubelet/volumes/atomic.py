@@ -73,11 +73,13 @@ def _fresh_directory(root: Path, now: float) -> Path:
 
 
 def _write(root: Path, relative: str, file: File) -> None:
+    path = root
+    for part in relative.split("/")[:-1]:
+        path /= part
+        if not path.exists():
+            path.mkdir()
+            path.chmod(0o755)  # whatever the umask: containers' users must get through
     path = root / relative
-    missing = [parent for parent in path.parents if root in parent.parents and not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir()
-        parent.chmod(0o755)  # whatever the umask: containers' users must get through
     path.write_bytes(file.data)
     if file.owner is not None:
         os.chown(path, file.owner, -1)

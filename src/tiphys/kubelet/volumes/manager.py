@@ -7,9 +7,10 @@ needs is in memory: what is mounted for it is read from the kernel.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,15 +152,24 @@ class VolumeManager:
         """GIDs that volumes ask the pod's containers to have."""
         return tuple(group for one in self._attached.get(uid_of(pod), {}).values() for group in one.groups)
 
-    def tear_down(self, uid: str) -> None:
-        """Unmount and remove all volumes and files of the pod. Raises OSError."""
+    async def tear_down(self, uid: str) -> None:
+        """Unmount and remove all volumes and files of the pod, in a thread: the kernel takes its time to let go of a
+        mount. Raises OSError."""
         self._sources.release(uid)
         self._contents.forget(uid)
         self._attached.pop(uid, None)
         self._images = {key: image for key, image in self._images.items() if key[0] != uid}
         userns.release(self._config, uid)
-        mounts.remove_directory(self._config.pod_dir(uid))
-        detach_unused(self._config)
+        await asyncio.to_thread(mounts.remove_directory, self._config.pod_dir(uid))
+        await asyncio.to_thread(detach_unused, self._config)
+
+    async def remove(self, uids: Iterable[str]) -> None:
+        """`tear_down` of pods that are gone; what cannot be removed now is logged, and left for the next collection."""
+        for uid in uids:
+            try:
+                await self.tear_down(uid)
+            except OSError as error:
+                log.warning("what is left of pod %s cannot be removed yet: %s", uid, error)
 
     def _root(self, pod: Object, volume: Mapping[str, Any]) -> Path:
         source = source_of(volume)
