@@ -104,7 +104,7 @@ def _subordinate_ids() -> Finding:
 
 def _apparmor() -> Finding:
     ok = apparmor.supported()
-    enabled = _read("sys/module/apparmor/parameters/enabled") == "Y"
+    enabled = apparmor.enabled()
     detail = "profiles can be loaded" if ok else "no apparmor_parser" if enabled else "not enabled in the kernel"
     advice = "apt-get install apparmor" if enabled else "a kernel with CONFIG_SECURITY_APPARMOR, booted with apparmor=1"
     return Finding("AppArmor", ok, detail, advice, False, "pods that ask for a profile are refused")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiphys.kubelet import userns
+from tiphys.runtime import apparmor
 
 HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -52,7 +53,7 @@ def read_machine(root: Path) -> Machine:
         machine_id=_first_line("/etc/machine-id"),
         system_uuid=_first_line("/sys/class/dmi/id/product_uuid") or _first_line("/etc/machine-id"),
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
-        apparmor=_first_line("/sys/module/apparmor/parameters/enabled") == "Y",
+        apparmor=apparmor.enabled(),
         selinux=Path("/sys/fs/selinux/enforce").exists(),
         user_namespaces=userns.supported(),
     )

@@ -6,6 +6,7 @@ where containers have no business; containers under it may signal and trace each
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,13 +49,18 @@ _RULES = """
 """
 
 
-def supported() -> bool:
-    """Whether the kernel enforces it and profiles can be loaded."""
+def enabled() -> bool:
+    """Whether the kernel enforces it, here: inside of a container its files are not to be seen."""
     try:
-        enabled = (SYS / "module/apparmor/parameters/enabled").read_text().startswith("Y")
+        on = (SYS / "module/apparmor/parameters/enabled").read_text().startswith("Y")
     except OSError:
         return False
-    return enabled and shutil.which(PARSER, path="/usr/sbin:/sbin:/usr/bin:/bin") is not None
+    return on and (SYS / "kernel/security/apparmor").is_dir() and not os.environ.get("container")
+
+
+def supported() -> bool:
+    """Whether the kernel enforces it and profiles can be loaded."""
+    return enabled() and shutil.which(PARSER, path="/usr/sbin:/sbin:/usr/bin:/bin") is not None
 
 
 def resolve(wanted: str, *, privileged: bool) -> str:

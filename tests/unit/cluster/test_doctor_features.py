@@ -47,6 +47,8 @@ def test_old_kernels_lack_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_apparmor_needs_the_kernel_and_a_parser(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding("AppArmor").detail == "not enabled in the kernel"
     write(machine, "sys/module/apparmor/parameters/enabled", "Y\n")
+    assert finding("AppArmor").detail == "not enabled in the kernel"
+    write(machine, "sys/kernel/security/apparmor/profiles")
     monkeypatch.setattr("tiphys.runtime.apparmor.shutil.which", lambda *_, **__: None)
     assert (finding("AppArmor").detail, finding("AppArmor").advice) == (
         "no apparmor_parser",

@@ -46,6 +46,13 @@ def test_without_it_only_asking_for_a_profile_is_refused(tmp_path: Path, monkeyp
             apparmor.resolve(wanted, privileged=False)
 
 
+def test_inside_of_a_container_there_is_none(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert apparmor.enabled()
+    monkeypatch.setenv("container", "oci")
+    assert not apparmor.enabled()
+    assert apparmor.resolve("", privileged=False) == ""
+
+
 def test_who_asks_for_nothing_gets_the_default_which_is_loaded_once(host: Path, loaded: list[str]) -> None:
     assert apparmor.resolve("", privileged=False) == apparmor.DEFAULT
     profiles = host / "kernel/security/apparmor/profiles"
