@@ -55,7 +55,8 @@ def enabled() -> bool:
         on = (SYS / "module/apparmor/parameters/enabled").read_text().startswith("Y")
     except OSError:
         return False
-    return on and (SYS / "kernel/security/apparmor").is_dir() and not os.environ.get("container")
+    inside = os.environ.get("container")  # noqa: SIM112 - systemd's name for it
+    return on and (SYS / "kernel/security/apparmor").is_dir() and not inside
 
 
 def supported() -> bool:
