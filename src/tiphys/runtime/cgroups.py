@@ -221,9 +221,18 @@ def remove(directories: Iterable[str]) -> list[str]:
     for directory in directories:
         kill([directory])
         for base, _, _ in os.walk(directory, topdown=False):
+            _lift_quota(base)
             if not _rmdir(base):
                 left.append(base)
     return left
+
+
+def _lift_quota(directory: str) -> None:
+    """v1 counts a removed cgroup's quota against what its parent may be set to until the last zombie is gone."""
+    try:
+        processes.write(os.path.join(directory, "cpu.cfs_quota_us"), "-1")
+    except OSError:
+        return
 
 
 def _rmdir(directory: str) -> bool:

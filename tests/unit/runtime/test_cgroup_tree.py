@@ -209,3 +209,11 @@ def test_a_cgroup_that_is_busy_for_a_moment_is_removed_all_the_same(
     monkeypatch.setattr(os, "rmdir", rmdir)
     assert cgroups.remove([str(tmp_path / "pod")]) == []
     assert not (tmp_path / "pod").exists()
+
+
+def test_a_removed_cgroup_limits_its_parent_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = fill(tmp_path / "pod", V1_FILES["cpu"]) / "cpu.cfs_quota_us"
+    seen: list[str] = []
+    monkeypatch.setattr(os, "rmdir", lambda path: seen.append(quota.read_text()))
+    cgroups.remove([str(tmp_path / "pod")])
+    assert seen == ["-1"]
