@@ -11,6 +11,7 @@ them from one of these; whichever of them is killed, nothing is lost.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -29,6 +30,7 @@ AGENT = "agent"
 START_WITHIN = 20.0
 STOP_GRACE = 5.0
 UNSHARED = b"1"
+FAILED = "!"
 
 
 def enter(verb: str) -> None:
@@ -123,20 +125,24 @@ def _make(run: Path) -> None:
     wait, go = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(news)
+        os.close(go)
         _live(run, news_end, wait)
     os.close(news_end)
     os.close(wait)
-    with os.fdopen(news, "rb", buffering=0) as told:
-        try:
-            if told.read(1) == UNSHARED:
-                _map_ids(child)
-                os.write(go, UNSHARED)
-        finally:
-            os.close(go)
-        failure = told.read().decode().removeprefix("1")
-    os.waitpid(child, 0)
+    try:
+        with os.fdopen(news, "rb", buffering=0) as told:
+            try:
+                if told.read(1) == UNSHARED:
+                    _map_ids(child)
+                    os.write(go, UNSHARED)
+            finally:
+                os.close(go)
+            failure = told.read().decode()
+    finally:
+        os.waitpid(child, 0)
     if failure:
-        raise OSError(failure)
+        raise OSError(failure.removeprefix(FAILED))
 
 
 def _live(run: Path, news: int, wait: int) -> NoReturn:
@@ -150,33 +156,37 @@ def _live(run: Path, news: int, wait: int) -> NoReturn:
             _start_agent(run)
             code = 0
     except (OSError, Permanent) as error:
-        os.write(news, UNSHARED + str(error).encode())
+        os.write(news, FAILED.encode() + str(error).encode())
     finally:
         os._exit(code)
 
 
 def _map_ids(child: int) -> None:
     """0 is the user; from 1 on what /etc/subuid and /etc/subgid give, if the programs that may do that are there."""
-    user = pwd.getpwuid(os.getuid()).pw_name
-    ranges = [_range_of(user, Path(f"/etc/sub{kind}")) for kind in ("uid", "gid")]
+    ranges = [_range_of(Path(f"/etc/sub{kind}")) for kind in ("uid", "gid")]
     programs = [shutil.which(f"new{kind}map") for kind in ("uid", "gid")]
     own = (os.getuid(), os.getgid())
     if all(ranges) and all(programs):
         for program, mine, given in zip(programs, own, ranges, strict=True):
             words = [str(program), str(child), "0", str(mine), "1", "1", *map(str, given or ())]
-            subprocess.run(words, check=True)
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"{program}: {done.stderr.strip()}")
         return
     Path(f"/proc/{child}/setgroups").write_text("deny")  # or one could drop a group that is there to forbid something
     for kind, mine in zip(("uid", "gid"), own, strict=True):
         Path(f"/proc/{child}/{kind}_map").write_text(f"0 {mine} 1")
 
 
-def _range_of(user: str, file: Path) -> tuple[int, int] | None:
+def _range_of(file: Path) -> tuple[int, int] | None:
+    names = [str(os.getuid())]
+    with contextlib.suppress(KeyError):  # a user without a name
+        names.insert(0, pwd.getpwuid(os.getuid()).pw_name)
     try:
         text = file.read_text()
     except OSError:
         return None
-    return id_ranges(user, text) or id_ranges(str(os.getuid()), text)
+    return next(filter(None, (id_ranges(name, text) for name in names)), None)
 
 
 def _furnish(run: Path) -> None:
