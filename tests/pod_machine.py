@@ -40,6 +40,7 @@ class Machine:
         self.statuses: list[Any] = []
         self.held: set[str] = set()
         """Names of containers that do not end when they are stopped."""
+        self.hook_errors: dict[str, str] = {}
         self.timers: dict[str, float] = {}
         self._inbox: deque[ev.Event] = deque()
         self._busy = False
@@ -107,7 +108,7 @@ class Machine:
             case do.StartContainer(name, attempt, _, backoff):
                 self._start(name, attempt, backoff)
             case do.RunHook(id, name):
-                self.post(ev.HookFinished(id, name))
+                self.post(ev.HookFinished(id, name, self.hook_errors.get(name, "")))
             case do.StopContainer(id, name, grace):
                 self.log.append(f"stop {name} {grace:g}")
                 if name not in self.held:

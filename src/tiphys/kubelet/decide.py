@@ -6,14 +6,14 @@ or gone from the API). Each call adds whatever instruction is missing and not ye
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiphys.base.clock import parse_rfc3339
 from tiphys.kubelet import instructions as do
 from tiphys.kubelet import resizing, restart_all
 from tiphys.kubelet.backoff import next_backoff, restart_delay, waits_after_kill
-from tiphys.kubelet.conditions import is_own
 from tiphys.kubelet.container_status import Waiting
+from tiphys.kubelet.handover import is_ending, save_status
 from tiphys.kubelet.labels import Record, container_hash
 from tiphys.kubelet.plan import Plan, make_plan, stops_after
 from tiphys.kubelet.podspec import (
@@ -22,14 +22,12 @@ from tiphys.kubelet.podspec import (
     grace_seconds,
     init_containers,
     is_deleted,
-    is_terminal,
     main_containers,
     restart_policy,
     should_restart,
     status_of,
 )
 from tiphys.kubelet.progress import Failure, Progress, Starting, Step
-from tiphys.kubelet.status import Situation, make_status, rejected_status
 from tiphys.runtime.types import State
 
 if TYPE_CHECKING:
@@ -54,29 +52,32 @@ def decide(state: PodState, now: float) -> None:
     if not state.observed:
         return
     _check_deadline(state, now)
-    if not _is_ending(state):
+    if not is_ending(state):
         _run(state, now)
-    if _is_ending(state):
+    if is_ending(state):
         _end(state, now)
     elif not _is_replacing(state, now):
         save_status(state, now)
 
 
-def _is_ending(state: PodState) -> bool:
-    return bool(
-        state.removed
-        or state.complete
-        or state.verdict
-        or state.rejection
-        or is_deleted(state.pod)
-        or is_terminal(state.pod)
-    )
+def _is_replacing(state: PodState, now: float) -> bool:
+    """Whether a container that the kubelet ended itself is just being started anew: its status tells of the new one,
+    for nobody gains by a pod that is not ready for the blink of an eye. What takes longer is told."""
+    name = state.starting.container if state.starting is not None else ""
+    records = state.view().records.get(name) or []
+    if not records or not records[0].exited or records[0].id not in state.killed:
+        return False
+    until = records[0].finished_at + REPLACING
+    if now >= until:
+        return False
+    state.timer("replacing", until)
+    return True
 
 
 def _check_deadline(state: PodState, now: float) -> None:
     limit = state.pod["spec"].get("activeDeadlineSeconds")
     started = state.status.get("startTime")
-    if limit is None or not started or _is_ending(state):
+    if limit is None or not started or is_ending(state):
         return
     at = parse_rfc3339(started) + float(limit)
     if now < at:
@@ -425,69 +426,3 @@ def _conclude(state: PodState) -> None:
     elif state.cleanup is Progress.DONE and is_deleted(state.pod) and not state.deleting:
         state.deleting = True
         state.emit(do.DeletePod())
-
-
-# --- status
-
-
-def _is_replacing(state: PodState, now: float) -> bool:
-    """Whether a container that the kubelet ended itself is just being started anew: its status tells of the new one,
-    for nobody gains by a pod that is not ready for the blink of an eye. What takes longer is told."""
-    name = state.starting.container if state.starting is not None else ""
-    records = state.view().records.get(name) or []
-    if not records or not records[0].exited or records[0].id not in state.killed:
-        return False
-    until = records[0].finished_at + REPLACING
-    if now >= until:
-        return False
-    state.timer("replacing", until)
-    return True
-
-
-def save_status(state: PodState, now: float, over: bool = False) -> None:
-    """Hand over the status if it changed."""
-    if state.removed:
-        return
-    status = _status(state, now, over)
-    if status != state.status:
-        state.status = status
-        state.version += 1
-        state.emit(do.SaveStatus(status, state.version))
-
-
-def _status(state: PodState, now: float, over: bool) -> dict[str, Any]:
-    old = _known_status(state)
-    if state.rejection is not None:
-        return rejected_status(state.pod, old, *state.rejection, now=now)
-    ending = _is_ending(state)
-    hooking = state.starting is not None and state.starting.step is not Step.PULL and not ending
-    container = find_container(state.pod, state.starting.container) if state.starting and hooking else None
-    has_hook = ((container or {}).get("lifecycle") or {}).get("postStart")
-    waiting = {} if ending else {name: failure.waiting for name, failure in state.failures.items()}
-    return make_status(
-        Situation(
-            view=state.view(),
-            old=old,
-            sandbox=None if over else state.sandbox,
-            waiting=waiting,
-            host_ips=state.host_ips,
-            now=now,
-            hooking=container["name"] if container and has_hook else "",
-            over=over,
-            resizing=resizing.conditions(state.resize),
-            verdict=state.verdict,
-            disrupted=state.disrupted,
-        )
-    )
-
-
-def _known_status(state: PodState) -> dict[str, Any]:
-    """The last status made here, with what others wrote since: conditions of theirs, a terminal phase."""
-    theirs = state.pod.get("status") or {}
-    old = dict(state.status)
-    mine = [condition for condition in old.get("conditions") or () if is_own(condition)]
-    kinds = {condition["type"] for condition in mine}
-    old["conditions"] = [c for c in theirs.get("conditions") or () if not is_own(c) and c["type"] not in kinds] + mine
-    if is_terminal(state.pod):
-        old |= {name: theirs[name] for name in ("phase", "reason", "message") if name in theirs}
-    return old

@@ -308,3 +308,17 @@ def test_init_containers_run_again_in_a_new_sandbox() -> None:
     machine.exit("setup")
     assert machine.running() == ["main"]
     assert machine.status("main")["restartCount"] == 1
+
+
+def test_a_container_whose_hook_failed_never_counts_as_running() -> None:
+    machine = Machine(make_pod(containers=[container("main", lifecycle={"postStart": {"exec": {}}})]))
+    machine.held, machine.hook_errors = {"main"}, {"main": "it went wrong"}
+    machine.begin()
+    assert machine.status("main")["state"] == {"waiting": {"reason": "PostStartHookError", "message": "it went wrong"}}
+    assert not machine.status("main")["ready"]
+    assert all("running" not in status["containerStatuses"][0]["state"] for status in machine.statuses)
+    assert ("Killing", "FailedPostStartHook") in machine.events
+    machine.hook_errors = {}
+    machine.exit("main", 137)
+    assert machine.status("main")["restartCount"] == 1
+    assert set(machine.status("main")["state"]) == {"running"}
