@@ -27,6 +27,7 @@ class FakeCri:
         self.auths: list[Mapping[str, Any] | None] = []
         self.updates: list[Mapping[str, Any]] = []
         self.network_ready = True
+        self.reopened: list[str] = []
         self._listeners: set[asyncio.Queue[Content]] = set()
         self._next = 0
 
@@ -182,6 +183,12 @@ class FakeCri:
         if request["cmd"] == ["slow"]:
             raise RpcError(Code.DEADLINE_EXCEEDED, "timeout exceeded")
         return {"stdout": " ".join(request["cmd"]).encode(), "stderr": b"e", "exit_code": 3}
+
+    async def _reopencontainerlog(self, request: dict[str, Any]) -> Content:
+        if self._run(request["container_id"]).get("deaf"):
+            raise RpcError(Code.UNKNOWN, "cannot open")
+        self.reopened.append(request["container_id"])
+        return {}
 
     async def _updatecontainerresources(self, request: dict[str, Any]) -> Content:
         self.updates.append(request["linux"])

@@ -12,7 +12,7 @@ import pytest
 from cri_server import FakeCri
 from tiphys.base.clock import SystemClock
 from tiphys.base.http.spdy import SpdyConnection, SpdyStream
-from tiphys.runtime.cri import convert, protocol
+from tiphys.runtime.cri import convert, protocol, rotation
 from tiphys.runtime.cri.client import CriRuntime, open_cri, socket_path
 from tiphys.runtime.cri.sessions import CriSession, exit_code
 from tiphys.runtime.types import (
@@ -119,6 +119,34 @@ def test_changes_are_told(tells: bool, tmp_path: Path) -> None:
         assert seen[-1] == ContainerEvent("box-1", "run-2", State.EXITED)
 
     run(tmp_path, work, tells=tells)
+
+
+def test_a_log_that_has_grown_is_rotated(tmp_path: Path) -> None:
+    async def work(runtime: CriRuntime, fake: FakeCri) -> None:
+        path = tmp_path / "logs" / "0.log"
+        spec = ContainerSpec(
+            "own", "own-box", "sha256:1", ("sleep",), log_path=str(path), log_max_bytes=3, log_max_files=3
+        )
+        await runtime.create_sandbox(BOX)
+        await runtime.create_container(spec)
+        await runtime.start_container("own")
+        for text in ("first", "second", "third"):
+            path.write_text(text)
+            [grown] = rotation.due(await runtime.containers())
+            await runtime._rotate(grown.spec.id, grown.spec.log_path, grown.spec.log_max_files)
+        path.write_text("new")
+        assert rotation.due(await runtime.containers()) == []
+        assert fake.reopened == ["run-2"] * 3
+        assert {one.name: one.read_text() for one in path.parent.iterdir()} == {
+            "0.log": "new", "0.log.1": "third", "0.log.2": "second",
+        }  # fmt: skip
+        fake.runs["run-2"]["deaf"] = True
+        path.write_text("keeps growing")
+        with pytest.raises(RuntimeFailure):
+            await runtime._rotate("run-2", str(path), 3)
+        assert path.read_text() == "keeps growing"
+
+    run(tmp_path, work)
 
 
 def test_failures_keep_the_runtimes_words(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from tiphys.base.http.types import Duplex
 from tiphys.runtime import cgroups, spec, usage
 from tiphys.runtime.cgroup_tree import CgroupTree
 from tiphys.runtime.containers import merged
-from tiphys.runtime.cri import convert, protocol
+from tiphys.runtime.cri import convert, protocol, rotation
 from tiphys.runtime.cri.images import CriImages
 from tiphys.runtime.cri.sessions import FORWARD, PROTOCOL, CriSession, connect, forward
 from tiphys.runtime.types import (
@@ -49,6 +50,8 @@ from tiphys.runtime.types import (
     State,
     Usage,
 )
+
+log = logging.getLogger(__name__)
 
 RELIST = 1.0
 _TIMEOUT = 120.0
@@ -99,6 +102,7 @@ class CriRuntime:
         except BaseException:
             await self.close()
             raise
+        self._spawn(self._rotate_logs())
 
     async def _check_driver(self) -> None:
         try:
@@ -296,6 +300,23 @@ class CriRuntime:
                 except NoSuchContainer:
                     continue
         return found
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await self._clock.sleep(rotation.INTERVAL)
+            try:
+                for one in rotation.due(await self.containers()):
+                    await self._rotate(one.spec.id, one.spec.log_path, one.spec.log_max_files)
+            except (RuntimeFailure, OSError) as error:
+                log.warning("logs are not rotated: %s", error)
+
+    async def _rotate(self, id: str, path: str, keep: int) -> None:
+        rotation.shift(path, keep)
+        try:
+            await self.reopen_log(id)
+        except RuntimeFailure:
+            rotation.unshift(path)
+            raise
 
     # events
 
