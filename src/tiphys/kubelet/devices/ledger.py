@@ -85,7 +85,10 @@ class Ledger:
     def free(self, uid: str) -> None:
         """The pod has ended, or was refused."""
         if self._held.pop(uid, None) is not None:
-            (self._pods_dir / uid / _FILE).unlink(missing_ok=True)
+            try:
+                (self._pods_dir / uid / _FILE).unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("what pod %s held will count as held by the next kubelet for a moment: %s", uid, error)
 
 
 def _parse(content: Mapping[str, Any]) -> dict[str, dict[str, Held]]:

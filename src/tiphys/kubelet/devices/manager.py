@@ -85,6 +85,7 @@ class DeviceManager:
         except OSError as error:
             log.warning("device plugins cannot register: %s", error)
         finally:
+            self._group = None
             for endpoint in self._endpoints.values():
                 endpoint.close()
 
@@ -130,13 +131,15 @@ class DeviceManager:
         """Take up the plugin of `resource` that listens at `path`. Raises AllocationError."""
         endpoint = Endpoint(resource, path)
         await endpoint.connect()
+        if self._group is None:
+            endpoint.close()
+            raise AllocationError("device plugins are not served by this node")
         before = self._endpoints.pop(resource, None)
         self._endpoints[resource] = endpoint
         if before is not None:
             before.close()
         log.info("device plugin for %s registered", resource)
-        if self._group is not None:
-            self._group.create_task(self._follow(endpoint), name=f"device plugin {resource}")
+        self._group.create_task(self._follow(endpoint), name=f"device plugin {resource}")
 
     def disconnect(self, resource: str, path: str) -> None:
         """The plugin has taken back its registration."""
