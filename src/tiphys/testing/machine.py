@@ -40,7 +40,9 @@ class FakeMachine:
         self.looks += 1
         return self.figures
 
-    async def pod(self, pod: Object, containers: Mapping[str, str], storage: bool) -> PodFigures | None:
+    async def pod(
+        self, pod: Object, containers: Mapping[str, str], *, memory: bool, storage: bool
+    ) -> PodFigures | None:
         self.measured.append((name_of(pod), storage))
         return self.pods.get(name_of(pod), PodFigures())
 

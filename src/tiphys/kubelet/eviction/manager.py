@@ -141,7 +141,7 @@ class EvictionManager:
             return []
         ended = []
         for pod in watched:
-            figures = await self._measure(pod, storage=True)
+            figures = await self._measure(pod, memory=False, storage=True)
             excess = exceeded(pod, figures, self._disks.dedicated_images) if figures is not None else None
             if excess is not None and self._end(pod, ev.Evicted(REASON, excess.message, _IMMEDIATELY), {}):
                 self._metrics.evictions.inc(excess.signal)
@@ -150,8 +150,8 @@ class EvictionManager:
         self._storage_due = self._clock.monotonic() + took * _PART_OF_TIME
         return ended
 
-    async def _measure(self, pod: Object, storage: bool) -> PodFigures | None:
-        return await self._tools.meter.pod(pod, self._pods.containers(pod), storage)
+    async def _measure(self, pod: Object, *, memory: bool, storage: bool) -> PodFigures | None:
+        return await self._tools.meter.pod(pod, self._pods.containers(pod), memory=memory, storage=storage)
 
     # --- what the node is short of
 
@@ -165,7 +165,10 @@ class EvictionManager:
             return []
         pods = self._pods.active()
         storage = resource in (signals.STORAGE, "inodes")
-        figures = {uid_of(pod): found for pod in pods if (found := await self._measure(pod, storage)) is not None}
+        figures = {}
+        for pod in pods:
+            if (found := await self._measure(pod, memory=not storage, storage=storage)) is not None:
+                figures[uid_of(pod)] = found
         for one in due:
             age = self._clock.monotonic() - observed[one.signal].at
             self._metrics.eviction_stats_age.observe(age, one.signal)

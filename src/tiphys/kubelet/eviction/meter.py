@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -54,8 +54,11 @@ class Meter(Protocol):
 
     async def node(self) -> NodeFigures: ...
 
-    async def pod(self, pod: Object, containers: Mapping[str, str], storage: bool) -> PodFigures | None:
-        """Of one pod, `containers` by name and ID; its disk only if `storage`, which takes long. None: unknown."""
+    async def pod(
+        self, pod: Object, containers: Mapping[str, str], *, memory: bool, storage: bool
+    ) -> PodFigures | None:
+        """Of one pod, `containers` by name and ID: memory and processes, and its disk, which takes long. None: it is
+        just ending."""
         ...
 
     def image_room(self) -> Room:
@@ -112,34 +115,44 @@ class MachineMeter:
         usage = self._runtime.cgroups.usage(cgroup)
         return usage.memory_working_set if usage is not None else 0
 
-    async def pod(self, pod: Object, containers: Mapping[str, str], storage: bool) -> PodFigures | None:
+    async def pod(
+        self, pod: Object, containers: Mapping[str, str], *, memory: bool, storage: bool
+    ) -> PodFigures | None:
         try:
-            whole = self._runtime.cgroups.usage(cgroup_parent(self._config, pod))
-            found = {name: await self._container(pod, name, id, storage) for name, id in containers.items()}
+            found = PodFigures(containers={name: ContainerFigures() for name in containers})
+            if memory:
+                found = await self._memory(pod, containers)
+            return await self._storage(pod, containers, found) if storage else found
         except (TiphysError, OSError):
-            return None  # it is just ending
-        if whole is None:
             return None
-        if not storage:
-            return PodFigures(whole.memory_working_set, whole.pids, found)
-        volumes, rest = await asyncio.to_thread(self._files, pod)
-        total = sum(((one.rootfs or NOTHING) for one in found.values()), start=rest)
-        return PodFigures(whole.memory_working_set, whole.pids, found, volumes, total)
 
-    async def _container(self, pod: Object, name: str, id: str, storage: bool) -> ContainerFigures:
-        memory = (await self._runtime.usage(id)).memory_working_set
-        if not storage:
-            return ContainerFigures(memory)
-        root = await self._runtime.disk_usage(id)
-        logs = await asyncio.to_thread(_used, self._logs(pod) / name)
-        return ContainerFigures(memory, Used(root.bytes, root.inodes), logs)
+    async def _memory(self, pod: Object, containers: Mapping[str, str]) -> PodFigures:
+        used = {name: (await self._runtime.usage(id)).memory_working_set for name, id in containers.items()}
+        whole = self._runtime.cgroups.usage(cgroup_parent(self._config, pod))
+        return PodFigures(
+            memory=whole.memory_working_set if whole is not None else sum(used.values()),
+            processes=whole.pids if whole is not None else 0,
+            containers={name: ContainerFigures(memory) for name, memory in used.items()},
+        )
+
+    async def _storage(self, pod: Object, containers: Mapping[str, str], found: PodFigures) -> PodFigures:
+        roots = {name: await self._runtime.disk_usage(id) for name, id in containers.items()}
+        logs, volumes, total = await asyncio.to_thread(self._files, pod, containers)
+        for root in roots.values():
+            total += Used(root.bytes, root.inodes)
+        measured = {
+            name: replace(one, rootfs=Used(roots[name].bytes, roots[name].inodes), logs=logs[name])
+            for name, one in found.containers.items()
+        }
+        return replace(found, containers=measured, volumes=volumes, storage=total)
 
     def _logs(self, pod: Object) -> Path:
         return self._config.pod_log_dir(namespace_of(pod), name_of(pod), uid_of(pod))
 
-    def _files(self, pod: Object) -> tuple[dict[str, Used], Used]:
-        """(volumes by name, all that the pod has on the node's disk besides containers' own roots). Blocks."""
+    def _files(self, pod: Object, containers: Iterable[str]) -> tuple[dict[str, Used], dict[str, Used], Used]:
+        """(logs by container, volumes by name, all of the node's disk that it uses but for its roots). Blocks."""
         directory = self._config.pod_dir(uid_of(pod))
+        logs = {name: _used(self._logs(pod) / name) for name in containers}
         volumes: dict[str, Used] = {}
         total = _used(self._logs(pod)) + _used(directory / "etc-hosts")
         for volume in pod["spec"].get("volumes") or ():
@@ -147,7 +160,7 @@ class MachineMeter:
                 path = directory / "volumes" / _KINDS[kind] / volume["name"]
                 volumes[volume["name"]] = found = _mounted(path) if os.path.ismount(path) else _used(path)
                 total += found if is_local(volume) else NOTHING
-        return volumes, total
+        return logs, volumes, total
 
 
 def _used(path: Path) -> Used:
