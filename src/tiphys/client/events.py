@@ -117,12 +117,12 @@ class Correlator:
         earlier = self._written.get(key)
         if earlier is None:
             return Correlated({**event, "count": count}, None, key)
-        changes = {name: event[name] for name in ("message", "lastTimestamp")}
-        return Correlated({**earlier, **changes, "count": count}, earlier, key)
+        return Correlated({**event, **earlier, "count": count}, earlier, key)
 
     def written(self, key: tuple[str, ...], event: Object) -> None:
-        """Remember what the server has of that key, to count on."""
-        self._written[key] = event
+        """Remember what the server has of that key, to count on: no more than is needed, thousands are kept."""
+        metadata = {name: event["metadata"][name] for name in ("name", "namespace")}
+        self._written[key] = {"metadata": metadata, "firstTimestamp": event.get("firstTimestamp")}
         self._written.move_to_end(key)
         while len(self._written) > _REMEMBERED:
             self._written.popitem(last=False)
