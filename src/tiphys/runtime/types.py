@@ -275,6 +275,20 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceUsage:
+    """What went to and from a block device: bytes and operations."""
+
+    device: str
+    """Its file, e.g. /dev/vda; "" when it has none."""
+    major: int
+    minor: int
+    read_bytes: int = 0
+    written_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a cgroup used: CPU in nanoseconds since its start, memory in bytes. What the kernel does not tell is 0."""
 
@@ -308,6 +322,8 @@ class Usage:
     oom_kills: int = 0
     pressure: Mapping[str, Pressure] = field(default_factory=dict)
     """By cpu, memory, io; empty on v1, which has none."""
+    devices: tuple[DeviceUsage, ...] = ()
+    """Where the cgroup is in the controller of I/O."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from tiphys.runtime import cgroups
 from tiphys.runtime.processes import now
-from tiphys.runtime.types import DiskUsage, Interface, Pressure, Processes, Stall, Usage
+from tiphys.runtime.types import DeviceUsage, DiskUsage, Interface, Pressure, Processes, Stall, Usage
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _NO_LIMIT = 1 << 62
@@ -51,6 +51,7 @@ def _v1(layout: cgroups.Layout, path: str) -> Usage:
         swap=stats.get("total_swap", 0),
         oom_kills=events.get("oom_kill", 0),
         pids=_number(pids, "pids.current"),
+        devices=_blkio(os.path.join(layout.v1.get("blkio", ""), path)),
         time=now(),
     )
 
@@ -83,6 +84,7 @@ def _v2(directory: str) -> Usage:
         oom_kills=events.get("oom_kill", 0),
         pids=_number(directory, "pids.current"),
         pressure=pressures(directory, "{}.pressure"),
+        devices=parse_io(cgroups.read(directory, "io.stat")),
         time=now(),
     )
 
@@ -110,6 +112,46 @@ def parse_pressure(text: str) -> Pressure:
             int(values["total"]), *(float(values[average]) for average in ("avg10", "avg60", "avg300"))
         )
     return Pressure(stalls["some"], stalls["full"])
+
+
+def parse_io(text: str) -> tuple[DeviceUsage, ...]:
+    """io.stat: `254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0` a line."""
+    found = []
+    for line in text.splitlines():
+        number, *pairs = line.split()
+        values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        counts = [int(values.get(name, 0)) for name in ("rbytes", "wbytes", "rios", "wios")]
+        if any(counts):
+            found.append(_device(number, counts))
+    return tuple(found)
+
+
+def _blkio(directory: str) -> tuple[DeviceUsage, ...]:
+    return parse_blkio(
+        cgroups.read(directory, "blkio.throttle.io_service_bytes"),
+        cgroups.read(directory, "blkio.throttle.io_serviced"),
+    )
+
+
+def parse_blkio(sizes: str, operations: str) -> tuple[DeviceUsage, ...]:
+    """v1's two files: `254:0 Read 4096` a line."""
+    found: dict[str, list[int]] = {}
+    for text, place in ((sizes, 0), (operations, 2)):
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) == 3 and words[1] in ("Read", "Write"):
+                counts = found.setdefault(words[0], [0, 0, 0, 0])
+                counts[place + (words[1] == "Write")] = int(words[2])
+    return tuple(_device(number, counts) for number, counts in found.items() if any(counts))
+
+
+def _device(number: str, counts: list[int]) -> DeviceUsage:
+    major, _, minor = number.partition(":")
+    try:
+        name = "/dev/" + os.path.basename(os.readlink(f"/sys/dev/block/{number}"))
+    except OSError:
+        name = ""
+    return DeviceUsage(name, int(major), int(minor), *counts)
 
 
 def interfaces(pid: int) -> tuple[Interface, ...]:

@@ -13,7 +13,7 @@ from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import name_of, namespace_of
 from tiphys.kubelet.server.families import Page
 from tiphys.kubelet.server.sample import ContainerSample, FileSystem, NodeSample
-from tiphys.runtime.types import DiskUsage, Interface, Processes, Usage
+from tiphys.runtime.types import DeviceUsage, DiskUsage, Interface, Processes, Usage
 
 Number = Callable[[Usage], float]
 
@@ -68,6 +68,12 @@ _PROCESSES: tuple[tuple[str, str, Callable[[Processes], int]], ...] = (
         lambda one: one.threads_limit,
     ),
 )
+_IO: tuple[tuple[str, str, Callable[[DeviceUsage], int]], ...] = (
+    ("reads_bytes_total", "Cumulative count of bytes read", lambda one: one.read_bytes),
+    ("reads_total", "Cumulative count of reads completed", lambda one: one.reads),
+    ("writes_bytes_total", "Cumulative count of bytes written", lambda one: one.written_bytes),
+    ("writes_total", "Cumulative count of writes completed", lambda one: one.writes),
+)
 _STALLS = (
     ("stalled", "full", "Total time duration no tasks in the container could make progress due to {} congestion."),
     ("waiting", "some", "Total time duration tasks in the container have waited due to {} congestion."),
@@ -95,6 +101,7 @@ def cadvisor_page(sample: NodeSample, machine: Machine) -> bytes:
         _memory(page, group)
         _spec(page, group)
         _pressure(page, group)
+        _devices(page, group)
         for interface in group.interfaces:
             _network(page, group, interface)
         if group.container is not None:
@@ -199,6 +206,23 @@ def _pressure(page: Page, group: _Group) -> None:
             page.add(family, "counter", help.format(shown), [(group.labels, total, group.usage.time)])
 
 
+def _devices(page: Page, group: _Group) -> None:
+    for one in group.usage.devices:
+        labels = {**group.labels, "device": one.device}
+        for name, help, value in _IO:
+            page.add(f"container_fs_{name}", "counter", help, [(labels, value(one), group.usage.time)])
+        numbers = {**labels, "major": str(one.major), "minor": str(one.minor)}
+        page.add(
+            "container_blkio_device_usage_total",
+            "counter",
+            "Blkio Device bytes usage",
+            [
+                ({**numbers, "operation": "Read"}, one.read_bytes, group.usage.time),
+                ({**numbers, "operation": "Write"}, one.written_bytes, group.usage.time),
+            ],
+        )
+
+
 def _network(page: Page, group: _Group, interface: Interface) -> None:
     labels = {**group.labels, "interface": interface.name}
     for name, help, value in _NETWORK:
@@ -251,6 +275,8 @@ def _machine(page: Page, machine: Machine, sample: NodeSample) -> None:
     }
     families = (
         ("cpu_cores", "Number of logical CPU cores.", machine.cpus),
+        ("cpu_physical_cores", "Number of physical CPU cores.", sample.cores),
+        ("cpu_sockets", "Number of CPU sockets.", sample.sockets),
         ("memory_bytes", "Amount of memory installed on the machine.", machine.memory),
         ("swap_bytes", "Amount of swap memory available on the machine.", sample.swap_capacity),
     )

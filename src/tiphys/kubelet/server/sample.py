@@ -84,6 +84,9 @@ class NodeSample:
     filesystem: FileSystem | None = None
     images: FileSystem | None = None
     images_used: int = 0
+    cores: int = 0
+    sockets: int = 0
+    """Of the machine's processors."""
     pid_max: int = 0
     processes: int = 0
 

@@ -121,6 +121,8 @@ class Sampler:
             filesystem=file_system(config.root_dir),
             images=file_system(config.image_dir or config.root_dir),
             images_used=sum(image.size for image in images),
+            cores=len(cores := processors()),
+            sockets=len({package for package, _ in cores}),
             pid_max=_number("/proc/sys/kernel/pid_max"),
             processes=sum(name.isdigit() for name in os.listdir("/proc")),
         )
@@ -255,6 +257,14 @@ def own_usage() -> Usage:
         major_page_faults=used.ru_majflt,
         time=time.time_ns() / 1e9,
     )
+
+
+def processors() -> set[tuple[str, str]]:
+    """(package, core) of each physical core that runs."""
+    found = set()
+    for directory in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"):
+        found.add(((directory / "physical_package_id").read_text(), (directory / "core_id").read_text()))
+    return found
 
 
 def boot_time() -> float:
