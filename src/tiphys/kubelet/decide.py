@@ -135,10 +135,8 @@ def _renew_sandbox(state: PodState, now: float) -> None:
     """Create the sandbox; if there was one, first stop what is left of it."""
     if state.creating_sandbox:
         return
+    _tell_of_lost_sandbox(state)
     if state.running():
-        if not state.stopping:
-            message = "Pod sandbox changed, it will be killed and re-created."
-            state.emit(do.RecordEvent("Normal", "SandboxChanged", message))
         running, grace = state.running(), grace_seconds(state.pod)
         for record in running:
             text = f"Stopping container {record.name}"
@@ -156,6 +154,14 @@ def _renew_sandbox(state: PodState, now: float) -> None:
         state.creating_sandbox = True
         state.resize.applied = resizing.fingerprint(state.pod)
         state.emit(do.CreateSandbox(state.attempt))
+
+
+def _tell_of_lost_sandbox(state: PodState) -> None:
+    if state.sandbox is None or state.lost_sandbox == state.sandbox.id or _nothing_left(state):
+        return
+    state.lost_sandbox = state.sandbox.id
+    message = "Pod sandbox changed, it will be killed and re-created."
+    state.emit(do.RecordEvent("Normal", "SandboxChanged", message))
 
 
 def _nothing_left(state: PodState) -> bool:

@@ -67,6 +67,8 @@ class PodState:
     attempt: int = -1
     """Of the newest sandbox that was ever asked for."""
     creating_sandbox: bool = False
+    lost_sandbox: str = ""
+    """ID of the sandbox whose end was told of."""
     sandbox_retry_at: float = 0
     old_sandboxes: set[str] = field(default_factory=set)
     records: dict[str, Record] = field(default_factory=dict)

@@ -304,6 +304,7 @@ def test_init_containers_run_again_in_a_new_sandbox() -> None:
     machine.log.clear()
     machine.post(ev.SandboxChanged(replace(sandbox, running=False)))
     assert machine.log == ["stop main 30", "sandbox", "start setup"]
+    assert machine.events.count(("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")) == 1
     assert machine.status()["phase"] == "Pending"
     machine.exit("setup")
     assert machine.running() == ["main"]
@@ -322,3 +323,15 @@ def test_a_container_whose_hook_failed_never_counts_as_running() -> None:
     machine.exit("main", 137)
     assert machine.status("main")["restartCount"] == 1
     assert set(machine.status("main")["state"]) == {"running"}
+
+
+@pytest.mark.parametrize(("policy", "told"), [("Always", 1), ("Never", 0)])
+def test_a_lost_sandbox_is_told_of_when_there_will_be_another(policy: str, told: int) -> None:
+    machine = Machine(make_pod(restartPolicy=policy)).begin()
+    sandbox = machine.state.sandbox
+    assert sandbox is not None
+    for _ in range(2 if policy == "Always" else 1):
+        machine.exit("main", 0)
+    machine.post(ev.SandboxChanged(replace(sandbox, running=False)))
+    machine.advance(20)
+    assert [reason for reason, _ in machine.events].count("SandboxChanged") == told
