@@ -37,8 +37,12 @@ class LogWriter:
         self._open()
 
     def _open(self) -> None:
+        """The file at the path; the one before is let go only when there is a new one: a number that is closed may be
+        anything's a moment later."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._handle = os.open(self.path, flags, 0o640)
+        before, self._handle = self._handle, os.open(self.path, flags, 0o640)
+        if before >= 0:
+            os.close(before)
         self._size = os.fstat(self._handle).st_size
 
     def stamp(self) -> bytes:
@@ -74,23 +78,28 @@ class LogWriter:
             self.error = os.strerror(error.errno or 0)
 
     def _rotate(self) -> None:
+        """Shift the files by one and begin a new one; when that cannot be, the old one goes on until it can."""
         try:
-            for number in range(self.max_files - 1, 0, -1):
-                older = f"{self.path}.{number}"
-                newer = f"{self.path}.{number - 1}" if number > 1 else self.path
-                if os.path.lexists(newer):
-                    os.replace(newer, older)
             if self.max_files == 1:
                 os.ftruncate(self._handle, 0)
-            os.close(self._handle)
+            elif os.path.lexists(self.path):  # else it was renamed before, and a new one could not be made
+                self._shift()
             self._open()
         except OSError as error:
             self.error = os.strerror(error.errno or 0)
 
+    def _shift(self) -> None:
+        for number in range(self.max_files - 1, 0, -1):
+            newer = f"{self.path}.{number - 1}" if number > 1 else self.path
+            if os.path.lexists(newer):
+                os.replace(newer, f"{self.path}.{number}")
+
     def reopen(self) -> None:
-        """Start a new file at the path: someone else has renamed the old one."""
-        os.close(self._handle)
-        self._open()
+        """Start a new file at the path: someone else has renamed the old one. What cannot be is kept in `error`."""
+        try:
+            self._open()
+        except OSError as error:
+            self.error = os.strerror(error.errno or 0)
 
     def close(self) -> None:
         """Let go of the file."""
