@@ -154,6 +154,7 @@ class Kubelet:
             volumes=self.volumes,
             sources=sources,
             services=self._services,
+            metrics=self.metrics,
             recorder=self.recorder,
             plugins=self.plugins,
             machine=self.agent.machine,

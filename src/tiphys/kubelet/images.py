@@ -17,8 +17,10 @@ from typing import Any
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
+from tiphys.base.metrics import Registry
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.podspec import Object, namespace_of
+from tiphys.kubelet.registries.counts import ImageCounts
 from tiphys.kubelet.registries.keyring import Keyring, Login, keyring_of
 from tiphys.kubelet.registries.nodefiles import node_keyring
 from tiphys.kubelet.registries.plugins import Plugins
@@ -67,17 +69,21 @@ class Images:
         clock: Clock,
         sources: ObjectSources,
         plugins: Plugins | None = None,
+        counts: ImageCounts | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._clock = clock
         self._sources = sources
         self._plugins = plugins
+        self._counts = counts or ImageCounts(Registry())
         parallel = 1 if config.serialize_image_pulls else config.max_parallel_pulls
         self._throttle = Throttle(config.registry_qps, config.registry_burst, clock) if config.registry_qps else None
         self._slots = asyncio.Semaphore(parallel) if parallel else nullcontext()
         self._must_verify = policy(config.image_verification_policy, config.image_verification_allowlist)
         self._records = PullRecords(config.image_dir or config.root_dir, clock)
+        self._counts.intents.function = self._records.count_intents
+        self._counts.pulled.function = self._records.count_pulled
         self._recovered = False
 
     async def ensure(self, pod: Object, wanted: Wanted, tell: Tell) -> Image:
@@ -90,7 +96,9 @@ class Images:
             raise ImageError("InvalidImageName", text, name)
         ring = _Lazy(self, pod, name)
         image = await self._present(name, tell) if wanted.policy != "Always" else None
-        if image is not None and await self._may_use(name, image, ring):
+        usable = image is not None and await self._may_use(name, image, ring)
+        self._counts.ensured(wanted.policy, None if wanted.policy == "Always" else image is not None, not usable)
+        if image is not None and usable:
             already = f'Container image "{name}" already present on machine and can be accessed by the pod'
             tell("Normal", "Pulled", already)
             return image
@@ -119,10 +127,12 @@ class Images:
         """Whether the pod may use an image that is here without asking its registry."""
         record = self._records.pulled(image.id)
         if not self._must_verify(name, record is not None or self._records.is_under_way(name)):
+            self._counts.checks.inc("credentialPolicyAllowed")
             return True
         known = ((record or {}).get("credentialMapping") or {}).get(repository_of(name))
         logins = await ring.logins() if known and not known.get("nodePodsAccessible") else ()
         allowed, worth_noting = may_use(known, logins)
+        self._counts.checks.inc("credentialRecordFound" if allowed else "mustAuthenticate")
         if worth_noting is not None:
             self._records.learn(name, image.id, worth_noting)
         return allowed

@@ -28,8 +28,10 @@ from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.labels import record_of
 from tiphys.kubelet.limits import Assigned, Rules
 from tiphys.kubelet.machine import Machine
+from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, field_path, find_container, is_host_network, name_of, namespace_of
 from tiphys.kubelet.registries.accounts import make_plugins
+from tiphys.kubelet.registries.counts import ImageCounts
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.specs import Setting, container_spec
 from tiphys.kubelet.state import PodState
@@ -55,6 +57,7 @@ class Surroundings:
     volumes: VolumeManager
     sources: ObjectSources
     services: Informer
+    metrics: KubeletMetrics
     recorder: EventRecorder
     plugins: NodePlugins
     machine: Machine
@@ -82,7 +85,9 @@ class Starter:
         self._around = around
         config = around.config
         store, clock = around.runtime.images, around.clock
-        self._images = Images(config, store, clock, around.sources, make_plugins(config, around.client, clock))
+        self._counts = ImageCounts(around.metrics.registry)
+        plugins = make_plugins(config, around.client, clock, self._counts)
+        self._images = Images(config, store, clock, around.sources, plugins, self._counts)
 
     @property
     def around(self) -> Surroundings:
@@ -186,9 +191,11 @@ class Starter:
         try:
             status = await runtime.start_container(spec.id)
         except (TiphysError, OSError) as error:
+            self._counts.mounted(spec, failed=True)
             await self._keep_failed(worker, spec.id)
             worker.post(ev.StartFailed(name, "RunContainerError", str(error)))
             return
+        self._counts.mounted(spec, failed=False)
         self._event(worker.state.pod, name, "Normal", "Started", "Container started")
         self._link_log(worker.state.pod, status.spec, name)
         worker.post(ev.ContainerStarted(record_of(status, termination_message(status))))

@@ -296,3 +296,21 @@ def test_an_image_that_cannot_be_looked_up_is_told_so(node: Any, pod: Any) -> No
             assert node.events("InspectFailed")[0] == text
 
     node.clock.run(scenario())
+
+
+def test_images_are_counted(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        node.runtime.images.missing.add("data")
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        async with node.running() as kubelet:
+            await node.create(pod(containers=[{"volumeMounts": mounts}], volumes=[image_volume("data")]))
+            await node.until(node.is_phase("Running"))
+            text = kubelet.metrics.registry.render().decode()
+            requests = "kubelet_image_manager_ensure_image_requests_total"
+            assert f'{requests}{{pull_policy="ifnotpresent",present_locally="false",pull_required="true"}} 1' in text
+            assert f'{requests}{{pull_policy="ifnotpresent",present_locally="true",pull_required="false"}} 1' in text
+            assert "kubelet_image_volume_requested_total 1" in text
+            assert "kubelet_image_volume_mounted_succeed_total 1" in text
+            assert "kubelet_imagemanager_ondisk_pulledrecords 1" in text
+
+    node.clock.run(scenario())

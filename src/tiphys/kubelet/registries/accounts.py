@@ -10,6 +10,7 @@ from tiphys.client.resources import SERVICE_ACCOUNTS
 from tiphys.client.types import Client
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.podspec import Object, namespace_of
+from tiphys.kubelet.registries.counts import ImageCounts
 from tiphys.kubelet.registries.plugins import Account, Plugins, account_of
 from tiphys.kubelet.registries.providers import Provider, read_providers
 from tiphys.kubelet.volumes.tokens import Tokens
@@ -18,7 +19,7 @@ DEFAULT_EXPIRATION = 3600
 """Seconds; TokenRequest's own default."""
 
 
-def make_plugins(config: KubeletConfig, client: Client, clock: Clock) -> Plugins | None:
+def make_plugins(config: KubeletConfig, client: Client, clock: Clock, counts: ImageCounts) -> Plugins | None:
     """None without a configuration. Raises Permanent, OSError."""
     if config.credential_providers is None:
         return None
@@ -34,4 +35,4 @@ def make_plugins(config: KubeletConfig, client: Client, clock: Clock) -> Plugins
         token = await tokens.get(pod, provider.audience, DEFAULT_EXPIRATION)
         return account_of(pod, found, provider, token.text)
 
-    return Plugins(read_providers(config.credential_providers), directory, clock, account)
+    return Plugins(read_providers(config.credential_providers), directory, clock, account, counts)

@@ -19,7 +19,9 @@ from weakref import WeakValueDictionary
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import ApiError, Permanent, TiphysError
+from tiphys.base.metrics import Registry
 from tiphys.kubelet.podspec import Object, namespace_of
+from tiphys.kubelet.registries.counts import ImageCounts
 from tiphys.kubelet.registries.keyring import Keyring, Origin, matches
 from tiphys.kubelet.registries.providers import Provider
 
@@ -56,7 +58,14 @@ class _Cached:
 class Plugins:
     """The plugins of one kubelet, with what they said before."""
 
-    def __init__(self, providers: Sequence[Provider], directory: Path, clock: Clock, account: GetAccount) -> None:
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        directory: Path,
+        clock: Clock,
+        account: GetAccount,
+        counts: ImageCounts | None = None,
+    ) -> None:
         for provider in providers:
             if not os.access(directory / provider.name, os.X_OK):
                 raise Permanent(f"plugin binary executable {directory / provider.name} did not exist")
@@ -64,6 +73,7 @@ class Plugins:
         self._directory = directory
         self._clock = clock
         self._account = account
+        self._counts = counts or ImageCounts(Registry())
         self._cache: dict[tuple[Any, ...], _Cached] = {}
         self._locks: WeakValueDictionary[tuple[Any, ...], asyncio.Lock] = WeakValueDictionary()
 
@@ -117,7 +127,15 @@ class Plugins:
             question["serviceAccountToken"] = account.token
             if account.annotations:
                 question["serviceAccountAnnotations"] = dict(account.annotations)
-        answer = _checked(await self._exec(provider, repository, json.dumps(question).encode()), provider)
+        began = self._clock.monotonic()
+        try:
+            out = await self._exec(provider, repository, json.dumps(question).encode())
+        except (PluginFailed, OSError):
+            self._counts.plugin_errors.inc(provider.name)
+            raise
+        finally:
+            self._counts.plugin_seconds.observe(self._clock.monotonic() - began, provider.name)
+        answer = _checked(out, provider)
         auth: Mapping[str, Any] = answer.get("auth") or {}
         if account is not None and provider.cache_type != "Token":
             _check_not_echoed(auth, account.token)

@@ -87,6 +87,14 @@ class PullRecords:
         """Whether a pull of this name has begun whose outcome nobody wrote down."""
         return name in self._under_way or (self._pulling / _filename(name)).exists()
 
+    def count_intents(self) -> float:
+        """Of pulls under way, or cut off."""
+        return len(list(self._pulling.glob("sha256-*")))
+
+    def count_pulled(self) -> float:
+        """Of images that are here by kubelets' doing."""
+        return len(list(self._pulled.glob("sha256-*")))
+
     def recover(self, images: Iterable[Image]) -> None:
         """After a kill: what was being pulled and is here counts as pulled, nobody knows with whose credentials."""
         here = list(images)
