@@ -211,6 +211,8 @@ class Kubelet:
         self._found = await self._observe_all()
         await self._static.begin()
         await self.pods.wait_synced()
+        for pod in sorted(self.pods.list(), key=self._turn):
+            self._pod_changed(None, pod)
         self.pods.subscribe(self._pod_changed)
         if self._static.ready.is_set():
             self._clear_leftovers()
@@ -350,6 +352,10 @@ class Kubelet:
         self.workers[worker.uid] = worker
         PodMetrics(worker, self.metrics, self.clock)
         return worker
+
+    def _turn(self, pod: Object) -> tuple[bool, str]:
+        """At the start: pods that were admitted before come before others, old ones before new ones."""
+        return self._is_fresh(pod), str(pod["metadata"].get("creationTimestamp") or "")
 
     def _is_fresh(self, pod: Object) -> bool:
         """Whether no kubelet has taken it up yet."""

@@ -27,3 +27,20 @@ def test_a_critical_pod_has_others_end_for_it(node: Any, pod: Any) -> None:
             await node.until(lambda: node.events("Preempting") == ["Preempted in order to admit critical pod"])
 
     node.clock.run(scenario())
+
+
+def test_a_kubelet_that_starts_again_counts_what_runs_before_it_admits_anything(node: Any, pod: Any) -> None:
+    def sized(name: str, cpu: str) -> Any:
+        return pod(name, containers=[{"name": "main", "resources": {"requests": {"cpu": cpu}}}])
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(sized("zz-old", "3"))
+            await node.until(node.is_phase("Running", "zz-old"))
+        await node.create(sized("aa-new", "2"))
+        async with node.running():
+            await node.until(node.is_phase("Failed", "aa-new"))
+            assert node.status("aa-new")["reason"] == "OutOfcpu"
+            assert node.status("zz-old")["phase"] == "Running"
+
+    node.clock.run(scenario())
