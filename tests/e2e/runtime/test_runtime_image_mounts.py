@@ -40,7 +40,9 @@ def test_layers_are_seen_as_one_and_cannot_be_written(machine: Any, data: Path) 
             Mount("/part", "deep/part", image=DATA),
             Mount("/file", "deep/added", image=DATA),
         )
-        script = "exec 2>&1; cat /v/deep/added /part/file /file; /v/program; touch /v/x /part/x; echo x > /file; ls /v/deep"
+        script = (
+            "exec 2>&1; cat /v/deep/added /part/file /file; /v/program; touch /v/x /part/x; echo x > /file; ls /v/deep"
+        )
         said = await machine.output(runtime, "sh", "-c", script, mounts=mounts)
         assert said.splitlines()[0] == "upperlowerupperran"
         assert said.count("Read-only file system") == 3
