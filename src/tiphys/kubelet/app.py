@@ -36,11 +36,11 @@ from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.metering import metered
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.node import NodeAgent
-from tiphys.kubelet.node_limits import NodeLimits
+from tiphys.kubelet.node_limits import NodeLimits, holds_resources
 from tiphys.kubelet.orphans import orphan_pod
 from tiphys.kubelet.plugins.node import NodePlugins
 from tiphys.kubelet.podmetrics import PodMetrics
-from tiphys.kubelet.podspec import Object, full_name, is_deleted, is_terminal, phase_of, uid_of
+from tiphys.kubelet.podspec import Object, full_name, is_deleted, phase_of, uid_of
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.probes.schedule import Asks
 from tiphys.kubelet.room import Room
@@ -371,7 +371,7 @@ class Kubelet:
 
     def _admitted(self, except_uid: str) -> Iterable[Object]:
         for uid, worker in self.workers.items():
-            if uid != except_uid and worker.state.rejection is None and not is_terminal(worker.state.pod):
+            if uid != except_uid and holds_resources(worker.state):
                 yield effective(worker.state.pod, worker.state.status)
 
     def _add_orphan(self, uid: str, found: ev.Observed) -> None:

@@ -16,14 +16,22 @@ from tiphys.kubelet.limits import Assigned, make_rules
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.oom import OomWatch
-from tiphys.kubelet.podspec import Object, is_terminal, uid_of
+from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, uid_of
 from tiphys.kubelet.resizing import resizable
+from tiphys.kubelet.state import PodState
 from tiphys.kubelet.tasks import Tasks
 from tiphys.kubelet.tiers import Tiers
 from tiphys.kubelet.worker import PodWorker
 from tiphys.runtime.types import Resources, Runtime
 
 log = logging.getLogger(__name__)
+
+
+def holds_resources(state: PodState) -> bool:
+    """Whether a pod counts when there is to be room for another one: until it is over, or ended and to be deleted."""
+    if state.removed or state.rejection is not None or is_terminal(state.pod):
+        return False
+    return not is_deleted(state.pod) or bool(state.running() or state.starting)
 
 
 class NodeLimits:

@@ -228,3 +228,17 @@ def test_sidecars_and_init_containers_are_resized_too(node: Any, pod: Any) -> No
             assert node.status(container="step")["allocatedResources"]["cpu"] == "300m"
 
     node.clock.run(scenario())
+
+
+def test_a_pod_that_has_ended_makes_room_before_its_object_is_gone(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod("first", containers=[{"name": "big", "resources": sized("3", "64Mi")}]))
+            await node.until(node.is_phase("Running", "first"))
+            await node.api.delete(PODS, "first", "default")
+            await node.until(lambda: "exit big 0" in node.runtime.log)
+            await node.create(pod(containers=[{"resources": sized("3", "64Mi")}]))
+            await node.until(node.is_phase("Running"))
+            assert not node.events("OutOfcpu")
+
+    node.clock.run(scenario())
