@@ -34,6 +34,7 @@ class KubeletMetrics:
         self.registry = Registry()
         self.probes = Registry()
         self._pods()
+        self._starts()
         self._runtime()
         self._server()
         self._duties()
@@ -93,6 +94,17 @@ class KubeletMetrics:
         self.containers_per_pod = self._histogram(
             "containers_per_pod_count", "The number of containers per pod.", buckets=(1, 2, 4, 8, 16)
         )
+        self.restarted_pods = self._counter(
+            "restarted_pods_total",
+            "Number of pods that have been restarted because they were deleted and recreated with the same UID",
+            ("static",),
+        )
+        self.orphaned_pods = self._counter(
+            "orphaned_runtime_pods_total",
+            "Number of pods that have been detected in the container runtime without being already known.",
+        )
+
+    def _starts(self) -> None:
         self.started_pods = self._counter("started_pods_total", "Cumulative number of pods started")
         self.started_pods_errors = self._counter(
             "started_pods_errors_total", "Cumulative number of errors when starting pods"
@@ -118,15 +130,6 @@ class KubeletMetrics:
             "terminated_containers_total",
             "Cumulative number of container terminations.",
             ("container_type", "exit_code", "reason"),
-        )
-        self.restarted_pods = self._counter(
-            "restarted_pods_total",
-            "Number of pods that have been restarted because they were deleted and recreated with the same UID",
-            ("static",),
-        )
-        self.orphaned_pods = self._counter(
-            "orphaned_runtime_pods_total",
-            "Number of pods that have been detected in the container runtime without being already known.",
         )
 
     def _runtime(self) -> None:
