@@ -17,6 +17,7 @@ from tiphys.client.backoff import Backoff
 from tiphys.client.resources import PODS
 from tiphys.client.types import Client
 from tiphys.kubelet.podspec import Object, is_deleted, name_of, namespace_of, uid_of
+from tiphys.kubelet.standalone import NoApi
 from tiphys.kubelet.staticpods.manifest import is_static, mirror_of, mirrors
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.tasks import Tasks
@@ -92,7 +93,7 @@ class Mirrors:
 
     async def _reconcile(self, key: Key) -> None:
         pod, mirror = self._wanted(key), self._known.get(key)
-        if self._busy(key):
+        if self._busy(key) or isinstance(self._client, NoApi):
             return
         if mirror is not None and (pod is None or is_deleted(mirror) or not mirrors(mirror, pod)):
             await self._delete(key, mirror)
