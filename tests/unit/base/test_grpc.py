@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiphys.base.errors import TiphysError
 from tiphys.base.grpc.client import Channel
@@ -83,6 +85,32 @@ def test_bytes_that_are_no_message_are_refused() -> None:
     for data in (b"\x0a\x05ab", b"\x08\x01", b"\xff"):
         with pytest.raises(Malformed):
             decode(ALL, data)
+
+
+@given(st.binary(max_size=200))
+def test_hostile_bytes_are_a_message_or_malformed_and_nothing_else(data: bytes) -> None:
+    try:
+        found = decode(ALL, data)
+    except Malformed:
+        return
+    again = encode(ALL, found)
+    assert encode(ALL, decode(ALL, again)) == again
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "text": st.text(st.characters(exclude_categories=("Cs",))),
+            "small": st.integers(-(2**31), 2**31 - 1),
+            "large": st.integers(0, 2**64 - 1),
+            "raw": st.binary(),
+            "numbers": st.lists(st.integers(-(2**63), 2**63 - 1)),
+            "table": st.dictionaries(st.text("ab"), st.text("cd")),
+        }
+    )
+)
+def test_any_message_comes_back(value: dict[str, Any]) -> None:
+    assert decode(ALL, encode(ALL, value)) == empty(ALL) | value
 
 
 def test_a_field_that_the_type_lacks_is_a_mistake() -> None:
