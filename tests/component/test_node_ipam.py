@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -59,6 +60,21 @@ def test_a_node_without_a_range_is_told_of_and_gets_that_of_a_node_that_goes() -
         assert await ranges(cluster, "node-3") == freed
 
     play(scenario, settings={"cluster-cidr": "10.1.0.0/23"})
+
+
+def test_a_node_that_changes_while_it_gets_its_range_gets_one() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        for number in range(20):
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"new-{number}"}}
+            await cluster.client.create(NODES, node)
+            async with asyncio.TaskGroup() as group:
+                for label in "abcdefgh":
+                    patch = {"metadata": {"labels": {label: "x"}}}
+                    group.create_task(cluster.client.patch(NODES, f"new-{number}", patch))
+        assert len({(await ranges(cluster, f"new-{number}"))[0] for number in range(20)}) == 20
+        assert not (await cluster.client.list(EVENTS, "default")).items
+
+    play(scenario, settings={"cluster-cidr": "10.1.0.0/16"})
 
 
 def test_ranges_are_kept_over_restarts_and_none_is_given_twice() -> None:

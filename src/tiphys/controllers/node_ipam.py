@@ -47,12 +47,14 @@ class NodeIpamController(Controller):
         super().__init__(context)
         self._clusters = cluster_ranges(context.settings)
         self._nodes = self.watch(NODES)
+        self._given: dict[str, list[Network]] = {}
+        """By node's UID, until the cache shows it too: it may still have an older node."""
         if self._clusters:
             self._nodes.subscribe(self._node_changed)
 
     async def reconcile(self, key: str) -> Result | None:
         node = self._nodes.get("", key)
-        if node is None or deleting(node) or has_ranges(node):
+        if node is None or deleting(node) or has_ranges(node) or uid(node) in self._given:
             return None
         wanted = self._take(node)
         try:
@@ -60,6 +62,7 @@ class NodeIpamController(Controller):
         except (ApiError, OSError):
             self._release(wanted)
             raise
+        self._given[uid(node)] = wanted
         return None
 
     def _take(self, node: Object) -> list[Network]:
@@ -99,13 +102,15 @@ class NodeIpamController(Controller):
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None and old is not None:
-            self._release(ranges_of(old))
+            given = self._given.pop(uid(old), [])
+            self._release(ranges_of(old) or given)
             for node in self._nodes.list():
                 if not has_ranges(node):
                     self.queue.add(name(node))
         elif new is not None and not has_ranges(new):
             self.queue.add(name(new))
         elif new is not None and (old is None or ranges_of(old) != ranges_of(new)):
+            self._given.pop(uid(new), None)
             _occupy(self._clusters, new)
 
 
