@@ -22,12 +22,13 @@ CERTS = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
 """How registries are reached, besides HOME/certs.d; see runtime/images/hosts.py."""
 
 
-def store() -> LocalImages:
-    """The content store that all clusters of this machine share."""
+def store(near: str = "") -> LocalImages:
+    """The content store that all clusters of this machine share. `near`: the network namespace (a path) of the node
+    that pulls: a registry at localhost is there, or else on this machine."""
     directory = paths.images_dir()
     directory.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
     certs = (paths.home() / "certs.d", *CERTS)
-    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors(), certs=certs, in_use=in_use)
+    return LocalImages(directory, clock=SystemClock(), mirrors=mirrors(), certs=certs, near=near, in_use=in_use)
 
 
 def in_use(image: str) -> bool:

@@ -77,7 +77,7 @@ def open_runtime(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork
     """The runtime of a node over the machine's images; its network must be set up."""
     directory = config.paths.node(node.name)
     pods = namespace.pod_network(directory / "addresses")
-    return LinuxRuntime(directory / "runtime", images.store(), {PODS: pods}, clock)
+    return LinuxRuntime(directory / "runtime", images.store(namespace.namespace), {PODS: pods}, clock)
 
 
 def listener(namespace: NodeNetwork) -> socket.socket:

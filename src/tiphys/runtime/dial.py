@@ -1,4 +1,4 @@
-"""TCP connections into a sandbox's network, for port-forward."""
+"""TCP connections into a sandbox's network, for port-forward, and from a node's."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ async def connect_in(namespace: str, port: int) -> SocketDuplex:
             reason = os.strerror(error.errno or 0).lower()
             reasons.append(f"IPv{number}: dial tcp{number} {shown}:{port}: connect: {reason}")
     raise RuntimeFailure(f'failed to connect to localhost:{port} inside namespace "{namespace}", {" ".join(reasons)}')
+
+
+async def connect_from(namespace: str, host: str, port: int) -> socket.socket:
+    """A connection to a loopback address of the namespace, not blocking. Raises OSError."""
+    own = {"localhost": ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))}
+    choices = own.get(host, ((socket.AF_INET6 if ":" in host else socket.AF_INET, host),))
+    failure: OSError = ConnectionRefusedError(111, "Connection refused")
+    for family, address in choices:
+        try:
+            return await _connect(namespace, family, address, port)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 async def _connect(namespace: str, family: int, address: str, port: int) -> socket.socket:

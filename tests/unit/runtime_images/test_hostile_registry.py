@@ -29,7 +29,9 @@ class Web:
         self.asked: list[tuple[str, str]] = []
 
     @asynccontextmanager
-    async def request(self, url: str, headers: Mapping[str, str], tls: Any = None) -> AsyncIterator[Streamed]:
+    async def request(
+        self, url: str, headers: Mapping[str, str], tls: Any = None, near: str = ""
+    ) -> AsyncIterator[Streamed]:
         self.asked.append((url.partition("?")[0], headers.get("Authorization", "")))
         status, fields, chunks = self.answers[url.partition("?")[0]].pop(0)
 

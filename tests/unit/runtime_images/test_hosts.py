@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tiphys.base.errors import Permanent
+from tiphys.runtime import netns
 from tiphys.runtime.images import LocalImages
 from tiphys.runtime.images.hosts import Endpoint, endpoints
 from tiphys.runtime.types import NoSuchImage
@@ -104,5 +106,38 @@ def test_a_mirror_of_hosts_toml_is_asked(
                 'failed to pull and unpack image "reg.invalid/none:1": failed to resolve reference '
                 '"reg.invalid/none:1": reg.invalid/none:1: not found'
             )
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can enter network namespaces")
+def test_localhost_is_the_node_s_before_it_is_this_machine_s(
+    kit: Any, hello: Any, tmp_path: Path, serving: Callable[[Any], AbstractAsyncContextManager[str]]
+) -> None:
+    registry = kit.registry()
+    registry.add("x", "1", hello)
+
+    async def run() -> None:
+        namespace = tmp_path / "ns"
+        await asyncio.to_thread(netns.persist, namespace)
+        try:
+            await asyncio.to_thread(netns.loopback_up, str(namespace))
+            async with serving(registry) as host:
+                port = int(host.rpartition(":")[2])
+                assert (
+                    await LocalImages(tmp_path / "a", near=str(namespace)).pull(f"localhost:{port}/x:1")
+                ).id == hello.id
+                own = await asyncio.to_thread(netns.socket_in, str(namespace))
+                own.bind(("127.0.0.1", port))
+                own.listen()
+                own.setblocking(False)
+                async with asyncio.TaskGroup() as group:
+                    pulling = group.create_task(LocalImages(tmp_path / "b", near=str(namespace)).pull(f"{host}/x:1"))
+                    connection, _ = await asyncio.get_running_loop().sock_accept(own)
+                    pulling.cancel()
+                connection.close()
+                own.close()
+        finally:
+            await asyncio.to_thread(netns.drop, namespace)
 
     asyncio.run(run())

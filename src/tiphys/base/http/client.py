@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from tiphys.base.http.duplex import WireDuplex, dial
+from tiphys.base.http.duplex import Opened, WireDuplex, dial
 from tiphys.base.http.exchange import ClientConnection
 from tiphys.base.http.types import Duplex, Headers
 
@@ -51,7 +51,7 @@ class Streamed(NamedTuple):
 
 class HttpClient:
     """See the module's docstring. `headers` go with every request; `socket_path` connects to a unix socket;
-    `outside` goes by the host's network (base/outside.py)."""
+    `outside` goes by the host's network (base/outside.py), `opened` makes connections itself."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class HttpClient:
         socket_path: str = "",
         server_name: str = "",
         outside: bool = False,
+        opened: Opened | None = None,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
@@ -73,6 +74,7 @@ class HttpClient:
         self._server_name = server_name
         self._socket_path = socket_path
         self._outside = outside
+        self._opened = opened
         self.headers: Headers = {"Host": url.netloc.rpartition("@")[2], **(headers or {})}
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
@@ -211,6 +213,7 @@ class HttpClient:
                 tls=self._tls,
                 server_name=self._server_name,
                 outside=self._outside,
+                opened=self._opened,
             )
         connection = ClientConnection(wire, asyncio.get_running_loop(), self._open.discard)
         self._open.add(connection)

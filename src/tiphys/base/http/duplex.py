@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from tiphys.base import outside as host_network
 from tiphys.base.http.types import Duplex
@@ -108,6 +109,10 @@ class _Dialer:
             self.ready.set_exception(error or ConnectionResetError("the peer closed the connection"))
 
 
+Opened = Callable[[str, int], Awaitable[socket.socket]]
+"""Makes a connection to a host and port, not blocking. Raises OSError."""
+
+
 async def dial(
     host: str,
     port: int,
@@ -116,11 +121,14 @@ async def dial(
     tls: ssl.SSLContext | None = None,
     server_name: str = "",
     outside: bool = False,
+    opened: Opened | None = None,
 ) -> Wire:
     """A connected Wire, TLS shaken hands, reading paused: give it its receiver by `adopt`. `outside`: by the host's
-    network. Raises OSError."""
+    network; `opened` makes the connection itself. Raises OSError."""
     loop = asyncio.get_running_loop()
-    if outside and host_network.agent():
+    if opened is not None:
+        sock = await opened(host, port)
+    elif outside and host_network.agent():
         sock = await host_network.connection(host, port)
     else:
         sock = await _connected(loop, host, port, path)

@@ -35,6 +35,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
     """The registry that it stands in for."""
+    near: str = ""
+    """The network namespace (a path) that it is in; "" for this process's own."""
 
     def context(self) -> ssl.SSLContext | None:
         """For TLS; None where the defaults will do. Raises Permanent for certificates that cannot be read."""

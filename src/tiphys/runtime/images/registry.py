@@ -19,6 +19,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from tiphys.base.errors import Permanent, Retry
 from tiphys.base.http.client import HttpClient, Streamed
+from tiphys.runtime.dial import connect_from
 from tiphys.runtime.images.content import MAX_CONFIG
 from tiphys.runtime.images.reference import DEFAULT_REGISTRY, Reference
 from tiphys.runtime.types import Credential, NoSuchImage
@@ -64,6 +66,8 @@ class Registry:
     headers: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
     """The registry that it is a mirror of, which it is told."""
+    near: str = ""
+    """The network namespace (a path) that it is in; "" for this process's own."""
     _authorization: str = ""
 
     def _path(self, what: str) -> str:
@@ -140,7 +144,8 @@ class Registry:
             extra = dict(self.headers) if own else {}
             if own and self._authorization:
                 extra["Authorization"] = self._authorization
-            async with _request(url, {**headers, **extra}, self.tls if own else None) as answer:
+            context, near = (self.tls, self.near) if own else (None, "")
+            async with _request(url, {**headers, **extra}, context, near) as answer:
                 if answer.status in (301, 302, 303, 307, 308):
                     url = _redirect(url, answer.headers.get("location", ""))
                     continue
@@ -221,7 +226,7 @@ def endpoints(registry: str, mirrors: Mapping[str, Sequence[str]]) -> list[str]:
     """URLs to try for `registry`, in order."""
     host = HOSTS.get(registry, registry)
     own = [f"https://{host}"]
-    if _is_loopback(host):
+    if is_loopback(host):
         own.append(f"http://{host}")
     return [*(url.rstrip("/") for url in mirrors.get(registry, ())), *own]
 
@@ -232,7 +237,7 @@ def repository_at(url: str, reference: Reference) -> str:
     return f"{prefix}/{reference.path}" if prefix else reference.path
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     name = urlsplit(f"//{host}").hostname or ""
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -241,14 +246,16 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def _request(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None = None) -> AsyncIterator[Streamed]:
+async def _request(
+    url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None = None, near: str = ""
+) -> AsyncIterator[Streamed]:
     parts = urlsplit(url)
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     try:
+        base, agent = f"{parts.scheme}://{parts.netloc}", {"User-Agent": "tiphys"}
+        opened = partial(connect_from, near) if near else None
         async with (
-            HttpClient(
-                f"{parts.scheme}://{parts.netloc}", tls=tls, headers={"User-Agent": "tiphys"}, outside=True
-            ) as client,
+            HttpClient(base, tls=tls, headers=agent, outside=True, opened=opened) as client,
             client.stream("GET", path, headers=headers, timeout=HEAD_TIMEOUT) as answer,
         ):
             yield answer

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Retry, TiphysError
@@ -35,7 +37,8 @@ class LocalImages:
     """An `ImageStore` in `root`, which any number of processes may share.
 
     `mirrors` maps a registry to the URLs to ask before it; `certs` are directories like containerd's certs.d, see
-    hosts.py; `in_use` tells whether a container needs an image ID.
+    hosts.py; `near` is a network namespace (a path) whose own localhost is asked before this process's; `in_use` tells
+    whether a container needs an image ID.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class LocalImages:
         *,
         mirrors: Mapping[str, Sequence[str]] | None = None,
         certs: Sequence[Path] = (),
+        near: str = "",
         clock: Clock | None = None,
         in_use: Callable[[str], bool] = lambda image: False,
     ) -> None:
         self._content = Content(root)
         self._mirrors = dict(mirrors or {})
         self._certs = tuple(certs)
+        self._near = near
         self._clock = clock or SystemClock()
         self._in_use = in_use
         self._pulls: dict[tuple[str, tuple[Credential, ...]], asyncio.Future[Image]] = {}
@@ -160,6 +165,9 @@ class LocalImages:
         count = len(self._mirrors.get(wanted.registry, ()))
         own = [Endpoint(url) for url in urls[count:]]
         places = [*map(Endpoint, urls[:count]), *hosts.endpoints(wanted.registry, own, self._certs)]
+        if self._near:
+            local = [place for place in places if registry.is_loopback(urlsplit(place.url).netloc)]
+            places = [*(replace(place, near=self._near) for place in local), *places]
         return [place for place in places if place.resolve or wanted.digest]
 
     async def _pull_from(self, endpoint: registry.Registry, wanted: Reference) -> Image:
@@ -255,7 +263,7 @@ class LocalImages:
 
 def _speaking(place: Endpoint, wanted: Reference, credential: Credential) -> registry.Registry:
     name, tls = registry.repository_at(place.url, wanted), place.context()
-    return registry.Registry(place.url, name, credential, place.root, tls, place.headers, place.namespace)
+    return registry.Registry(place.url, name, credential, place.root, tls, place.headers, place.namespace, place.near)
 
 
 def _told(wanted: Reference, worst: TiphysError) -> TiphysError:
