@@ -142,6 +142,7 @@ def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime
     own = f"/proc/{os.getpid()}/ns/net"
     pods = BridgeNetwork(own, POD_BRIDGE, pod_cidr, config.root_dir / "addresses")
     handlers = discover(config.runtime_handlers)
+    images.remember((config.root_dir / "runtime").absolute())
     return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock, handlers)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from zlib import crc32
 
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
+from tiphys.base.files import write_atomic
 from tiphys.cluster import config as configs
 from tiphys.cluster import paths
 from tiphys.cluster.locks import locked
@@ -32,12 +35,26 @@ def store(near: str = "") -> LocalImages:
 
 
 def in_use(image: str) -> bool:
-    """Whether a container of any node of any cluster was made from the image with this ID."""
-    for config in filter(None, map(configs.last_known, configs.names())):
-        for runtime in (config.paths.data / "nodes").glob("*/runtime"):
-            if image in images_in_use(runtime):
-                return True
-    return False
+    """Whether a container of any node of this machine was made from the image with this ID."""
+    nodes = (
+        runtime
+        for config in filter(None, map(configs.last_known, configs.names()))
+        for runtime in (config.paths.data / "nodes").glob("*/runtime")
+    )
+    return any(image in images_in_use(runtime) for runtime in (*nodes, *alone()))
+
+
+def remember(runtime: Path) -> None:
+    """Count a runtime outside of all clusters, that of a kubelet that runs alone, among those that need images."""
+    directory = paths.runtimes_dir()
+    directory.mkdir(mode=paths.PRIVATE, parents=True, exist_ok=True)
+    write_atomic(directory / f"{crc32(os.fsencode(runtime)):08x}", os.fsencode(runtime))
+
+
+def alone() -> list[Path]:
+    """Directories of the runtimes outside of all clusters that are still there."""
+    found = (Path(os.fsdecode(file.read_bytes())) for file in paths.runtimes_dir().glob("*"))
+    return [runtime for runtime in found if runtime.is_dir()]
 
 
 def mirrors() -> dict[str, Sequence[str]]:

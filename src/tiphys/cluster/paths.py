@@ -61,6 +61,11 @@ def images_dir() -> Path:
     return home() / "images"
 
 
+def runtimes_dir() -> Path:
+    """Names the runtimes outside of all clusters that use the images, a file each."""
+    return home() / "runtimes"
+
+
 def pointer(name: str) -> Path:
     """The file that says where the data of cluster `name` is: a copy of its cluster.json."""
     return home() / "clusters" / f"{name}.json"

@@ -20,6 +20,7 @@ from tiphys.kubelet.logdirs import remove_logs
 from tiphys.runtime import cgroups
 from tiphys.runtime.cleanup import purge, unmount_below
 from tiphys.runtime.images import destroy
+from tiphys.runtime.inventory import images_in_use
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import teardown_cluster_network
 from tiphys.runtime.types import State
@@ -68,12 +69,15 @@ def remove_shared_if_last() -> None:
         return
     with locked(paths.machine_lock()):
         if not configs.names():
-            destroy(paths.images_dir())
+            if not any(map(images_in_use, images.alone())):
+                destroy(paths.images_dir())
+                for file in paths.runtimes_dir().glob("*"):
+                    file.unlink(missing_ok=True)
             for lock in (paths.home() / "clusters").glob("*.lock"):
                 lock.unlink(missing_ok=True)
             for file in (paths.create_lock(), paths.machine_lock()):
                 file.unlink(missing_ok=True)
-            for directory in ("clusters", "data", ""):
+            for directory in ("clusters", "data", "runtimes", ""):
                 _remove_if_empty(paths.home() / directory)
             for directory in ("netns", ""):
                 _remove_if_empty(paths.run_root() / directory)
