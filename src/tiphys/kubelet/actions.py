@@ -24,7 +24,7 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
-from tiphys.kubelet.logdirs import drop_pod_logs, make_log_directory
+from tiphys.kubelet.logdirs import drop_log_link, drop_pod_logs, make_log_directory
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
 from tiphys.kubelet.probes.counted import CountedProber
@@ -151,7 +151,7 @@ class Actions(Hands):
 
     async def remove_container(self, worker: PodWorker, id: str) -> None:
         await self._insist(f"remove container {id}", lambda: self._runtime.remove_container(id))
-        self._drop_log_link(id)
+        drop_log_link(self._config, id)
         worker.post(ev.ContainerRemoved(id))
 
     async def _insist(self, what: str, action: Any) -> None:
@@ -163,12 +163,6 @@ class Actions(Hands):
                 await self._clock.sleep(_RETRY)
             else:
                 return
-
-    def _drop_log_link(self, id: str) -> None:
-        directory = self._config.container_log_dir
-        if directory is not None:
-            for link in directory.glob(f"*-{id}.log"):
-                link.unlink(missing_ok=True)
 
     async def pull_image(self, worker: PodWorker, container: str) -> None:
         began = self._clock.monotonic()
@@ -289,7 +283,8 @@ class Actions(Hands):
         await self._insist("release claims", lambda: self._tools.plugins.release(worker.uid))
         await self._insist("clean up", lambda: self._tools.volumes.tear_down(worker.uid))
         if logs:
-            drop_pod_logs(self._config, self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid))
+            directory = self._config.pod_log_dir(namespace_of(pod), name_of(pod), worker.uid)
+            await asyncio.to_thread(drop_pod_logs, self._config, directory)
         worker.post(ev.CleanedUp())
 
     def save_status(self, worker: PodWorker, status: Mapping[str, Any], version: int) -> None:

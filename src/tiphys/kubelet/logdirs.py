@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from tiphys.kubelet.config import KubeletConfig
@@ -31,11 +32,30 @@ def drop_pod_logs(config: KubeletConfig, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     namespace, _, rest = directory.name.partition("_")
     name = rest.rpartition("_")[0]
-    links = config.container_log_dir
-    for link in links.glob(f"{name}_{namespace}_*.log") if links is not None else ():
+    for link in _links(config, f"{name}_{namespace}_", ".log"):
         with contextlib.suppress(OSError):
             if link.readlink().is_relative_to(directory):  # a pod of the same name may have its own already
                 link.unlink()
+
+
+def drop_log_link(config: KubeletConfig, id: str) -> None:
+    """Remove the link to the log of a container that is removed."""
+    for link in _links(config, "", f"-{id}.log"):
+        link.unlink(missing_ok=True)
+
+
+def _links(config: KubeletConfig, prefix: str, suffix: str) -> Iterator[Path]:
+    """Log links by how their names begin and end: a glob would compile an expression for each pod."""
+    directory = config.container_log_dir
+    if directory is None:
+        return
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.startswith(prefix) and name.endswith(suffix):
+            yield directory / name
 
 
 def remove_logs(root_dir: Path, logs: Path, links: Path) -> None:
