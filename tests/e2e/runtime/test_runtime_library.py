@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.archives import archive_of
 from tiphys.runtime.cleanup import purge
 
 pytestmark = pytest.mark.e2e
@@ -26,27 +23,6 @@ def example() -> str:
     found = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert found is not None
     return found.group(1)
-
-
-def archive_of(layer: Path, target: Path) -> Path:
-    """A docker-archive with one layer and no configuration to speak of."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        tar.add(layer, arcname=".")
-    digest = "sha256:" + hashlib.sha256(packed.getvalue()).hexdigest()
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    config = {"os": "linux", "architecture": machine, "config": {"Env": ["PATH=/bin"]}}
-    files = {
-        "layer.tar": packed.getvalue(),
-        "config.json": json.dumps({**config, "rootfs": {"type": "layers", "diff_ids": [digest]}}).encode(),
-        "manifest.json": json.dumps([{"Config": "config.json", "RepoTags": ["b:1"], "Layers": ["layer.tar"]}]).encode(),
-    }
-    with tarfile.open(target, "w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return target
 
 
 def test_the_documented_example_runs_a_container(busybox: Path, tmp_path: Path) -> None:
