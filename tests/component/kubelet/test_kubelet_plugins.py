@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from device_plugin import FakePlugin
 from dra_driver import FakeDriver
+from tiphys.base.grpc.server import UnixServer
 from tiphys.client.types import Resource
-from tiphys.kubelet.plugins import cdi
+from tiphys.kubelet.plugins import cdi, watcher
 
 GPU = "example.com/gpu"
 CLAIMS, NODES, PODS = (
@@ -55,6 +57,33 @@ def test_devices_reach_the_container_and_its_status(node: Any, pod: Any, plugin:
             sick = [{"name": GPU, "resources": [{"resourceID": "a", "health": "Unhealthy"}]}]
             await node.until(lambda: node.status(container="main")["allocatedResourcesStatus"] == sick)
             await node.until(lambda: allocatable(node) == "1")
+
+    node.clock.run(scenario())
+
+
+def test_a_device_plugin_may_announce_itself_in_a_directory_below_the_registry(
+    node: Any, pod: Any, plugin: FakePlugin
+) -> None:
+    told: list[Any] = []
+
+    async def info(request: dict[str, Any]) -> dict[str, Any]:
+        endpoint = str(plugin.directory / plugin.endpoint)
+        return {"type": "DevicePlugin", "name": GPU, "endpoint": endpoint, "supported_versions": ["v1beta1"]}
+
+    async def notify(request: dict[str, Any]) -> dict[str, Any]:
+        told.append(request)
+        return {}
+
+    socket = node.config.root_dir / "plugins_registry" / "below" / "gpu.sock"
+    registrar = UnixServer(socket, {watcher.GET_INFO: info, watcher.NOTIFY: notify})
+
+    async def scenario() -> None:
+        async with node.running(), plugin.serving(), asyncio.TaskGroup() as group:
+            announcing = group.create_task(registrar.run())
+            await node.until(lambda: allocatable(node) == "2")
+            assert told == [{"plugin_registered": True, "error": ""}]
+            announcing.cancel()
+            await node.until(lambda: allocatable(node) == "0")
 
     node.clock.run(scenario())
 
