@@ -74,7 +74,9 @@ def _user_namespaces() -> Finding:
     advice = "Linux 6.3 or newer, user.max_user_namespaces above 0, and a file system with ID-mapped mounts (ext4, xfs)"
     directory = next(place for place in (paths.home(), *paths.home().parents) if place.is_dir())
     if os.geteuid():
-        return Finding("user namespaces", False, "none for pods without root", "run tiphys as root (sudo)", False, effect)
+        return Finding(
+            "user namespaces", False, "none for pods without root", "run tiphys as root (sudo)", False, effect
+        )
 
     def translate() -> None:
         with _user_namespace() as users:
