@@ -24,6 +24,7 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
+from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.logdirs import drop_log_link, drop_pod_logs, make_log_directory
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
@@ -64,6 +65,7 @@ class Tools:
     hooks: Hooks
     prober: Asks
     metrics: KubeletMetrics
+    resizes: LimitMetrics
     statuses: StatusManager
     recorder: EventRecorder
     plugins: NodePlugins
@@ -176,7 +178,10 @@ class Actions(Hands):
         return sandbox_spec(self._config, pod, attempt, self._tools.starter.around.rules, users)
 
     async def resize_pod(self, worker: PodWorker) -> None:
-        await Resizer(self._runtime, self._tools.starter).run(worker)
+        began = self._clock.monotonic()
+        error = await Resizer(self._runtime, self._tools.starter).run(worker)
+        took = (self._clock.monotonic() - began) * 1000
+        self._tools.resizes.duration.observe(took, "false" if error else "true")
 
     async def run_hook(self, worker: PodWorker, id: str, container: str) -> None:
         spec = find_container(worker.state.pod, container) or {}

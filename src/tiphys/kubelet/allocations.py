@@ -29,6 +29,7 @@ from tiphys.kubelet.allocation import (
 )
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.labels import Record
+from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.podspec import Object, full_name, generation_of, is_terminal, uid_of
 from tiphys.kubelet.resizing import resumed
 from tiphys.kubelet.tasks import Tasks
@@ -64,9 +65,11 @@ class Allocations:
         resized: Callable[[PodWorker], None],
         keeper: Keeper,
         policies: Policies,
+        metrics: LimitMetrics,
     ) -> None:
         self._config, self._clock, self._workers = config, clock, workers
         self._judge, self._resized, self._keeper, self._policies = judge, resized, keeper, policies
+        self._metrics = metrics
         self._tasks = Tasks(group)
         self._granted: dict[str, Allocation] = {}
         self._open: set[str] = set()
@@ -142,6 +145,8 @@ class Allocations:
         if now is pod or is_terminal(pod):
             self._desired.pop(uid, None)
         else:
+            if uid in self._workers:
+                self._metrics.note_request(self._desired.get(uid, now), pod)
             self._desired[uid] = pod
         return now
 
@@ -154,7 +159,7 @@ class Allocations:
             self._tasks.cancel("retry")
             return
         for uid in uids(in_order(self._waiting())):
-            self._try(uid)
+            self._try(uid, "pod_updated" if uid == changed else "pods_removed" if not changed else "pod_resized")
         if self._desired:
             self._tasks.replace("retry", self._later())
 
@@ -176,11 +181,14 @@ class Allocations:
             if (worker := self._workers.get(uid)) is not None:
                 yield Waiting(pod, self.of(pod), worker.state.resize.waiting_since())
 
-    def _try(self, uid: str) -> None:
+    def _try(self, uid: str, trigger: str) -> None:
         pod, worker = self._desired[uid], self._workers[uid]
         refusal = self._refusal(pod)
         generation = generation_of(pod)
         if refusal is not None:
+            pending = worker.state.resize.pending
+            if refusal[0] == INFEASIBLE and (pending is None or pending.generation != generation):
+                self._metrics.infeasible.inc(_detail(refusal[1]))
             worker.post(ev.ResizeRefused(pod, *refusal, generation))
             return
         try:
@@ -188,6 +196,8 @@ class Allocations:
         except OSError as error:
             log.warning("pod %s: its resize cannot be kept, trying again later: %s", full_name(pod), error)
             return
+        if worker.state.resize.waiting_since():
+            self._metrics.accepted.inc(trigger)
         del self._desired[uid]
         self._open.add(uid)
         self._keeper.note(pod)
@@ -198,6 +208,12 @@ class Allocations:
         if why := infeasible(pod, self.of(pod), self._policies):
             return INFEASIBLE, why
         return self._judge(pod)
+
+
+def _detail(message: str) -> str:
+    """Why a resize is infeasible, as metrics call it."""
+    manager = next((name for name in ("cpu", "memory") if f"{name} manager policy" in message.lower()), "")
+    return f"guaranteed_pod_{manager}_manager_static_policy" if manager else "swap_limitation"
 
 
 def _read(path: Path) -> tuple[Allocation, bool] | None:

@@ -31,6 +31,7 @@ from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.hooks import Hooks
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
+from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.metering import metered
@@ -145,7 +146,8 @@ class Kubelet:
         )
         self.duties.leftovers.settled = self._static.ready.is_set
         shared = (config, self.agent.machine, self.runtime, clock, self.recorder, group, self.workers, self._managers)
-        self.limits = NodeLimits(*shared, self._judge, self._refresh_volumes)
+        counted = LimitMetrics(self.metrics.registry)
+        self.limits = NodeLimits(*shared, counted, self._judge, self._refresh_volumes)
         around = Surroundings(
             config=config,
             client=self.client,
@@ -173,6 +175,7 @@ class Kubelet:
                 hooks=Hooks(self.runtime, clock),
                 prober=self._prober,
                 metrics=self.metrics,
+                resizes=counted,
                 statuses=self._statuses,
                 recorder=self.recorder,
                 plugins=self.plugins,

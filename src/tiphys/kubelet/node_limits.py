@@ -12,8 +12,10 @@ from tiphys.client.events import EventRecorder
 from tiphys.kubelet.allocation import Policies
 from tiphys.kubelet.allocations import Allocations, Judge
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.limits import Assigned, make_rules
 from tiphys.kubelet.machine import Machine
+from tiphys.kubelet.managers.cpus import StaticCpus
 from tiphys.kubelet.managers.manager import Managers
 from tiphys.kubelet.oom import OomWatch
 from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, uid_of
@@ -47,15 +49,17 @@ class NodeLimits:
         group: asyncio.TaskGroup,
         workers: Mapping[str, PodWorker],
         managers: Managers,
+        metrics: LimitMetrics,
         judge: Judge,
         resized: Callable[[PodWorker], None],
     ) -> None:
         self._workers, self._runtime, self._managers = workers, runtime, managers
+        self.metrics, self._clock = metrics, clock
         self._tasks = Tasks(group)
         self.rules = make_rules(config, machine, runtime.cgroups)
         self.tiers = Tiers(config, machine, runtime.cgroups, clock, recorder)
         policies = Policies(config.cpu_manager_policy, config.memory_manager_policy, self.rules.limited_swap)
-        self.allocations = Allocations(config, clock, group, workers, judge, resized, self, policies)
+        self.allocations = Allocations(config, clock, group, workers, judge, resized, self, policies, metrics)
         log_file = config.kernel_log
         self._oom = OomWatch(log_file, config.node_name, recorder) if log_file is not None else None
         self.tiers.begin()
@@ -91,9 +95,31 @@ class NodeLimits:
 
     def place(self, pod: Object) -> tuple[str, str] | None:
         """Give the containers of a new pod their CPUs and memory; why the pod cannot run here, or None."""
+        if not self._managers.active:
+            return None
+        began, metrics = self._clock.monotonic(), self.metrics
         refusal = self._managers.admit(pod)
+        metrics.admission.observe((self._clock.monotonic() - began) * 1000)
+        self._count(pod, refusal)
         self._share()
         return refusal
+
+    def _count(self, pod: Object, refusal: tuple[str, str] | None) -> None:
+        metrics, reason, text = self.metrics, *(refusal or ("", ""))
+        metrics.aligned.inc()
+        metrics.cpu_pinned.inc(by=self._managers.wants_cpus(pod))
+        metrics.memory_pinned.inc(by=self._managers.wants_memory(pod))
+        if reason == "TopologyAffinityError":
+            metrics.misaligned.inc()
+        elif "memorymanager" in text:
+            metrics.memory_failed.inc()
+        elif reason:
+            metrics.cpu_failed.inc()
+
+    @property
+    def exclusive_cpus(self) -> StaticCpus | None:
+        """Who has which CPUs for himself, where there is such a policy."""
+        return self._managers.cpu_manager
 
     def assigned(self, pod: Object, container: Object) -> Assigned:
         """CPUs and memory nodes of a pod's container."""

@@ -40,8 +40,8 @@ class Resizer:
     def __init__(self, runtime: Runtime, starter: Starter) -> None:
         self._runtime, self._cgroups, self._starter = runtime, runtime.cgroups, starter
 
-    async def run(self, worker: PodWorker) -> None:
-        """-> ContainerChanged for each container, ResizeFinished."""
+    async def run(self, worker: PodWorker) -> str:
+        """-> ContainerChanged for each container, ResizeFinished. Returns why it failed, or ""."""
         error = ""
         try:
             await self._resize(worker)
@@ -49,6 +49,7 @@ class Resizer:
             error = str(failed)
             log.info("pod %s cannot be resized now: %s", full_name(worker.state.pod), error)
         worker.post(ev.ResizeFinished(error))
+        return error
 
     async def _resize(self, worker: PodWorker) -> None:
         pod, around = worker.state.pod, self._starter.around

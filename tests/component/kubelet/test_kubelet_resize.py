@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.client.types import Resource
+from tiphys.kubelet.server.own_metrics import own_metrics
 from tiphys.runtime.types import Resources, Usage
 
 PODS = Resource("", "v1", "pods")
@@ -242,3 +243,29 @@ def test_a_pod_that_has_ended_makes_room_before_its_object_is_gone(node: Any, po
             assert not node.events("OutOfcpu")
 
     node.clock.run(scenario())
+
+
+def test_resizes_are_counted(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running() as kubelet:
+            await node.create(pod(containers=[{"resources": sized("500m", "64Mi")}]))
+            await node.until(node.is_phase("Running"))
+            await resize(node, main=sized("20", "32Mi"))
+            await node.until(lambda: condition(node, "PodResizePending"))
+            page = own_metrics(kubelet, (), "v1.36.0").decode()
+            assert 'kubelet_pod_pending_resizes{reason="deferred"} 1' in page
+            assert _requested("cpu", "increase") in page
+            assert _requested("memory", "decrease") in page
+            await resize(node, main=sized("1", "32Mi"))
+            await node.until(lambda: node.events("ResizeCompleted"))
+            page = own_metrics(kubelet, (), "v1.36.0").decode()
+            assert "kubelet_pod_in_progress_resizes 0" in page
+            assert 'kubelet_pod_resize_duration_milliseconds_count{success="true"} 1' in page
+            assert 'kubelet_pod_deferred_accepted_resizes_total{retry_trigger="pod_updated"} 1' in page
+
+    node.clock.run(scenario())
+
+
+def _requested(resource: str, operation: str) -> str:
+    labels = f'resource="{resource}",requirement="requests",operation="{operation}"'
+    return f"kubelet_container_requested_resizes_total{{{labels}}} 1"

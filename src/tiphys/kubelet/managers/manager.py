@@ -14,10 +14,10 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.cpusets import format_cpus, parse_cpus
 from tiphys.kubelet.limits import Assigned
 from tiphys.kubelet.machine import read_machine
-from tiphys.kubelet.managers.cpus import Misaligned, Options, StaticCpus, WrongState
+from tiphys.kubelet.managers.cpus import Misaligned, Options, StaticCpus, WrongState, exclusive_cpus
 from tiphys.kubelet.managers.hints import NONE, Hints, Policy
 from tiphys.kubelet.managers.layout import Layout, read_layout
-from tiphys.kubelet.managers.memory import StaticMemory
+from tiphys.kubelet.managers.memory import StaticMemory, wanted_memory
 from tiphys.kubelet.managers.options import cpu_options, prefers_closest, reserved_memory
 from tiphys.kubelet.managers.picking import pick
 from tiphys.kubelet.managers.state_files import CPUS, MEMORY, load_cpus, load_memory, save_cpus, save_memory
@@ -160,6 +160,16 @@ class Managers:
         for ask in self._providers:
             found += [{f"{c['name']}/{name}": hints for name, hints in ask(pod, c).items()} for c in containers]
         return found
+
+    def wants_cpus(self, pod: Object) -> int:
+        """How many of its containers are to have CPUs of their own."""
+        containers = (*init_containers(pod), *main_containers(pod)) if self.cpu_manager is not None else ()
+        return sum(exclusive_cpus(pod, container) > 0 for container in containers)
+
+    def wants_memory(self, pod: Object) -> int:
+        """How many of its containers are to have memory of certain nodes."""
+        containers = (*init_containers(pod), *main_containers(pod)) if self.memory_manager is not None else ()
+        return sum(bool(wanted_memory(pod, container)) for container in containers)
 
     def release(self, uid: str) -> bool:
         """A pod is over, or was not admitted; whether what others share has changed."""

@@ -32,6 +32,7 @@ def own_metrics(kubelet: Kubelet, claims: Sequence[tuple[Object, VolumeSample]],
     """The whole page; `claims` are volumes behind claims with their pods."""
     page = Page()
     _pods(page, kubelet)
+    _resizes(page, kubelet)
     _claims(page, claims)
     _about(page, kubelet, version)
     process(page, kubelet.clock)
@@ -57,6 +58,23 @@ def _pods(page: Page, kubelet: Kubelet) -> None:
     page.add("kubelet_active_pods", "gauge", help, [({"static": ""}, active)])
     help = "Current number of ephemeral containers in pods managed by this kubelet."
     page.add("kubelet_managed_ephemeral_containers", "gauge", help, [({}, ephemeral)])
+
+
+def _resizes(page: Page, kubelet: Kubelet) -> None:
+    marks = [worker.state.resize for worker in kubelet.workers.values()]
+    pending = Counter(mark.pending.reason.lower() for mark in marks if mark.pending is not None)
+    shown: list[Sample] = [({"reason": reason}, count) for reason, count in sorted(pending.items())]
+    page.add("kubelet_pod_pending_resizes", "gauge", "Number of pending resizes for pods.", shown)
+    progress = sum(mark.progress is not None for mark in marks)
+    page.add("kubelet_pod_in_progress_resizes", "gauge", "Number of in-progress resizes for pods.", [({}, progress)])
+    manager = kubelet.limits.exclusive_cpus
+    if manager is not None:
+        help = "The size of the shared CPU pool for non-guaranteed QoS pods, in millicores."
+        size = len(manager.shared) * 1000
+        page.add("kubelet_cpu_manager_shared_pool_size_millicores", "gauge", help, [({}, size)])
+        help = "The total number of CPUs exclusively allocated to containers running on this node"
+        taken = len(manager.layout.all_cpus - manager.shared - manager.reserved)
+        page.add("kubelet_cpu_manager_exclusive_cpu_allocation_count", "gauge", help, [({}, taken)])
 
 
 def _claims(page: Page, claims: Sequence[tuple[Object, VolumeSample]]) -> None:
