@@ -199,3 +199,37 @@ def test_a_mirror_without_a_static_pod_is_deleted(node: Node, pod: Callable[...,
             assert "sandbox" not in node.runtime.log
 
     run(node, scenario)
+
+
+def test_a_pod_of_somebody_else_with_the_mirrors_name_is_left_alone_and_replaced_when_it_goes(
+    node: Node, manifests: Path, pod: Callable[..., dict[str, Any]]
+) -> None:
+    write(manifests)
+    foreign = pod("web-node-1", nodeName="node-2")
+
+    async def scenario() -> None:
+        await node.create(foreign)
+        async with node.running():
+            await node.until(lambda: "start main" in node.runtime.log)
+            await node.clock.sleep(20)
+            assert mirror(node)["metadata"]["uid"] == "web-node-1-uid"
+            assert mirror(node)["status"] == {"phase": "Pending"}
+            await node.api.delete(PODS, "web-node-1", "default", grace_seconds=0)
+            await node.until(node.is_phase("Running", "web-node-1"), limit=60)
+
+    run(node, scenario)
+
+
+def test_a_static_pod_that_the_node_has_no_room_for_is_told_by_its_mirror(node: Node, manifests: Path) -> None:
+    sized = (WEB % (1, "busybox")).replace("name: main,", "name: main, resources: {requests: {cpu: '100'}},")
+    (manifests / "web.yaml").write_text(sized)
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.until(node.is_phase("Failed", "web-node-1"))
+            assert mirror(node)["status"]["reason"] == "UnexpectedAdmissionError"
+            assert "no set of running pods found to reclaim resources" in mirror(node)["status"]["message"]
+            (manifests / "web.yaml").unlink()
+            await node.until(lambda: node.gone("web-node-1"))
+
+    run(node, scenario)

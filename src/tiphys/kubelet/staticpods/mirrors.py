@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiphys.base.clock import Clock
-from tiphys.base.errors import ApiError, Conflict, NotFound
+from tiphys.base.errors import AlreadyExists, ApiError, Conflict, NotFound
 from tiphys.client.backoff import Backoff
 from tiphys.client.resources import PODS
 from tiphys.client.types import Client
@@ -115,4 +115,9 @@ class Mirrors:
             raise ConnectionError("the node is not registered yet")
         if is_deleted(node):
             return
-        await self._client.create(PODS, mirror_of(pod, str(node["metadata"]["name"]), str(uid)), key[0])
+        try:
+            await self._client.create(PODS, mirror_of(pod, str(node["metadata"]["name"]), str(uid)), key[0])
+        except AlreadyExists:
+            found = await self._client.get(PODS, key[1], key[0])
+            if is_deleted(found) or not mirrors(found, pod):
+                raise  # it is on its way out, or somebody else's
