@@ -83,12 +83,14 @@ class Content:
         return facts.st_ino, facts.st_mtime_ns
 
     def names(self) -> Names:
-        """The database as it is now."""
+        """The database as it is now. Raises RuntimeFailure when it is damaged: nothing is made of what was in it."""
         try:
             value = json.loads((self._root / "images.json").read_bytes())
+            return Names(value["tags"], value["digests"], set(value["pinned"]), value["sizes"])
         except FileNotFoundError:
             return Names()
-        return Names(value["tags"], value["digests"], set(value["pinned"]), value["sizes"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise RuntimeFailure(f"the image database {self._root / 'images.json'} is damaged: {error!r}") from error
 
     @contextmanager
     def changing(self) -> Iterator[Names]:
