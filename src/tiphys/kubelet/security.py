@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiphys.kubelet.env import ConfigError
-from tiphys.kubelet.podspec import Object, full_name
+from tiphys.kubelet.podspec import Object, full_name, init_containers, main_containers
 from tiphys.runtime.types import Security
 
 _MAX_ID = 2**31 - 1
@@ -24,7 +24,7 @@ def effective(pod: Object, container: Object) -> dict[str, Any]:
 
 
 def user_of(pod: Object, container: Object, image_user: str) -> str:
-    """Who runs: "UID", "UID:GID", a name, or "" where the image names nobody. Raises ConfigError for a forbidden root."""
+    """Who runs: "UID", "UID:GID", a name, or "" where the image names none. Raises ConfigError for a forbidden root."""
     context = effective(pod, container)
     if context.get("runAsNonRoot"):
         _verify_non_root(pod, container, context, image_user)
@@ -53,6 +53,12 @@ def _verify_non_root(pod: Object, container: Object, context: Mapping[str, Any],
     if number > _MAX_ID:
         why = f"(Must be 1-({_MAX_ID})): must be between 0 and {_MAX_ID}, inclusive"
         raise ConfigError(f"container has runAsNonRoot and image has an invalid user id ({number}). {why} {where}")
+
+
+def may_be_privileged(pod: Object) -> bool:
+    """Whether a container that the pod was made with is privileged."""
+    containers = (*init_containers(pod), *main_containers(pod))
+    return any((container.get("securityContext") or {}).get("privileged") for container in containers)
 
 
 def supplemental_groups(pod: Object) -> tuple[int, ...]:

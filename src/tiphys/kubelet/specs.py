@@ -19,7 +19,7 @@ from tiphys.kubelet.limits import ANY, Assigned, Rules, container_resources, pod
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import qos_class
-from tiphys.kubelet.security import security_of, strict_groups, supplemental_groups, user_of
+from tiphys.kubelet.security import may_be_privileged, security_of, strict_groups, supplemental_groups, user_of
 from tiphys.kubelet.server import settings
 from tiphys.kubelet.sysctls import sysctls_of
 from tiphys.kubelet.unsupported import container_refusal
@@ -41,7 +41,7 @@ def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
 
 
 def sandbox_spec(
-    config: KubeletConfig, pod: Object, attempt: int, rules: Rules, user_namespace: tuple[int, int] | None = None
+    config: KubeletConfig, pod: Object, attempt: int, limits: Resources, user_namespace: tuple[int, int] | None = None
 ) -> SandboxSpec:
     """Of the pod's sandbox; the same for the same attempt."""
     spec = pod["spec"]
@@ -53,10 +53,11 @@ def sandbox_spec(
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),
         cgroup_parent=cgroup_parent(config, pod),
-        cgroup_resources=pod_resources(pod, rules),
+        cgroup_resources=limits,
         sysctls=sysctls_of(pod),
         labels=labels.pod_labels(pod, config.node_name) | {labels.ATTEMPT: str(attempt)},
         user_namespace=user_namespace,
+        privileged=may_be_privileged(pod),
     )
 
 

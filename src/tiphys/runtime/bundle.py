@@ -49,7 +49,7 @@ def container(
         "host_cgroups": bool(layout.v2 and security.privileged and not sandbox.get("user_namespace")),
         "privileged": security.privileged,
         "readonly_rootfs": security.readonly_rootfs,
-        "masked_paths": _paths(security, security.masked_paths, (*MASKED, *_thermal_throttles())),
+        "masked_paths": _paths(security, security.masked_paths, masked()),
         "readonly_paths": _paths(security, security.readonly_paths, READONLY),
         "log_path": spec.log_path,
         "log_max_bytes": spec.log_max_bytes,
@@ -112,9 +112,9 @@ def _capabilities(security: Security) -> int:
 
 
 @functools.cache
-def _thermal_throttles() -> tuple[str, ...]:
-    """What tells a CPU's temperature history, and so something of what others compute."""
-    return tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle")))
+def masked() -> tuple[str, ...]:
+    """The default masked paths on this machine: also what tells a CPU's temperature, and so what others compute."""
+    return (*MASKED, *sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle")))
 
 
 def _paths(security: Security, given: tuple[str, ...] | None, default: tuple[str, ...]) -> list[str]:

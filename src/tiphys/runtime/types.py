@@ -139,6 +139,8 @@ class SandboxSpec:
     """Who runs its containers: "" for this runtime, else an OCI runtime by the name that it was configured with."""
     user_namespace: tuple[int, int] | None = None
     """(first, length): a user namespace of its own, whose IDs from 0 on are the host's from `first` on."""
+    privileged: bool = False
+    """Whether containers in it may be privileged: other runtimes want to know beforehand."""
 
 
 @dataclass(frozen=True, slots=True)

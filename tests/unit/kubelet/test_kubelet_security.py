@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.kubelet.env import ConfigError
-from tiphys.kubelet.security import security_of, user_of
+from tiphys.kubelet.security import may_be_privileged, security_of, user_of
 from tiphys.kubelet.unsupported import apparmor_refusal
 
 ANNOTATION = "container.apparmor.security.beta.kubernetes.io/c"
@@ -99,6 +99,11 @@ def test_a_forbidden_root_is_refused_in_upstreams_words(image_user: str, context
 def test_who_is_not_root_runs(image_user: str, context: dict[str, Any], user: str) -> None:
     made = pod(context | {"runAsNonRoot": True})
     assert user_of(made, made["spec"]["containers"][0], image_user) == user
+
+
+def test_a_sandbox_is_told_of_privileged_containers() -> None:
+    assert not may_be_privileged(pod())
+    assert may_be_privileged(pod(None, {"privileged": True}))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,11 +214,18 @@ def test_specs_become_messages() -> None:
     ]
     assert message["mounts"][0] == {
         "container_path": "/t", "host_path": "/s", "readonly": True, "propagation": 1, "recursive_read_only": True,
+        "uid_mappings": [{"host_id": 1000, "container_id": 0, "length": 10}],
+        "gid_mappings": [{"host_id": 1000, "container_id": 0, "length": 10}],
     }  # fmt: skip
     assert (message["log_path"], message["stop_signal"]) == ("l/0.log", 29)
     limits = message["linux"]["resources"]
     assert (limits["memory_swap_limit_in_bytes"], limits["cpu_period"]) == (15, 100_000)
     assert convert.sandbox(box)["linux"]["cgroup_parent"] == "/t/pod"
+    assert convert.sandbox(SandboxSpec("b", privileged=True))["linux"]["security_context"]["privileged"] is True
+    profiles = {"default": protocol.RUNTIME_DEFAULT, "unconfined": protocol.UNCONFINED, "web": protocol.LOCALHOST}
+    for name, kind in profiles.items():
+        context = convert.container(replace(wanted, security=Security(apparmor=name)), box)["linux"]["security_context"]
+        assert context["apparmor"]["profile_type"] == kind
     for bad in (
         ContainerSpec("c", "b", "i", ("x",), rlimits=(("NOFILE", 1, 1),)),
         ContainerSpec("c", "b", "i", ("x",), mounts=(Mount("/t"),)),

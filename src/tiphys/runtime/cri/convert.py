@@ -64,6 +64,7 @@ def sandbox(wanted: SandboxSpec) -> dict[str, Any]:
             "security_context": {
                 "namespace_options": namespaces(wanted),
                 "seccomp": {"profile_type": protocol.RUNTIME_DEFAULT},
+                "privileged": wanted.privileged,
             },
         },
     }
@@ -78,11 +79,16 @@ def namespaces(wanted: SandboxSpec, target: str = "") -> dict[str, Any]:
         "ipc": protocol.NODE if wanted.host_ipc else protocol.POD,
         "target_id": target,
     }
-    if wanted.user_namespace is not None:
-        first, length = wanted.user_namespace
-        mapping = [{"host_id": first, "container_id": 0, "length": length}]
+    if mapping := _mapping(wanted):
         found["userns_options"] = {"mode": protocol.POD, "uids": mapping, "gids": mapping}
     return found
+
+
+def _mapping(wanted: SandboxSpec) -> list[dict[str, int]]:
+    if wanted.user_namespace is None:
+        return []
+    first, length = wanted.user_namespace
+    return [{"host_id": first, "container_id": 0, "length": length}]
 
 
 def resources(wanted: Resources) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def container(wanted: ContainerSpec, box: SandboxSpec, target: str = "") -> dict
         "command": list(wanted.argv),
         "working_dir": wanted.cwd,
         "envs": [{"key": name, "value": value.encode("utf-8", "surrogateescape")} for name, value in wanted.env],
-        "mounts": [_mount(mount) for mount in wanted.mounts],
+        "mounts": [_mount(mount, box) for mount in wanted.mounts],
         "devices": [
             {"container_path": one.target, "host_path": one.source, "permissions": one.permissions}
             for one in wanted.devices
@@ -139,7 +145,7 @@ def container(wanted: ContainerSpec, box: SandboxSpec, target: str = "") -> dict
     }
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, box: SandboxSpec) -> dict[str, Any]:
     if not mount.source and not mount.image:
         raise InvalidSpec(f"mount {mount.target}: the CRI has no file systems in memory")
     found = {
@@ -151,12 +157,14 @@ def _mount(mount: Mount) -> dict[str, Any]:
     }
     if mount.image:
         found |= {"image": {"image": mount.image}, "image_sub_path": mount.source}
+    if mapping := _mapping(box):
+        found |= {"uid_mappings": mapping, "gid_mappings": mapping}
     return found
 
 
 def _security(wanted: ContainerSpec, box: SandboxSpec, target: str) -> dict[str, Any]:
     security = wanted.security
-    masked = bundle.MASKED if security.masked_paths is None else security.masked_paths
+    masked = bundle.masked() if security.masked_paths is None else security.masked_paths
     readonly = bundle.READONLY if security.readonly_paths is None else security.readonly_paths
     found: dict[str, Any] = {
         "capabilities": {
@@ -174,7 +182,7 @@ def _security(wanted: ContainerSpec, box: SandboxSpec, target: str) -> dict[str,
         "seccomp": _profile(security.seccomp),
     }
     if security.apparmor:
-        found["apparmor"] = {"profile_type": protocol.LOCALHOST, "localhost_ref": security.apparmor}
+        found["apparmor"] = _profile(security.apparmor)
     return found | _user(wanted.user)
 
 
