@@ -181,6 +181,7 @@ class Starter:
                 await runtime.remove_container(spec.id)  # created by a kubelet that was killed before it started it
             await runtime.create_container(spec)
         except (TiphysError, OSError) as error:
+            self._counts.mounted(spec, failed=True)
             worker.post(ev.StartFailed(name, "CreateContainerError", str(error)))
             return False
         self._event(worker.state.pod, name, "Normal", "Created", "Container created")

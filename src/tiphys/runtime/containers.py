@@ -16,6 +16,7 @@ from tiphys.base.files import remove_tree
 from tiphys.runtime import bundle, cgroups, oci_shim, processes, protocol, recovery, spec
 from tiphys.runtime.channel import Channel, Frame
 from tiphys.runtime.handlers import OciHandler, pick
+from tiphys.runtime.images.lookup import has_path
 from tiphys.runtime.launcher import Launcher
 from tiphys.runtime.records import ContainerRecord
 from tiphys.runtime.sandboxes import ID
@@ -98,8 +99,10 @@ class Containers:
         image = await self._images.get(wanted.image)
         if image is None:
             raise NoSuchImage(f"image {wanted.image} is not here")
-        for mounted in {mount.image for mount in wanted.mounts if mount.image}:
-            self._images.layers(mounted)
+        for mount in wanted.mounts:
+            if mount.image and not has_path(self._images.layers(mount.image), mount.source):
+                text = f"no such file or directory: {mount.source!r} in image {mount.image}"
+                raise RuntimeFailure(f"ImageVolumeMountFailed: failed to mount image volume at {mount.target}: {text}")
         bundle.check(wanted, self._directory.parent)
         directory = self._directory / wanted.id
         for name in ("rootfs", "upper", "work"):
