@@ -14,7 +14,7 @@ class Tasks:
         self._group = group
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def replace(self, key: str, work: Coroutine[Any, Any, None], name: str = "") -> None:
+    def replace(self, key: str, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """Run `work` as `key`. What ran under that key is cancelled, unless it is the caller itself."""
         former = self._tasks.get(key)
         if former is not None and former is not asyncio.current_task():
@@ -22,6 +22,7 @@ class Tasks:
         task = self._group.create_task(work, name=name or key)
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._forget(key, done))
+        return task
 
     def cancel(self, key: str) -> None:
         task = self._tasks.pop(key, None)

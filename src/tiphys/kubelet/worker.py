@@ -137,7 +137,8 @@ class PodWorker:
         self._tasks.cancel_all()
 
     def _spawn(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.replace(key, self._guard(work), name=f"{key} of {full_name(self.state.pod)}")
+        task = self._tasks.replace(key, self._guard(work), name=f"{key} of {full_name(self.state.pod)}")
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled at once never began it
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
