@@ -45,6 +45,7 @@ from tiphys.kubelet.podspec import Object, full_name, is_deleted, phase_of, uid_
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.probes.schedule import Asks
 from tiphys.kubelet.room import Room
+from tiphys.kubelet.sole import sole
 from tiphys.kubelet.sources import ObjectSources
 from tiphys.kubelet.starter import Starter, Surroundings
 from tiphys.kubelet.state import PodState
@@ -105,8 +106,8 @@ class Kubelet:
         self._tasks: Tasks
 
     async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        """Until cancelled. Raises Permanent when another kubelet uses the root directory."""
+        async with sole(self.config.root_dir, self.clock), asyncio.TaskGroup() as group:
             self._set_up(group)
             if self.config.serve_api:
                 await self._serve_api()
