@@ -25,6 +25,7 @@ from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.hooks import HookFailed, Hooks
 from tiphys.kubelet.labels import record_of, sandbox_of
 from tiphys.kubelet.limit_metrics import LimitMetrics
+from tiphys.kubelet.limits import pod_resources
 from tiphys.kubelet.logdirs import drop_log_link, drop_pod_logs, make_log_directory
 from tiphys.kubelet.metrics import KubeletMetrics
 from tiphys.kubelet.podspec import Object, field_path, find_container, full_name, name_of, namespace_of
@@ -32,6 +33,7 @@ from tiphys.kubelet.probes.counted import CountedProber
 from tiphys.kubelet.probes.prober import Target
 from tiphys.kubelet.probes.schedule import Asks, ProbeSchedule
 from tiphys.kubelet.resizer import Resizer
+from tiphys.kubelet.resizing import resizable
 from tiphys.kubelet.specs import pod_dns, sandbox_spec
 from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.staticpods.manifest import is_static
@@ -175,7 +177,10 @@ class Actions(Hands):
         await self._tools.starter.start(worker, wanted)
 
     def _sandbox_spec(self, pod: Object, attempt: int, users: tuple[int, int] | None) -> SandboxSpec:
-        return sandbox_spec(self._config, pod, attempt, self._tools.starter.around.rules, users)
+        around = self._tools.starter.around
+        alone = any(around.assigned(pod, container).exclusive for container in resizable(pod))
+        limits = pod_resources(pod, around.rules, alone)
+        return sandbox_spec(self._config, pod, attempt, limits, users)
 
     async def resize_pod(self, worker: PodWorker) -> None:
         began = self._clock.monotonic()

@@ -19,7 +19,7 @@ from tiphys.kubelet.allocation import SCALABLE
 from tiphys.kubelet.labels import Record, record_of
 from tiphys.kubelet.limits import ANY, container_resources, pod_resources
 from tiphys.kubelet.podspec import Object, full_name
-from tiphys.kubelet.resizing import Sizes, changes, needs_restart, running, wanted_sizes
+from tiphys.kubelet.resizing import Sizes, changes, needs_restart, resizable, running, wanted_sizes
 from tiphys.kubelet.specs import cgroup_parent
 from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.termination import termination_message
@@ -54,7 +54,7 @@ class Resizer:
     async def _resize(self, worker: PodWorker) -> None:
         pod, around = worker.state.pod, self._starter.around
         path = cgroup_parent(around.config, pod)
-        exclusive = any(around.assigned(pod, container).exclusive for container in pod["spec"]["containers"])
+        exclusive = any(around.assigned(pod, container).exclusive for container in resizable(pod))
         wanted, current = pod_resources(pod, around.rules, exclusive), self._cgroups.get(path)
         if current is None:
             raise RuntimeFailure(f'unable to get pod cgroup memory config for pod "{full_name(pod)}"')

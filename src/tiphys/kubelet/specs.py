@@ -15,7 +15,7 @@ from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.env import ConfigError
 from tiphys.kubelet.expansion import expand, expand_strictly
 from tiphys.kubelet.instructions import StartContainer
-from tiphys.kubelet.limits import ANY, Assigned, Rules, container_resources, pod_resources
+from tiphys.kubelet.limits import ANY, Assigned, Rules, container_resources
 from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import qos_class
@@ -26,7 +26,7 @@ from tiphys.kubelet.unsupported import container_refusal
 from tiphys.kubelet.volumes.manager import VolumeManager
 from tiphys.kubelet.volumes.payload import VolumeError
 from tiphys.kubelet.volumes.subpath import parts_of, prepare_subpath
-from tiphys.runtime.types import ContainerSpec, Device, Image, Mount, SandboxSpec
+from tiphys.runtime.types import ContainerSpec, Device, Image, Mount, Resources, SandboxSpec
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 

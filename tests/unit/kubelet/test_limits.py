@@ -69,6 +69,7 @@ def test_quota_and_period_follow_the_configuration() -> None:
     assert pod_resources(pod(own), replace(V1, cfs_quota=False)).cpu_quota == -1
     alone = container_resources(pod(own), own, V1, Assigned("3", "0", True))
     assert (alone.cpu_quota, alone.cpuset_cpus, alone.cpuset_mems) == (-1, "3", "0")
+    assert pod_resources(pod(own), V1, exclusive=True).cpu_quota == -1
 
 
 def test_huge_pages_are_only_for_who_asks() -> None:
