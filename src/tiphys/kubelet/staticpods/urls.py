@@ -54,6 +54,7 @@ class UrlSource:
         async with HttpClient(f"{url.scheme}://{url.netloc}", headers=self._headers) as client:
             data = await self._fetch(client, target)
         if not data:
+            self._last = None
             self._changed([])
             raise ManifestError("zero-length data received")
         if data == self._last:
