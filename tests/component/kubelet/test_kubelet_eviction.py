@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -271,5 +272,55 @@ def test_several_limits_are_seen_to_in_one_go(node: Any, pod: Any) -> None:
             node.machine.pods = {name: PodFigures(volumes={"data": Used(2 * MIB, 1)}) for name in names}
             took = await node.until(lambda: all(node.status(name)["phase"] == "Failed" for name in names), 60)
             assert took <= 14
+
+    node.clock.run(scenario())
+
+
+def test_a_look_that_goes_wrong_does_not_end_the_node(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            works = node.machine.node
+
+            async def broken() -> Any:
+                raise ValueError("what is this")
+
+            node.machine.node = broken
+            await node.clock.sleep(60)
+            node.machine.node = works
+            node.machine.memory(50 * MIB)
+            await node.until(lambda: condition(node, "MemoryPressure")["status"] == "True", 12)
+
+    node.clock.run(scenario())
+
+
+def test_whatever_happens_only_what_must_go_goes(node: Any, pod: Any) -> None:
+    """Memory comes and goes at random: critical pods stay, nobody goes while there is enough, one at a time goes."""
+    chance = random.Random(7)
+
+    async def scenario() -> None:
+        async with node.running():
+            names = [f"pod-{number}" for number in range(12)]
+            for number, name in enumerate(names):
+                await node.create(pod(name, priority=2_000_000_000 if number % 4 == 0 else number))
+                await node.until(node.is_phase("Running", name))
+                node.machine.pods[name] = uses(chance.randrange(1, 500) * MIB)
+
+            def alive() -> set[str]:
+                return {name for name in names if node.status(name)["phase"] == "Running"}
+
+            for _ in range(60):
+                before, short = alive(), chance.random() < 0.4
+                node.machine.memory(chance.randrange(1, 99) * MIB if short else 4 * GIB)
+                await node.clock.sleep(10 if short else 25)
+                gone = before - alive()
+                assert len(gone) <= 2
+                if not short and gone:  # ended by what was decided just before
+                    assert len(gone) == 1
+            node.machine.memory(4 * GIB)
+            await node.clock.sleep(60)
+            left = alive()
+            await node.clock.sleep(600)
+            assert alive() == left
+            assert {names[0], names[4], names[8]} <= left
 
     node.clock.run(scenario())

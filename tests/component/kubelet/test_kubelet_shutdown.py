@@ -55,6 +55,7 @@ def test_pods_end_by_priority_and_say_why(node: Any, pod: Any) -> None:
             assert stops == ["stop plain 20", "stop critical 10"]
             assert node_events(node, "NodeShutdown") == ["Shutdown manager detected shutdown event"]
             assert all(last_shutdown(node.config.root_dir))
+            await node.until(lambda: not node.runtime.boxes)
 
     node.clock.run(scenario())
 

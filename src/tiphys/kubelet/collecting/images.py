@@ -68,6 +68,8 @@ class ImageCollector:
                 if failed:  # once may be a coincidence
                     self._warn("ImageGCFailed", str(error))
                 failed = True
+            except Exception:  # what goes wrong here must not end the node
+                log.exception("images could not be collected")
             else:
                 failed = False
             await self._clock.sleep(PERIOD)

@@ -55,6 +55,8 @@ class Leftovers:
             except (TiphysError, OSError) as error:
                 log.warning("leftovers of pods cannot be removed: %s", error)
                 recorder.about(node, "Warning", "ContainerGCFailed", str(error))
+            except Exception:  # what goes wrong here must not end the node
+                log.exception("leftovers of pods could not be removed")
 
     async def collect(self) -> None:
         """Everything once. Raises TiphysError, OSError with the first thing that would not go, after all were tried."""

@@ -103,6 +103,9 @@ class EvictionManager:
             except (TiphysError, OSError) as error:
                 log.warning("the node cannot be measured: %s", error)
                 evicted = []
+            except Exception:  # a look that goes wrong must not end the node; the next may be right
+                log.exception("the node could not be looked after")
+                evicted = []
             if evicted:
                 await self._pods.wait_ended(evicted, _CLEANED_UP)
             else:
