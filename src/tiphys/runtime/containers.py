@@ -156,7 +156,8 @@ class Containers:
             from tiphys.runtime import oci
 
             root = str(self._directory.parent / "oci" / name)
-            content["oci"] = {"path": handler.path, "options": list(handler.options), "root": root}
+            program = {"path": handler.path, "options": list(handler.options), "apart": handler.apart}
+            content["oci"] = {**program, "root": root}
             spec.save(record.directory / "config.json", oci.config(content, record.spec.security))
 
     def _follow(self, record: ContainerRecord, channel: Channel) -> None:

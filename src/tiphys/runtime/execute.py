@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 
-from tiphys.runtime import init, processes, protocol, shim, syscalls, userns
+from tiphys.runtime import init, oci_shim, processes, protocol, shim, syscalls, userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,12 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
     os.setsid()
     syscalls.set_name("tiphys-exec")
     bundle = shim.load_bundle(request["directory"])
+    apart = oci_shim.is_apart(bundle)
+    if apart and request["tty"]:
+        protocol.send(connection, {"error": "terminals are not supported with this runtime handler", "code": 128})
+        return
     try:
-        cgroups = _enter(bundle, request)
+        cgroups = [] if apart else _enter(bundle, request)
     except OSError as error:
         protocol.send(connection, {"error": processes.describe(error), "code": 128})
         return
@@ -62,6 +66,9 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
 def _run(
     report: socket.socket, bundle: dict[str, Any], request: dict[str, Any], streams: list[int], cgroups: list[int]
 ) -> None:
+    if oci_shim.is_apart(bundle):
+        init.use_streams(streams)
+        oci_shim.execute(request["directory"], bundle, request["argv"])
     for handle in cgroups:
         os.write(handle, b"0")
     init.joined(report, bundle, request["argv"], request["tty"], streams)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tiphys.runtime.types import InvalidSpec
 
 OWN = ("", "tiphys")
-KNOWN = ("runc", "crun")
+KNOWN = ("runc", "crun", "runsc")
 """Looked for on PATH."""
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -25,6 +25,11 @@ class OciHandler:
 
     path: str
     options: tuple[str, ...] = ()
+
+    @property
+    def apart(self) -> bool:
+        """Whether containers have a kernel of their own, so that only the runtime reaches their processes (gVisor)."""
+        return os.path.basename(self.path).startswith("runsc")
 
 
 def discover(configured: Mapping[str, str] | None = None) -> dict[str, OciHandler]:

@@ -16,9 +16,10 @@ from tiphys.runtime import processes, rootfs, syscalls, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 CONFIG = "config.json"
+_LOG = "oci.log"
 _CONSOLE = "console.sock"
 _CREATE_FAILURE = "unable to start container process: "
 
@@ -64,12 +65,71 @@ def code(text: str) -> int:
     return 126 if text.startswith("exec") else 128
 
 
+def is_apart(bundle: dict[str, Any]) -> bool:
+    """Whether only the OCI runtime reaches the container's processes: see handlers.OciHandler."""
+    return bool((bundle.get("oci") or {}).get("apart"))
+
+
+def wait(directory: str, bundle: dict[str, Any]) -> tuple[int, int]:
+    """(pid of a process that ends with the container, where it then tells the exit code). Raises OSError."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(directory, bundle["oci"], ["wait", bundle["id"]], [-1, write_end, -1])
+    os.close(write_end)
+    return pid, read_end
+
+
+def result(waiter: tuple[int, int]) -> int:
+    """The exit code as of waitstatus_to_exitcode; that of SIGKILL when nobody told it."""
+    pid, read_end = waiter
+    text = b""
+    while piece := os.read(read_end, 4096):
+        text += piece
+    os.close(read_end)
+    os.waitpid(pid, 0)
+    try:
+        code = int(json.loads(text)["exitStatus"])
+    except (ValueError, KeyError, TypeError):
+        return -9
+    return 128 - code if 128 < code < 160 else code
+
+
+def kill(directory: str, bundle: dict[str, Any], number: int) -> None:
+    """A signal by the runtime; harmless when the container has ended."""
+    try:
+        _run(directory, bundle["oci"], ["kill", bundle["id"], str(number)], [-1, -1, -1], None)
+    except (OSError, OciFailure):
+        return
+
+
+def execute(directory: str, bundle: dict[str, Any], argv: list[str]) -> NoReturn:
+    """Become the runtime's exec of a program, as the container's own user. Raises OSError."""
+    with open(os.path.join(directory, CONFIG), "rb") as file:
+        process = json.loads(file.read())["process"]
+    user = process["user"]
+    words = ["exec", "--cwd", process["cwd"], "--user", f"{user['uid']}:{user['gid']}"]
+    for pair in process["env"]:
+        words += ["--env", pair]
+    os.chdir(directory)
+    _exec(directory, bundle["oci"], [*words, bundle["id"], *argv])
+
+
 def delete(directory: str, bundle: dict[str, Any]) -> None:
     """Have the runtime forget the container; what it says about that is of no use to anybody."""
     try:
         _run(directory, bundle["oci"], ["delete", "--force", bundle["id"]], [-1, -1, -1], None)
     except (OSError, OciFailure):
         return
+
+
+def bury(directory: str, bundle: dict[str, Any]) -> None:
+    """The shim's own way to do that: meanwhile it reaps all its children, for whose end the runtime waits."""
+    pid = os.fork()
+    if pid == 0:
+        _become(directory, bundle["oci"], ["delete", "--force", bundle["id"]], [-1, -1, -1])
+    while os.waitpid(-1, 0)[0] != pid:
+        continue
 
 
 def _complete(directory: str, bundle: dict[str, Any]) -> None:
@@ -105,26 +165,41 @@ def _run(
     directory: str, handler: dict[str, Any], arguments: list[str], streams: list[int], bundle: dict[str, Any] | None
 ) -> None:
     """The runtime's command to its end. `bundle` is given for the one whose child is the container."""
-    log = os.path.join(directory, "oci.log")
-    command = [handler["path"], *handler["options"], "--root", handler["root"], "--log", log, "--log-format", "json"]
     pid = os.fork()
     if pid == 0:
-        try:
-            if bundle is not None:
-                processes.set_oom_score("self", bundle["oom_score_adj"])
-                _own(streams, bundle)
-            _use(streams)
-            os.chdir(directory)
-            syscalls.close_range_on_exec(3)
-            path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-            os.execve(command[0], [*command, *arguments], {"PATH": path})  # noqa: S606 - that is its purpose
-        except OSError as error:
-            with open(log, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"level": "error", "msg": processes.describe(error)}) + "\n")
-        os._exit(127)
+        _become(directory, handler, arguments, streams, bundle)
     _, status = os.waitpid(pid, 0)
     if status:
-        raise OciFailure(_last_error(log) or f"{handler['path']} {arguments[0]} failed")
+        raise OciFailure(_last_error(os.path.join(directory, _LOG)) or f"{handler['path']} {arguments[0]} failed")
+
+
+def _become(
+    directory: str,
+    handler: dict[str, Any],
+    arguments: list[str],
+    streams: list[int],
+    bundle: dict[str, Any] | None = None,
+) -> NoReturn:
+    """In a child: become the runtime's command; what stands in the way is written where the runtime's own words go."""
+    try:
+        if bundle is not None:
+            processes.set_oom_score("self", bundle["oom_score_adj"])
+            _own(streams, bundle)
+        _use(streams)
+        os.chdir(directory)
+        _exec(directory, handler, arguments)
+    except OSError as error:
+        with open(os.path.join(directory, _LOG), "a", encoding="utf-8") as file:
+            file.write(json.dumps({"level": "error", "msg": processes.describe(error)}) + "\n")
+    os._exit(127)
+
+
+def _exec(directory: str, handler: dict[str, Any], arguments: list[str]) -> NoReturn:
+    log = os.path.join(directory, _LOG)
+    command = [handler["path"], *handler["options"], "--root", handler["root"], "--log", log, "--log-format", "json"]
+    syscalls.close_range_on_exec(3)
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    os.execve(command[0], [*command, *arguments], {"PATH": path})  # noqa: S606 - that is its purpose
 
 
 def _own(streams: list[int], bundle: dict[str, Any]) -> None:

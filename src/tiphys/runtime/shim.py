@@ -86,6 +86,8 @@ def run(connection: socket.socket, request: dict[str, Any]) -> None:
 
 
 def _identity(pid: int, bundle: dict[str, Any]) -> list[Any] | None:
+    if oci_shim.is_apart(bundle):
+        return None
     who, users = processes.identity(pid), bundle.get("user_namespace")
     return userns.identity(who, users[0]) if users else who
 
@@ -212,7 +214,11 @@ class Shim:
         self.epoll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.exited = False
-        self.pidfd = os.pidfd_open(state["pid"])
+        self.waiter = oci_shim.wait(directory, bundle) if oci_shim.is_apart(bundle) else None
+        self.pidfd = os.pidfd_open(self.waiter[0] if self.waiter else state["pid"])
+        if self.waiter:
+            kernel = os.pidfd_open(state["pid"])
+            self.watch(kernel, select.EPOLLIN, lambda _: self._reap_kernel(kernel))
         self.kills_before = cgroups.oom_kills(bundle["cgroup"]["directories"])
         listener.setblocking(False)
         self.watch(self.pidfd, select.EPOLLIN, lambda _: self._reap())
@@ -260,14 +266,26 @@ class Shim:
         """A control request that is not about streams."""
         operation = request["op"]
         if operation == "signal" and not self.exited:
-            os.kill(self.state["pid"], request["signal"])
+            if self.waiter:
+                oci_shim.kill(self.directory, self.bundle, request["signal"])
+            else:
+                os.kill(self.state["pid"], request["signal"])
         elif operation == "reopen-log":
             self.streams.reopen_log()
 
+    def _reap_kernel(self, handle: int) -> None:
+        """As long as it is a zombie the runtime waits for it."""
+        self.unwatch(handle)
+        os.close(handle)
+        os.waitpid(self.state["pid"], 0)
+
     def _reap(self) -> None:
         self.unwatch(self.pidfd)
-        _, status = os.waitpid(self.state["pid"], 0)
-        code = os.waitstatus_to_exitcode(status)
+        if self.waiter:
+            code = oci_shim.result(self.waiter)
+        else:
+            _, status = os.waitpid(self.state["pid"], 0)
+            code = os.waitstatus_to_exitcode(status)
         self.exited = True
         self.state["signal"] = -code if code < 0 else 0
         self.state["exit_code"] = 128 - code if code < 0 else code
@@ -280,7 +298,7 @@ class Shim:
     def _finish(self) -> None:
         self.streams.finish()
         if self.bundle.get("oci"):
-            oci_shim.delete(self.directory, self.bundle)
+            oci_shim.bury(self.directory, self.bundle)
         self.state["state"] = "exited"
         self.state["pid"] = 0
         self.state["log_error"] = self.streams.log_error()

@@ -186,6 +186,26 @@ def test_a_docker_profile_is_handed_on(machine: Any, tmp_path: Path) -> None:
     run(machine, "runc", scenario)
 
 
+def test_a_runtime_with_a_kernel_of_its_own_tells_the_exit_code_and_runs_programs_inside(machine: Any) -> None:
+    handler = OciHandler(available("runsc"), ("--platform=ptrace", "--network=none"))
+    assert handler.apart
+
+    async def main() -> None:
+        async with LinuxRuntime(machine.root, machine.images, {}, SystemClock(), {"runsc": handler}) as made:
+            await made.create_sandbox(replace(machine.sandbox(), handler="runsc"))
+            await machine.start(made, "sh", "-c", "dmesg; trap 'exit 5' TERM; while :; do sleep 0.1; done")
+            result = await made.exec_sync("main", ["sh", "-c", "id; exit 6"], 20)
+            assert (result.exit_code, result.stdout.split()[0]) == (6, b"uid=0(root)")
+            with pytest.raises(RuntimeFailure, match="terminals are not supported"):
+                await made.exec("main", ["sh"], tty=True)
+            while "gVisor" not in machine.log() or "\n" not in machine.log():
+                await made.exec_sync("main", ["true"], 20)
+            assert (await made.stop_container("main", 20)).exit_code == 5
+            assert not list((machine.root / "oci" / "runsc").glob("*"))
+
+    asyncio.run(main())
+
+
 def test_an_unknown_handler_is_refused(machine: Any) -> None:
     async def main() -> None:
         async with LinuxRuntime(machine.root, machine.images, {}, SystemClock(), {}) as made:
