@@ -145,22 +145,29 @@ def _swaps(container: Object) -> bool:
 
 def effective(pod: Object, status: Mapping[str, Any]) -> Object:
     """For admission of others: each container counts with what it is granted, or what it still has if that is more."""
-    actual: dict[str, Amounts] = {}
+    actual: dict[str, Mapping[str, Any]] = {}
     for kind in ("initContainerStatuses", "containerStatuses"):
         for entry in status.get(kind) or ():
-            actual[entry["name"]] = amounts((entry.get("resources") or {}).get("requests"))
-    spec = pod["spec"]
-    changed = {kind: [_at_least(one, actual.get(one["name"]) or {}) for one in spec.get(kind) or ()] for kind in KINDS}
-    return {**pod, "spec": {**spec, **changed}}
+            actual[entry["name"]] = (entry.get("resources") or {}).get("requests") or {}
+    spec, changed = pod["spec"], {}
+    for kind in KINDS:
+        containers = spec.get(kind) or ()
+        found = [_at_least(one, actual.get(one["name"]) or {}) for one in containers]
+        if any(new is not old for new, old in zip(found, containers, strict=True)):
+            changed[kind] = found
+    return {**pod, "spec": {**spec, **changed}} if changed else pod
 
 
-def _at_least(container: Object, actual: Amounts) -> Object:
+def _at_least(container: Object, has: Mapping[str, Any]) -> Object:
     own = container.get("resources") or {}
-    wanted = amounts(own.get("requests"))
+    asked = own.get("requests") or {}
+    if not has or has == asked:
+        return container
+    wanted, actual = amounts(asked), amounts(has)
     more = {name: str(actual[name]) for name in SCALABLE if name in actual and zero(wanted, name) < actual[name]}
     if not more:
         return container
-    return {**container, "resources": {**own, "requests": {**(own.get("requests") or {}), **more}}}
+    return {**container, "resources": {**own, "requests": {**asked, **more}}}
 
 
 def summary(prefix: str, pod: Object, generation: int, error: str = "") -> str:
