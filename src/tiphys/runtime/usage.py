@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from tiphys.runtime.types import DeviceUsage, DiskUsage, Interface, Pressure, Pr
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _NO_LIMIT = 1 << 62
 _FAILURES = ("max", "oom")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONG = 2000
+"""Characters of a path; the kernel takes 4095, and a name has up to 255."""
 
 
 def measure(layout: cgroups.Layout, path: str) -> Usage:
@@ -211,56 +215,75 @@ _LONG_PATH = 2048
 
 
 def disk(directory: str) -> DiskUsage:
-    """Of a directory and all below it on the same file system, hard links once; du(1). Of any depth: what is deeper
-    than a path can say is reached by way of an open directory."""
+    """Of a directory and all below it on the same file system, hard links once; du(1). However deep it is."""
     try:
         top = os.lstat(directory)
-    except FileNotFoundError:
+        if not stat.S_ISDIR(top.st_mode):
+            return DiskUsage(top.st_blocks * 512, 1)
+        root = os.open(directory, _DIRECTORY)
+    except OSError:
         return DiskUsage()
-    if not stat.S_ISDIR(top.st_mode):
-        return DiskUsage(top.st_blocks * 512, 1)
     size, inodes, linked = top.st_blocks * 512, 1, set()
-    pending: list[str | int] = [directory]
-    try:
-        while pending:
-            for status, path in _below(pending):
-                if status.st_dev != top.st_dev or (status.st_nlink > 1 and status.st_ino in linked):
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(path)
-                elif status.st_nlink > 1:
-                    linked.add(status.st_ino)
-                size, inodes = size + status.st_blocks * 512, inodes + 1
-    finally:
-        for left in pending:
-            if isinstance(left, int):
-                os.close(left)
+    for status in _below(root):
+        if status.st_dev != top.st_dev:
+            continue
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            if status.st_ino in linked:
+                continue
+            linked.add(status.st_ino)
+        size, inodes = size + status.st_blocks * 512, inodes + 1
     return DiskUsage(size, inodes)
 
 
-def _below(pending: list[str | int]) -> Iterator[tuple[os.stat_result, str]]:
-    """What is in the next directory of the stack. An open one in it is done with when all that came after it is."""
-    where = pending.pop()
-    if isinstance(where, int):
-        os.close(where)
-        return
-    if len(where) > _LONG_PATH:
-        try:
-            handle = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return
-        pending.append(handle)
-        where = f"/proc/self/fd/{handle}"
-    yield from _entries(where)
+def _below(root: int) -> Iterator[os.stat_result]:
+    """Everything below a directory, whose descriptor is closed at the end.
+
+    Depth first, by names relative to a descriptor: where they would become longer than the kernel takes, the directory
+    they lead to is opened and kept until all below it has been seen."""
+    device = os.fstat(root).st_dev
+    pending = [(root, ""), (root, ".")]
+    """Directories to look into; "" means that the descriptor is done with."""
+    try:
+        while pending:
+            base, path = pending.pop()
+            if not path:
+                os.close(base)
+                continue
+            try:
+                descriptor = os.open(path, _DIRECTORY, dir_fd=base)
+            except OSError:  # gone, or replaced by something else
+                continue
+            with _closing(descriptor):
+                inside = []
+                for status, name in _entries(descriptor):
+                    yield status
+                    if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
+                        inside.append(name)
+                if inside and len(path) > _LONG:
+                    base, path = os.dup(descriptor), "."
+                    pending.append((base, ""))
+                pending += [(base, f"{path}/{name}") for name in inside]
+    finally:
+        for base, path in pending:
+            if not path:
+                os.close(base)
 
 
-def _entries(directory: str) -> Iterator[tuple[os.stat_result, str]]:
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _entries(directory: int) -> Iterator[tuple[os.stat_result, str]]:
     """What is in a directory that others may be changing."""
     try:
         with os.scandir(directory) as found:
             for entry in found:
                 try:
-                    yield entry.stat(follow_symlinks=False), entry.path
+                    yield entry.stat(follow_symlinks=False), entry.name
                 except OSError:
                     continue
     except OSError:

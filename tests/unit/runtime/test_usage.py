@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tiphys.base.files import remove_tree
 from tiphys.runtime.cgroups import Layout
 from tiphys.runtime.types import DiskUsage, Interface, Pressure, Stall
 from tiphys.runtime.usage import disk, interfaces, measure, parse_blkio, parse_interfaces, parse_io, parse_pressure
@@ -98,3 +99,25 @@ def test_files_are_counted_as_du_does(tmp_path: Path) -> None:
     assert found.bytes == blocks * 512
     assert disk(str(tmp_path / "nope")) == DiskUsage()
     assert disk(str(tmp_path / "b")).inodes == 1
+
+
+def test_files_are_found_however_deep_they_are_hidden(tmp_path: Path) -> None:
+    name, depth = "d" * 200, 60
+    directory = os.open(tmp_path, os.O_RDONLY)
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=directory)
+            deeper = os.open(name, os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = deeper
+        handle = os.open("hidden", os.O_WRONLY | os.O_CREAT, dir_fd=directory)
+        os.write(handle, b"x" * 100_000)
+        os.close(handle)
+    finally:
+        os.close(directory)
+    found = disk(str(tmp_path))
+    assert found.inodes == depth + 2
+    assert found.bytes >= 100_000
+    assert len(os.listdir("/proc/self/fd")) < before
+    remove_tree(tmp_path)

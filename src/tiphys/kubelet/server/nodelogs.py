@@ -127,7 +127,7 @@ class NodeLogs:
                 raise MethodNotAllowed("system log query is disabled.\n")
             return Response(200, dict(TEXT), stream=self._answer(parse_query(request)))
         path = self._inside("/".join(rest))
-        if path is None or not path.exists():
+        if path is None or not (path.is_dir() or path.is_file()):
             raise NotFound("404 page not found\n")
         if path.is_dir():
             if not request.path.endswith("/"):

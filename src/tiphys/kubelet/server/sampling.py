@@ -40,6 +40,9 @@ EPHEMERAL = ("emptyDir", "configMap", "secret", "projected", "downwardAPI")
 """Volumes that are files of the kubelet's own; those of them on disk count as ephemeral storage."""
 FRESH = 1.0
 """Seconds for which a sample answers further requests: whoever asks often does not make the node work more."""
+SHARE = 10.0
+"""A sample that took long, for somebody has very many files, answers for so many times as long."""
+LONGEST = 60.0
 PAUSE = 0.25
 """Seconds between the two looks that a first rate takes."""
 
@@ -50,8 +53,9 @@ class Sampler:
     def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
         self._clock = kubelet.clock
-        self._lock = asyncio.Lock()
-        self._kept: dict[tuple[bool, bool], NodeSample] = {}
+        self._locks: dict[tuple[bool, bool], asyncio.Lock] = {}
+        self._kept: dict[tuple[bool, bool], tuple[float, NodeSample]] = {}
+        """Until when it is good, and a sample."""
         self.rates = Rates()
 
     async def rated(self, disks: bool) -> NodeSample:
@@ -59,17 +63,19 @@ class Sampler:
         sample = await self.take(disks=disks)
         if not self.rates.update(totals(sample)):
             await self._clock.sleep(PAUSE)
-            async with self._lock:
-                self.rates.update(totals(await self._take(disks=False, processes=False)))
+            self.rates.update(totals(await self._take(disks=False, processes=False)))
         return sample
 
     async def take(self, *, disks: bool = False, processes: bool = False) -> NodeSample:
         """A sample, at most FRESH old. `disks` and `processes` say whether to look into directories and /proc."""
-        async with self._lock:
-            kept = self._kept.get((disks, processes))
-            if kept is None or not 0 <= self._clock.time() - kept.time < FRESH:
+        kind = (disks, processes)
+        async with self._locks.setdefault(kind, asyncio.Lock()):
+            until, kept = self._kept.get(kind, (0.0, None))
+            began = self._clock.monotonic()
+            if kept is None or began >= until:
                 kept = await self._take(disks=disks, processes=processes)
-                self._kept[disks, processes] = kept
+                took = self._clock.monotonic() - began
+                self._kept[kind] = (began + min(LONGEST, max(FRESH, SHARE * took)), kept)
             return kept
 
     async def claims(self) -> list[tuple[Object, VolumeSample]]:
