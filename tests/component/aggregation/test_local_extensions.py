@@ -9,7 +9,7 @@ import pytest
 
 from tiphys.apiserver.aggregation.extension import Extension
 from tiphys.apiserver.config import ApiServerConfig
-from tiphys.base.errors import Forbidden
+from tiphys.base.errors import ApiError, Forbidden
 from tiphys.base.http.types import Request, Response
 from tiphys.base.identity import User
 from tiphys.client.types import Resource
@@ -92,3 +92,21 @@ def test_without_extensions_there_is_no_such_group() -> None:
             assert not {"things.example.com", "metrics.k8s.io"} & {one["name"] for one in groups["groups"]}
 
     clock.run(main())
+
+
+def test_an_api_service_with_a_service_takes_over() -> None:
+    async def scenario(world: Cluster) -> None:
+        service = await world.client.get(SERVICES, "v1.things.example.com")
+        spec = {
+            **service["spec"],
+            "service": {"namespace": "default", "name": "other", "port": 443},
+            "insecureSkipTLSVerify": True,
+        }
+        await world.client.update(SERVICES, {**service, "spec": spec})
+        with pytest.raises(ApiError, match="service unavailable"):  # there is no such Service yet
+            await world.client.call("GET", "/apis/things.example.com/v1/things/a")
+        await world.client.delete(SERVICES, "v1.things.example.com")
+        found = await world.client.call("GET", "/apis/things.example.com/v1/things/a")
+        assert found["kind"] == "Thing"
+
+    run(scenario)
