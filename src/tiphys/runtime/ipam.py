@@ -6,6 +6,7 @@ The next address after the last one is tried first, so that an address is used a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -68,10 +69,31 @@ class AddressPool:
                 before = self._path.read_text()
             except FileNotFoundError:
                 before = '{"last": "", "owners": {}}'
-            state: dict[str, Any] = json.loads(before)
+            state = _sound(before) or {"last": "", "owners": {}}
             yield state
             after = json.dumps(state)
             if after != before:
-                temporary = self._path.with_suffix(".new")
-                temporary.write_text(after)
-                os.replace(temporary, self._path)
+                self._save(after)
+
+    def _save(self, text: str) -> None:
+        temporary = self._path.with_suffix(".new")
+        try:
+            temporary.write_text(text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._path.exists():
+                raise
+            # No room for a second file: what is there has its block. Else a full disk could not be freed of pods.
+            temporary.unlink()
+            self._path.write_text(text)
+            return
+        os.replace(temporary, self._path)
+
+
+def _sound(text: str) -> dict[str, Any] | None:
+    """The state in a file; None when a crash of the machine has left nonsense: then all its sandboxes have ended."""
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return None
+    fine = isinstance(state, dict) and isinstance(state.get("owners"), dict) and isinstance(state.get("last"), str)
+    return state if fine else None

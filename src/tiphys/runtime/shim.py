@@ -10,11 +10,13 @@ Requests on a connection: {"op": "attach"}, {"op": "signal", "signal"}, {"op": "
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import select
 import socket
+import sys
 
 from tiphys.runtime import cgroups, init, oci_shim, processes, protocol, syscalls, userns
 from tiphys.runtime.console import Streams
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 SOCKET = "shim.sock"
 STATE = "state.json"
+REFUSED = 1.0
+"""Seconds between two tries to write an end down on a disk that refuses."""
 
 
 def load_bundle(directory: str) -> dict[str, Any]:
@@ -42,14 +46,29 @@ def load_bundle(directory: str) -> dict[str, Any]:
 def write_state(directory: str, state: dict[str, Any]) -> None:
     """Replace the state file. An end is on disk when this returns; a start need not survive the machine's crash."""
     path = os.path.join(directory, STATE)
-    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    data, durable = json.dumps(state).encode(), state["state"] == "exited"
     try:
-        os.write(handle, json.dumps(state).encode())
-        if state["state"] == "exited":
+        _write(path + ".new", data, os.O_TRUNC, durable=durable)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
+            raise
+        # A full disk has no room for a second file; but the first one has its block, and the news fit in.
+        os.unlink(path + ".new")
+        _write(path, data, 0, durable=durable)
+        return
+    os.replace(path + ".new", path)
+
+
+def _write(path: str, data: bytes, flags: int, *, durable: bool) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+    try:
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        os.ftruncate(handle, len(data))
+        if durable:
             os.fsync(handle)
     finally:
         os.close(handle)
-    os.replace(path + ".new", path)
 
 
 def run(connection: socket.socket, request: dict[str, Any]) -> None:
@@ -302,8 +321,19 @@ class Shim:
         self.state["state"] = "exited"
         self.state["pid"] = 0
         self.state["log_error"] = self.streams.log_error()
-        write_state(self.directory, self.state)
+        self._keep_state()
         self.unwatch(self.listener.fileno())
         self.listener.close()
         os.unlink(os.path.join(self.directory, SOCKET))
         self.streams.broadcast(protocol.message(self.state))
+
+    def _keep_state(self) -> None:
+        """Write the end down before anyone hears of it; while the disk refuses, try again."""
+        while True:
+            try:
+                return write_state(self.directory, self.state)
+            except FileNotFoundError:
+                return None  # it was removed meanwhile
+            except OSError as error:
+                print(f"state of {self.directory}: {error}", file=sys.stderr, flush=True)
+                select.select((), (), (), REFUSED)

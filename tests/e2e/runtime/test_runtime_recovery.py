@@ -4,17 +4,22 @@ is removed, and the start never fails."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
 import signal
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.runtime.conftest import Machine
+from tiphys.runtime import syscalls
+from tiphys.runtime.cleanup import purge
 from tiphys.runtime.linux import LinuxRuntime
-from tiphys.runtime.types import State
+from tiphys.runtime.types import RuntimeFailure, State
 
 pytestmark = pytest.mark.e2e
 
@@ -130,3 +135,58 @@ def test_after_a_restart_of_the_machine_containers_have_ended(machine: Any) -> N
     for path in machine.root.glob("*/*/state.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
     asyncio.run(look())
+
+
+@pytest.fixture
+def small(machine: Any) -> Iterator[Machine]:
+    """A runtime whose directory is on a disk of 4 MB."""
+    root = machine.root / "small"
+    root.mkdir()
+    syscalls.mount("small", str(root), "tmpfs", 0, "size=4m")
+    made = Machine(root, machine.layer)
+    made.name = machine.name
+    yield made
+    assert [item for item in purge(root, machine.name) if "Device or resource busy" not in item] == []
+    assert not root.exists() or not os.path.ismount(root)
+
+
+def fill(root: Path) -> None:
+    with contextlib.suppress(OSError), (root / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_an_end_on_a_full_disk_is_recorded_with_its_code(small: Machine) -> None:
+    async def first(runtime: LinuxRuntime) -> None:
+        await small.start(runtime, "sh", "-c", "read line; exit 9", id="main", stdin=True, log_path="")
+        fill(small.root)
+        session = await runtime.attach("main")
+        await session.write(b"go\n")
+        status = await runtime.stop_container("main", 5)
+        assert (status.state, status.exit_code) == (State.EXITED, 9)
+
+    async def second(runtime: LinuxRuntime) -> None:
+        assert (await runtime.container("main")).exit_code == 9
+
+    small.run(first)
+    asyncio.run(_again(small, second))
+
+
+def test_a_full_disk_is_told_and_what_is_there_can_be_removed(small: Machine) -> None:
+    async def scenario(runtime: LinuxRuntime) -> None:
+        await small.start(runtime, "sleep", "1000", id="main", log_path="")
+        fill(small.root)
+        with pytest.raises((RuntimeFailure, OSError), match="No space left on device"):
+            await small.start(runtime, "sleep", "1000", id="second", log_path="")
+        await runtime.remove_sandbox("box")
+        assert (await runtime.containers(), await runtime.sandboxes()) == ([], [])
+        (small.root / "filler").unlink()
+        await runtime.create_sandbox(small.sandbox())
+        await small.start(runtime, "sleep", "1000", id="second", log_path="")
+
+    small.run(scenario)
+
+
+async def _again(machine: Machine, scenario: Callable[[LinuxRuntime], Awaitable[None]]) -> None:
+    async with machine.runtime() as runtime:
+        await scenario(runtime)
