@@ -87,10 +87,14 @@ class FileSource:
 
         `patient`: files that cannot be used keep the pods that they had."""
         try:
-            paths = self._paths()
+            self._look(patient)
         except OSError as error:
             log.warning("static pods: %s cannot be read: %s", self._path, error)
-            return
+        except Exception:  # no manifest ends the kubelet
+            log.exception("static pods: %s", self._path)
+
+    def _look(self, patient: bool) -> None:
+        paths = self._paths()
         found = {path: read for path in paths if (read := self._read(path, patient)) is not None}
         self._files = found
         pods = [pod for read in found.values() for pod in read.pods]

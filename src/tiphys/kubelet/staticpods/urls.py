@@ -46,6 +46,8 @@ class UrlSource:
                 await self._ask()
             except (TiphysError, OSError, ValueError, TimeoutError) as error:
                 log.warning("static pods: %s cannot be used: %s", self._url, error)
+            except Exception:  # no manifest ends the kubelet
+                log.exception("static pods: %s", self._url)
             await self._clock.sleep(self._period)
 
     async def _ask(self) -> None:
