@@ -88,6 +88,19 @@ def test_a_device_plugin_may_announce_itself_in_a_directory_below_the_registry(
     node.clock.run(scenario())
 
 
+def test_a_kubelet_whose_sockets_cannot_be_made_goes_on_without_plugins(node: Any, pod: Any) -> None:
+    (node.config.root_dir / "device-plugins" / "kubelet.sock" / "in the way").mkdir(parents=True)
+    (node.config.root_dir / "pod-resources" / "kubelet.sock" / "too").mkdir(parents=True)
+    (node.config.root_dir / "plugins_registry").write_text("in the way")
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.create(pod())
+            await node.until(node.is_phase("Running"))
+
+    node.clock.run(scenario())
+
+
 def test_a_pod_that_cannot_have_its_devices_fails_in_upstreams_words(node: Any, pod: Any, plugin: FakePlugin) -> None:
     async def scenario() -> None:
         async with node.running(), plugin.serving():

@@ -74,16 +74,17 @@ class DeviceManager:
 
     async def run(self) -> None:
         """Until cancelled. A socket that cannot be had is said in the log: the node goes on without plugins."""
+        server = UnixServer(self.directory / "kubelet.sock", {protocol.REGISTRATION: self._register}, mode=0o755)
         try:
-            self._clean_directory()
-            server = UnixServer(self.directory / "kubelet.sock", {protocol.REGISTRATION: self._register}, mode=0o755)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 for name in self._pools:
                     group.create_task(self._expire(name, None), name=f"device plugin {name}")
-                await server.run()
-        except OSError as error:
-            log.warning("device plugins cannot register: %s", error)
+                try:
+                    self._clean_directory()
+                    await server.run()
+                except OSError as error:  # within the group, which would wrap it
+                    log.warning("device plugins cannot register: %s", error)
         finally:
             self._group = None
             for endpoint in self._endpoints.values():

@@ -67,18 +67,24 @@ class PluginWatcher:
     async def run(self) -> None:
         """Until cancelled."""
         try:
-            self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             async with asyncio.TaskGroup() as group:
-                while True:
-                    self._changed.clear()
-                    self._compare(group)
-                    await self._changed.wait()
-        except OSError as error:
-            log.warning("plugins in %s are not looked for: %s", self._directory, error)
+                try:
+                    await self._follow(group)
+                except OSError as error:  # within the group, which would wrap it
+                    log.warning("plugins in %s are not looked for: %s", self._directory, error)
+                for task in self._tasks.values():
+                    task.cancel()
         finally:
             for watch in self._watches.values():
                 watch.close()
             self._watches.clear()
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        while True:
+            self._changed.clear()
+            self._compare(group)
+            await self._changed.wait()
 
     def _compare(self, group: asyncio.TaskGroup) -> None:
         """Take up sockets that came, let go of those that went. Directories are watched before they are read."""
