@@ -29,6 +29,8 @@ from tiphys.kubelet.configfile.reader import read_config
 from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.eviction.manager import thresholds_of
 from tiphys.kubelet.eviction.meter import Disks
+from tiphys.kubelet.server import flags as server_flags
+from tiphys.kubelet.server import settings
 from tiphys.kubelet.standalone import NoApi
 from tiphys.runtime.types import Runtime
 
@@ -72,6 +74,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--http-check-frequency", metavar="TIME", help="between looks at the URL (20s)")
     flag("--pod-log-dir", metavar="DIR", help="container logs (/var/log/pods)")
     flags.add_flags(parser)
+    server_flags.add(parser)
 
 
 async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: Clock | None = None) -> None:
@@ -152,6 +155,8 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
     flags.check_labels(given["node_labels"] or {})
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     config = replace(config, **flags.given(options))
+    extra = server_flags.merged(config.extra, options)
+    config = replace(config, extra=extra, serve_api=settings.of(extra).serve)
     thresholds_of(config, Disks())  # raises BadThreshold
     return config
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 
 from tiphys.base.errors import Permanent
+from tiphys.kubelet.server import flags
 from tiphys.kubelet.server.settings import ServerSettings, of
 
 
@@ -46,3 +48,17 @@ def test_fields_are_read_by_their_names() -> None:
 def test_values_that_make_no_sense_are_refused_with_the_fields_name(fields: dict[str, Any]) -> None:
     with pytest.raises(Permanent, match=next(iter(fields))):
         of(fields)
+
+
+def test_flags_win_over_the_file() -> None:
+    parser = argparse.ArgumentParser()
+    flags.add(parser)
+    words = ["--anonymous-auth", "--authorization-mode=AlwaysAllow", "--container-log-max-size", "1Mi"]
+    words += ["--tls-cipher-suites=TLS_RSA_WITH_AES_128_GCM_SHA256,TLS_AES_128_GCM_SHA256", "--enable-server=false"]
+    file = {"authentication": {"anonymous": {"enabled": False}, "webhook": {"cacheTTL": "7s"}}, "readOnlyPort": 10255}
+    found = of(flags.merged(file, parser.parse_args(words)))
+    assert (found.anonymous, found.always_allow, found.token_seconds) == (True, True, 7.0)
+    assert (found.log_max_bytes, found.read_only_port, found.serve) == (1 << 20, 10255, False)
+    assert found.ciphers == ("AES128-GCM-SHA256",)
+    assert file["authentication"] == {"anonymous": {"enabled": False}, "webhook": {"cacheTTL": "7s"}}
+    assert of(flags.merged({}, parser.parse_args([]))) == ServerSettings()
