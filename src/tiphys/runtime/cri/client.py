@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -120,8 +120,8 @@ class CriRuntime:
         self._channel.close()
         self._image_channel.close()
 
-    def _spawn(self, work: Any) -> None:
-        task = self._group.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(_guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -446,6 +446,14 @@ class CriRuntime:
     async def reopen_log(self, id: str) -> None:
         """After its file was renamed."""
         await self._call("ReopenContainerLog", {"container_id": self._real(id)})
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """A session that breaks must not end those beside it."""
+    try:
+        await work
+    except Exception:  # the boundary of what runs by itself
+        log.exception("work with the runtime failed")
 
 
 _PARTS = {"NetworkReady": "network "}
