@@ -149,6 +149,7 @@ class Kubelet:
         shared = (config, self.agent.machine, self.runtime, clock, self.recorder, group, self.workers, self._managers)
         counted = LimitMetrics(self.metrics.registry)
         self.limits = NodeLimits(*shared, counted, self._judge, self._refresh_volumes)
+        self.agent.before_report = self.limits.tiers.recheck
         around = Surroundings(
             config=config,
             client=self.client,

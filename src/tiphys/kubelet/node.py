@@ -62,6 +62,8 @@ class NodeAgent:
         self._about = RuntimeInfo("", "")
         self.extend: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda status, old: status
         """Puts into (status, the one before) what others know of the node."""
+        self.before_report: Callable[[], None] = lambda: None
+        """Called before each look at the node: what it has may be another's by now."""
         self.node: Object = new_node(config, self.machine, {})
         """The node as last seen in the API; before that, as it will register."""
 
@@ -215,6 +217,7 @@ class NodeAgent:
             self._status_event(reason)
 
     async def _status(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        self.before_report()
         images, errors = [], []
         try:
             images = list(await self._runtime.images.list())

@@ -81,7 +81,6 @@ class NodeLimits:
 
     def note(self, pod: Object) -> None:
         """The node has this pod, with this much."""
-        self.tiers.recheck()
         self.tiers.note(pod)
         if is_terminal(pod):
             self._release(uid_of(pod))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tiphys.client.types import Resource
@@ -269,3 +270,20 @@ def test_resizes_are_counted(node: Any, pod: Any) -> None:
 def _requested(resource: str, operation: str) -> str:
     labels = f'resource="{resource}",requirement="requests",operation="{operation}"'
     return f"kubelet_container_requested_resizes_total{{{labels}}} 1"
+
+
+def test_a_node_whose_share_shrinks_holds_its_pods_to_it_with_the_next_heartbeat(node: Any) -> None:
+    share = {"cpu": "4", "memory": "8Gi"}
+    node.config = replace(node.config, capacity=share)
+
+    def limit() -> int:
+        found: Resources = node.runtime.cgroups.limits[f"{node.config.cgroup_root}/kubepods"]
+        return found.memory_limit
+
+    async def scenario() -> None:
+        async with node.running():
+            await node.until(lambda: limit() == 8 << 30)
+            share["memory"] = "4Gi"
+            assert await node.until(lambda: limit() == 4 << 30) < 15
+
+    node.clock.run(scenario())
