@@ -18,6 +18,7 @@ from tiphys.kubelet.volumes.ownership import Count, give_to_group, single_user
 from tiphys.kubelet.volumes.payload import File, VolumeError, clean_path
 from tiphys.kubelet.volumes.references import used_volumes
 from tiphys.kubelet.volumes.slowly import with_progress
+from tiphys.kubelet.volumes.subpath import prepare_subpath
 from tiphys.kubelet.volumes.waiting import VolumeWait
 from tiphys.testing.clock import VirtualClock
 
@@ -190,6 +191,17 @@ def test_who_waits_for_a_big_volume_is_told_how_far_it_is() -> None:
     assert {reason for reason, _ in said} == {"VolumePermissionChangeInProgress"}
     assert said[0][1].startswith("Setting volume ownership for /disk is taking longer than expected, consider using")
     assert [message for _, message in said[1:]] == ["Setting volume ownership for /disk, processed 40 files."]
+
+
+@pytest.mark.skipif(not Path("/proc/fs").is_dir(), reason="needs a directory in which nobody can make one")
+def test_what_hinders_a_sub_path_is_told_without_the_host_s_details(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VolumeError) as raised:
+        prepare_subpath(tmp_path, "file/below", "m", "c")
+    assert str(raised.value) == 'failed to prepare subPath for volumeMount "m" of container "c"'
+    with pytest.raises(VolumeError) as raised:
+        prepare_subpath(Path("/proc/fs"), "new", "m", "c")
+    assert str(raised.value) == 'failed to create subPath directory for volumeMount "m" of container "c"'
 
 
 def test_a_hidden_step_up_in_a_host_path_is_refused(tmp_path: Path) -> None:

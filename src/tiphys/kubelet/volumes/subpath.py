@@ -15,13 +15,18 @@ from pathlib import Path
 from tiphys.kubelet.volumes.payload import VolumeError
 
 
+class _NotMade(OSError):
+    """A missing directory of a subPath."""
+
+
 def prepare_subpath(volume: Path, subpath: str, mount: str, container: str) -> Path:
     """The host path of `subpath` in `volume`; directories that are missing are made. Raises VolumeError."""
     try:
         return _walk(volume, parts_of(subpath))
     except OSError as error:
         # what exactly is in the way would tell the pod about the host's files
-        why = f'failed to prepare subPath for volumeMount "{mount}" of container "{container}"'
+        step = "create subPath directory" if isinstance(error, _NotMade) else "prepare subPath"
+        why = f'failed to {step} for volumeMount "{mount}" of container "{container}"'
         raise VolumeError(why) from error
 
 
@@ -57,7 +62,10 @@ def _step(directory: int, part: str, root: Path, last: bool) -> int:
         info = os.stat(part, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         mode = stat.S_IMODE(os.fstat(directory).st_mode)
-        os.mkdir(part, dir_fd=directory)
+        try:
+            os.mkdir(part, dir_fd=directory)
+        except OSError as error:
+            raise _NotMade(error.errno, error.strerror, part) from error
         made = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=directory)
         os.fchmod(made, mode)
         return made
