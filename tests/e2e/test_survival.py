@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,37 @@ def test_down_and_up_bring_the_same_cluster_back(tough: Commands) -> None:
 def test_up_again_changes_nothing(tough: Commands) -> None:
     words = ("up", NAME, "--kubeconfig", tough.environment["KUBECONFIG"], "-o", "json")
     assert json.loads(tough.tiphys(*words).stdout)["started"] == []
+
+
+def test_a_killed_shim_or_pause_process_is_seen_at_once_and_its_pod_comes_back(tough: Commands) -> None:
+    tough.kubectl("run", "held", "--image=busybox", "--command", "--", "sleep", "1000")
+    tough.wait("pod/held", "condition=Ready")
+    uid = tough.get("pod", "held")["metadata"]["uid"]
+
+    def main() -> dict[str, Any]:
+        found: dict[str, Any] = tough.get("pod", "held")["status"]["containerStatuses"][0]
+        return found
+
+    os.kill(_held(tough, uid, "containers")["shim"], signal.SIGKILL)
+    tough.until(lambda: main()["restartCount"] == 1 and main()["ready"])
+    assert main()["lastState"]["terminated"]["exitCode"] == 137
+    pause = _held(tough, uid, "sandboxes")["pid"]
+    os.kill(pause, signal.SIGKILL)
+    tough.until(lambda: main()["restartCount"] == 2 and main()["ready"])
+    assert _held(tough, uid, "sandboxes")["pid"] != pause
+    tough.kubectl("delete", "pod", "held", "--force", "--grace-period=0")
+
+
+def _held(commands: Commands, uid: str, kind: str) -> dict[str, Any]:
+    """What the runtime has written down of a pod's newest running container, or of its sandbox."""
+    found = []
+    for path in commands.home.rglob(f"{kind}/*/state.json"):
+        labels = json.loads((path.parent / "spec.json").read_text())["labels"]
+        state = json.loads(path.read_text())
+        if labels["io.kubernetes.pod.uid"] == uid and state.get("pid"):
+            found.append((path.stat().st_mtime, state))
+    newest: dict[str, Any] = max(found, key=lambda pair: pair[0])[1]
+    return newest
 
 
 def _pid_of(text: str) -> int:
