@@ -16,9 +16,12 @@ from tiphys.client.config import ClientConfig, load
 from tiphys.client.types import Resource
 from tiphys.controllers.csr_rules import SIGNERS
 from tiphys.kubelet.certificates.bootstrap import ensure_access, write_kubeconfig
+from tiphys.kubelet.certificates.lifetimes import lifetimes
 from tiphys.kubelet.certificates.manager import REQUESTS, CertificateManager, RequestFailed
 from tiphys.kubelet.certificates.request import Wanted, covers, renew_at, validity
 from tiphys.kubelet.certificates.store import CertificateStore, split
+from tiphys.kubelet.certificates.upkeep import client_store
+from tiphys.kubelet.config import KubeletConfig
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
 
@@ -164,4 +167,17 @@ def test_a_kubeconfig_with_a_valid_certificate_needs_no_bootstrap(tmp_path: Path
 
     clock.run(scenario())
     assert load(file).server == access.server
+    clock.close()
+
+
+def test_how_long_certificates_are_good_is_told(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    config = KubeletConfig(node_name="n1", root_dir=tmp_path, rotate_certificates=True, server_tls_bootstrap=True)
+    pair = Authority.create("test", clock=clock).issue("system:node:n1", client=True, days=1)
+    client_store(config, clock).put(pair)
+    found = {name: seconds for name, _, seconds in lifetimes(config, clock)}
+    assert found == {
+        "kubelet_certificate_manager_client_ttl_seconds": DAY,
+        "kubelet_certificate_manager_server_ttl_seconds": float("inf"),
+    }
     clock.close()

@@ -24,6 +24,10 @@ def client_store(config: KubeletConfig, clock: Clock) -> CertificateStore:
     return CertificateStore(directory_of(config), "kubelet-client", clock)
 
 
+def server_store(config: KubeletConfig, clock: Clock) -> CertificateStore:
+    return CertificateStore(directory_of(config), "kubelet-server", clock)
+
+
 async def keep_fresh(config: KubeletConfig, client: Client, clock: Clock, present: Callable[[KeyPair], None]) -> None:
     """Until cancelled. `present` makes the client speak by a new certificate; the node API sees its own by itself."""
     directory = directory_of(config)
@@ -35,7 +39,7 @@ async def keep_fresh(config: KubeletConfig, client: Client, clock: Clock, presen
             serving = CertificateManager(
                 client,
                 clock,
-                CertificateStore(directory, "kubelet-server", clock),
+                server_store(config, clock),
                 Wanted(config.node_name, tuple(dict.fromkeys((config.node_name, config.node_ip)))),
                 lambda pair: pair.save(directory / "kubelet.crt", directory / "kubelet.key"),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 Labels = Mapping[str, str]
@@ -47,4 +48,6 @@ def _stamp(sample: Sample) -> str:
 
 def number(value: float) -> str:
     """Whole numbers without a point."""
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if abs(value) < 1e15 and value == int(value) else repr(float(value))

@@ -35,8 +35,18 @@ def own_metrics(kubelet: Kubelet, claims: Sequence[tuple[Object, VolumeSample]],
     _resizes(page, kubelet)
     _claims(page, claims)
     _about(page, kubelet, version)
+    _certificates(page, kubelet)
     process(page, kubelet.clock)
     return kubelet.metrics.registry.render() + page.render()
+
+
+def _certificates(page: Page, kubelet: Kubelet) -> None:
+    config = kubelet.config
+    if config.rotate_certificates or config.server_tls_bootstrap:
+        from tiphys.kubelet.certificates.lifetimes import lifetimes
+
+        for name, help, seconds in lifetimes(config, kubelet.clock):
+            page.add(name, "gauge", help, [({}, seconds)])
 
 
 def _pods(page: Page, kubelet: Kubelet) -> None:
