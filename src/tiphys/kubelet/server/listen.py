@@ -38,14 +38,13 @@ class Certificate:
     def watching(self) -> Iterator[None]:
         """Take in changes of the files until the block is left; connections that are open go on."""
         paths = (*self._files, self._authorities_file)
-        watches = []
-        try:
+        with contextlib.ExitStack() as watches:
             for directory in {path.parent for path in paths if path is not None}:
-                watches.append(DirectoryWatch(directory, self.reload))  # noqa: PERF401 - what was opened is closed
+                try:
+                    watches.callback(DirectoryWatch(directory, self.reload).close)
+                except OSError as error:  # the machine's limit of inotify instances is reached
+                    log.warning("changes of %s will not be seen before the next start: %s", directory, error)
             yield
-        finally:
-            for watch in watches:
-                watch.close()
 
     def reload(self) -> None:
         """Read the files again; what cannot be used is said, and the old goes on."""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 NOTHING = Usage(0, 0, 0)
 EPHEMERAL = ("emptyDir", "configMap", "secret", "projected", "downwardAPI")
 """Volumes that are files of the kubelet's own; those of them on disk count as ephemeral storage."""
+INNER = ("veth", "docker", "nerdctl", "tiphys")
+"""Interfaces of the node that only lead to its own pods."""
 FRESH = 1.0
 """Seconds for which a sample answers further requests: whoever asks often does not make the node work more."""
 SHARE = 10.0
@@ -114,7 +116,7 @@ class Sampler:
                 "kubelet": own_usage(),
                 "pods": kubelet.runtime.cgroups.usage(f"{config.cgroup_root}/kubepods") or NOTHING,
             },
-            interfaces=interfaces(os.getpid()),
+            interfaces=[one for one in interfaces(os.getpid()) if not one.name.startswith(INNER)],
             pressure=pressures("/proc/pressure", "{}"),
         )
         return await self._with_disks(sample) if disks else sample
