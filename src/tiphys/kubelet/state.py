@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.base.errors import TiphysError
-from tiphys.kubelet import backoff, decide
+from tiphys.kubelet import backoff, decide, resizing
 from tiphys.kubelet import events as ev
 from tiphys.kubelet import instructions as do
-from tiphys.kubelet import resizing
 from tiphys.kubelet.container_status import Waiting
 from tiphys.kubelet.labels import Record, SandboxRecord
 from tiphys.kubelet.plan import View, by_name

@@ -15,16 +15,16 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.decide import duration
 from tiphys.kubelet.dns import Dns, resolve
 from tiphys.kubelet.downward import PodFacts, field_value, resource_value
+from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.expansion import expand
 from tiphys.kubelet.files import hosts_file
 from tiphys.kubelet.labels import Record
+from tiphys.kubelet.limits import Rules, container_resources, cpu_quota, cpu_shares, pod_resources
 from tiphys.kubelet.logdirs import drop_pod_logs
 from tiphys.kubelet.probes.counter import Counter
-from tiphys.kubelet.limits import Rules, container_resources, cpu_quota, cpu_shares, pod_resources
 from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import security_of, user_of
-from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.specs import command_line
 from tiphys.kubelet.status_patch import status_patch
 from tiphys.kubelet.sysctls import forbidden
