@@ -18,6 +18,9 @@ from typing import Any
 from tiphys.runtime.types import RuntimeFailure
 
 
+_EMPTY: dict[str, Any] = {"last": "", "owners": {}}
+
+
 class AddressPool:
     """The host addresses of `subnet` but the first, which is the gateway's. Safe among processes."""
 
@@ -66,33 +69,35 @@ class AddressPool:
         with open(self._directory / "addresses.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                before = self._path.read_text()
+                before = self._path.read_bytes()
             except FileNotFoundError:
-                before = '{"last": "", "owners": {}}'
-            state = _sound(before) or {"last": "", "owners": {}}
+                before = json.dumps(_EMPTY).encode()
+            state = _sound(before) or {**_EMPTY, "owners": {}}
             yield state
-            after = json.dumps(state)
+            after = json.dumps(state).encode()
             if after != before:
                 self._save(after)
 
-    def _save(self, text: str) -> None:
+    def _save(self, content: bytes) -> None:
         temporary = self._path.with_suffix(".new")
         try:
-            temporary.write_text(text)
+            temporary.write_bytes(content)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._path.exists():
                 raise
             # No room for a second file: what is there has its block. Else a full disk could not be freed of pods.
             temporary.unlink()
-            self._path.write_text(text)
+            with open(self._path, "r+b") as file:
+                file.write(content)
+                file.truncate()
             return
         os.replace(temporary, self._path)
 
 
-def _sound(text: str) -> dict[str, Any] | None:
+def _sound(content: bytes) -> dict[str, Any] | None:
     """The state in a file; None when a crash of the machine has left nonsense: then all its sandboxes have ended."""
     try:
-        state = json.loads(text)
+        state = json.loads(content)
     except ValueError:
         return None
     fine = isinstance(state, dict) and isinstance(state.get("owners"), dict) and isinstance(state.get("last"), str)
