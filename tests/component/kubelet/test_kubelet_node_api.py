@@ -89,6 +89,9 @@ def test_what_pods_and_containers_do_is_counted(node: Any) -> None:
             "kubelet_started_pods_total 1",
             'kubelet_running_containers{container_state="running"} 1',
             "kubelet_pod_start_duration_seconds_count 1",
+            'kubelet_desired_pods{static=""} 1',
+            'kubelet_working_pods{lifecycle="sync",config="desired",static="false"} 1',
+            "kubelet_mirror_pods 0",
             'kubelet_runtime_operations_total{operation_type="start_container"} 2',
             'kubelet_http_requests_total{method="GET",path="metrics",server_type="readwrite",long_running="false"} 1',
         ):

@@ -14,9 +14,11 @@ from tiphys.base.clock import Clock
 from tiphys.kubelet.podspec import Object, is_deleted, is_terminal, namespace_of
 from tiphys.kubelet.server.families import Page, Sample
 from tiphys.kubelet.server.sample import VolumeSample
+from tiphys.kubelet.staticpods.manifest import is_static
 
 if TYPE_CHECKING:
     from tiphys.kubelet.app import Kubelet
+    from tiphys.kubelet.state import PodState
 
 _VOLUMES = (
     ("capacity_bytes", "Capacity in bytes of the volume"),
@@ -32,6 +34,7 @@ def own_metrics(kubelet: Kubelet, claims: Sequence[tuple[Object, VolumeSample]],
     """The whole page; `claims` are volumes behind claims with their pods."""
     page = Page()
     _pods(page, kubelet)
+    _wanted(page, kubelet)
     _resizes(page, kubelet)
     _claims(page, claims)
     _about(page, kubelet, version)
@@ -51,23 +54,48 @@ def _certificates(page: Page, kubelet: Kubelet) -> None:
 
 def _pods(page: Page, kubelet: Kubelet) -> None:
     states: Counter[str] = Counter()
-    running = active = ephemeral = 0
+    running = ephemeral = 0
     for worker in kubelet.workers.values():
         sandbox, pod = worker.state.sandbox, worker.state.pod
         running += sandbox is not None and sandbox.running
-        active += not is_terminal(pod)
         ephemeral += len(pod["spec"].get("ephemeralContainers") or ())
         states.update(str(record.state) for record in worker.state.records.values())
     page.add("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox", [({}, running)])
     shown: list[Sample] = [({"container_state": state}, states[state]) for state in sorted({*states, "running"})]
     page.add("kubelet_running_containers", "gauge", "Number of containers currently running", shown)
-    wanted = sum(not is_deleted(worker.state.pod) for worker in kubelet.workers.values())
-    help = "The number of pods the kubelet is being instructed to run."
-    page.add("kubelet_desired_pods", "gauge", help, [({"static": ""}, wanted)])
-    help = "The number of pods the kubelet considers active and which are being considered when admitting new pods."
-    page.add("kubelet_active_pods", "gauge", help, [({"static": ""}, active)])
     help = "Current number of ephemeral containers in pods managed by this kubelet."
     page.add("kubelet_managed_ephemeral_containers", "gauge", help, [({}, ephemeral)])
+
+
+def _wanted(page: Page, kubelet: Kubelet) -> None:
+    """Pods by whether they are static ("true") or of the API ("")."""
+    states = [worker.state for worker in kubelet.workers.values()]
+    of = {label: [one for one in states if is_static(one.pod) == bool(label)] for label in ("", "true")}
+    desired: list[Sample] = [({"static": label}, sum(not is_deleted(one.pod) for one in of[label])) for label in of]
+    help = "The number of pods the kubelet is being instructed to run."
+    page.add("kubelet_desired_pods", "gauge", help, desired)
+    active: list[Sample] = [({"static": label}, sum(not is_terminal(one.pod) for one in of[label])) for label in of]
+    help = "The number of pods the kubelet considers active and which are being considered when admitting new pods."
+    page.add("kubelet_active_pods", "gauge", help, active)
+    help = "The number of mirror pods the kubelet will try to create (one per admitted static pod)"
+    page.add("kubelet_mirror_pods", "gauge", help, [({}, sum(one.rejection is None for one in of["true"]))])
+    working = Counter(
+        (lifecycle(one), "orphan" if one.removed else "desired", str(is_static(one.pod)).lower()) for one in states
+    )
+    names = ("lifecycle", "config", "static")
+    shown: list[Sample] = [(dict(zip(names, labels, strict=True)), count) for labels, count in sorted(working.items())]
+    help = (
+        "Number of pods the kubelet is actually running, broken down by lifecycle phase, whether the pod is desired, "
+    )
+    help += "orphaned, or runtime only (also orphaned), and whether the pod is static."
+    page.add("kubelet_working_pods", "gauge", help, shown)
+
+
+def lifecycle(state: PodState) -> str:
+    """Where a pod's work stands: sync, terminating (its containers are being stopped), terminated (cleaning up)."""
+    if state.complete:
+        return "terminated"
+    return "terminating" if is_deleted(state.pod) or state.removed or state.verdict is not None else "sync"
 
 
 def _resizes(page: Page, kubelet: Kubelet) -> None:
