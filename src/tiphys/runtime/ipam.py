@@ -17,7 +17,6 @@ from typing import Any
 
 from tiphys.runtime.types import RuntimeFailure
 
-
 _EMPTY: dict[str, Any] = {"last": "", "owners": {}}
 
 
