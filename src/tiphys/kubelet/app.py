@@ -188,7 +188,7 @@ class Kubelet:
     async def _serve_api(self) -> None:
         """Take connections before the node says that it is there."""
         from tiphys.kubelet.server.api import NodeApi
-        from tiphys.kubelet.server.listen import listen, listen_read_only
+        from tiphys.kubelet.server.listen import listen, listen_plainly
 
         listening = asyncio.Event()
 
@@ -197,9 +197,14 @@ class Kubelet:
             listening.set()
 
         api = NodeApi(self)
-        if api.settings.read_only_port:
-            work = listen_read_only(self.config.address, api.settings.read_only_port, api.open, self.clock)
-            self._group.create_task(work, name="read-only node API")
+        plain = (
+            (self.config.address, api.settings.read_only_port, api.open),
+            (api.settings.health_address, api.settings.health_port, api.health),
+        )
+        for address, port, handler in plain:
+            if port:
+                work = listen_plainly(address, port, handler, self.clock)
+                self._group.create_task(work, name=f"port {port}")
         work = listen(self.config, api.handle, api.certificate, self.clock, ready, self._listener)
         serving = self._group.create_task(work, name="node API")
         serving.add_done_callback(lambda _: listening.set())

@@ -155,7 +155,7 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
     flags.check_labels(given["node_labels"] or {})
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     config = replace(config, **flags.given(options))
-    extra = server_flags.merged(config.extra, options)
+    extra = {"healthzPort": 10248, **server_flags.merged(config.extra, options)}
     config = replace(config, extra=extra, serve_api=settings.of(extra).serve)
     thresholds_of(config, Disks())  # raises BadThreshold
     return config

@@ -195,6 +195,16 @@ def test_the_read_only_port_serves_no_more_than_upstreams(node: Any) -> None:
     served(node, scenario, authentication={}, authorization={})
 
 
+def test_the_port_of_health_serves_health_alone(node: Any) -> None:
+    async def scenario(api: NodeApi, ask: Ask) -> None:
+        ask = asking(api.health)
+        assert await ask("/healthz") == (200, "ok")
+        assert (await ask("/healthz/nope"))[0] == 404
+        assert (await ask("/pods"))[0] == 404
+
+    served(node, scenario, authentication={}, authorization={})
+
+
 def test_the_configuration_in_effect_is_shown(node: Any) -> None:
     async def scenario(api: NodeApi, ask: Ask) -> None:
         shown = json.loads((await ask("/configz"))[1])["kubeletconfig"]

@@ -102,6 +102,16 @@ class NodeApi:
         """One request to the read-only port."""
         return await self._counted(request, "readonly", self._unguarded)
 
+    async def health(self, request: Request) -> Response:
+        """One request to the port of health alone."""
+        top, rest = _split(request)
+        if top != "healthz":
+            return text("404 page not found\n", 404)
+        try:
+            return await self._health.healthz(request, rest)
+        except ApiError as error:
+            return text(error.message, error.code)
+
     async def _counted(
         self, request: Request, server: str, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:

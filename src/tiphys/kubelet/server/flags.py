@@ -40,6 +40,8 @@ FLAGS: Mapping[str, tuple[str, Read, str]] = {
         "for which a denial is remembered (30s)",
     ),
     "--read-only-port": ("readOnlyPort", int, "serves health and figures without TLS; 0: none (0)"),
+    "--healthz-port": ("healthzPort", int, "serves health without TLS; 0: none (10248)"),
+    "--healthz-bind-address": ("healthzBindAddress", str, "where that is (127.0.0.1)"),
     "--enable-server": ("enableServer", _boolean, "serve the node API (true)"),
     "--enable-debugging-handlers": ("enableDebuggingHandlers", _boolean, "serve logs, exec and the like (true)"),
     "--enable-system-log-handler": ("enableSystemLogHandler", _boolean, "serve files of /var/log (true)"),

@@ -20,6 +20,9 @@ from tiphys.kubelet.server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
+_AGAIN = 5.0
+"""Seconds until a port that is taken is tried again, as upstream does."""
+
 
 class Certificate:
     """The TLS context of the node API. `authorities` are the client CAs as their file says at the moment."""
@@ -97,7 +100,18 @@ async def listen(
             await asyncio.Event().wait()
 
 
-async def listen_read_only(address: str, port: int, handler: Handler, clock: Clock) -> None:
-    """Serve what needs no identity, without TLS, until cancelled: readOnlyPort. Raises OSError."""
-    async with serve_on(handler, socket.create_server((address, port), backlog=BACKLOG), tls=None, clock=clock):
-        await asyncio.Event().wait()
+async def listen_plainly(address: str, port: int, handler: Handler, clock: Clock) -> None:
+    """Serve what needs no identity, without TLS, until cancelled: readOnlyPort, healthzPort. As long as somebody else
+    has the port, it is tried again and again."""
+    told = False
+    while True:
+        try:
+            listener = socket.create_server((address, port), backlog=BACKLOG)
+        except OSError as error:
+            if not told:
+                log.warning("nothing is served on %s:%d, trying again: %s", address, port, error)
+            told = True
+            await clock.sleep(_AGAIN)
+            continue
+        async with serve_on(handler, listener, tls=None, clock=clock):
+            await asyncio.Event().wait()

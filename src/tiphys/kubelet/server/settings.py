@@ -19,6 +19,7 @@ NAMES = frozenset({
     "enableProfilingHandler", "enableDebugFlagsHandler", "enableSystemLogHandler", "enableSystemLogQuery",
     "enableContentionProfiling", "tlsCipherSuites", "tlsMinVersion", "streamingConnectionIdleTimeout",
     "containerLogMaxSize", "containerLogMaxFiles", "containerLogMaxWorkers", "containerLogMonitorInterval",
+    "healthzPort", "healthzBindAddress",
 })  # fmt: skip
 """Fields that have an effect here."""
 CIPHERS = {
@@ -58,6 +59,9 @@ class ServerSettings:
     allowed_seconds: float = 300.0
     denied_seconds: float = 30.0
     read_only_port: int = 0
+    health_port: int = 0
+    """Where health alone is served without TLS; upstream's 10248 only by `tiphys kubelet`: nodes share a machine."""
+    health_address: str = "127.0.0.1"
     serve: bool = True
     debugging: bool = True
     """exec, attach, logs and the like."""
@@ -91,6 +95,8 @@ def of(fields: Mapping[str, Any]) -> ServerSettings:
         allowed_seconds=parse_duration(access.get("cacheAuthorizedTTL") or "5m"),
         denied_seconds=parse_duration(access.get("cacheUnauthorizedTTL") or "30s"),
         read_only_port=int(fields.get("readOnlyPort") or 0),
+        health_port=int(fields.get("healthzPort") or 0),
+        health_address=str(fields.get("healthzBindAddress") or "127.0.0.1"),
         serve=bool(fields.get("enableServer", True)),
         debugging=bool(fields.get("enableDebuggingHandlers", True)),
         profiling=bool(fields.get("enableProfilingHandler", True)),
