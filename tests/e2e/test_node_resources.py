@@ -79,11 +79,12 @@ class Node:
         self.kubectl("patch", "pod", name, "--subresource=resize", "-p", json.dumps(patch))
 
     def cgroup(self, *parts: str) -> Resources:
-        """Of a cgroup below the first node's kubepods."""
+        """Of a cgroup below the kubepods of the first node, which is known by a pod of ours: others may run beside."""
         layout = detect()
         root = Path(layout.v2 or layout.v1["cpu"])
-        [found] = root.joinpath("tiphys").glob("/".join(("*e2e", "node-1", "kubepods", *parts)))
-        limits = CgroupTree(layout).get(str(found.relative_to(root)))
+        ours = f"pod{self.pod('plain')['metadata']['uid']}"
+        [found] = root.joinpath("tiphys").glob(f"*/node-1/kubepods/burstable/{ours}")
+        limits = CgroupTree(layout).get(str(found.parents[1].joinpath(*parts).relative_to(root)))
         assert limits is not None
         return limits
 
