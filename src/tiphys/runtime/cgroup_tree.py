@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 
 from tiphys.runtime import cgroups, processes, resources
-from tiphys.runtime.types import Resources, RuntimeFailure, Usage
+from tiphys.runtime.measures import Usage
+from tiphys.runtime.types import Resources, RuntimeFailure
 from tiphys.runtime.usage import measure
 
 _ENDLESS = 1 << 60

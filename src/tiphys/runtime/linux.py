@@ -21,6 +21,7 @@ from tiphys.runtime.containers import Containers
 from tiphys.runtime.dial import SocketDuplex, connect_in
 from tiphys.runtime.handlers import OWN, OciHandler, discover, pick
 from tiphys.runtime.launcher import Launcher
+from tiphys.runtime.measures import DiskUsage, Processes, SandboxUsage, Usage
 from tiphys.runtime.records import ContainerRecord, SandboxRecord
 from tiphys.runtime.sandboxes import Sandboxes
 from tiphys.runtime.sessions import AttachSession, ExecSession
@@ -30,21 +31,17 @@ from tiphys.runtime.types import (
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
-    DiskUsage,
     ExecResult,
     ImageStore,
     Network,
     NoSuchContainer,
-    Processes,
     Resources,
     RuntimeFailure,
     RuntimeHandler,
     RuntimeInfo,
     SandboxSpec,
     SandboxStatus,
-    SandboxUsage,
     State,
-    Usage,
 )
 from tiphys.runtime.usage import measure
 

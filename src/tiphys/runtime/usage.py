@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from tiphys.runtime import cgroups
+from tiphys.runtime.measures import DeviceUsage, DiskUsage, Interface, Pressure, Processes, Stall, Usage
 from tiphys.runtime.processes import now
-from tiphys.runtime.types import DeviceUsage, DiskUsage, Interface, Pressure, Processes, Stall, Usage
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _NO_LIMIT = 1 << 62

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tiphys.runtime.containers import merged
-from tiphys.runtime.types import Resources, RuntimeFailure, Usage
+from tiphys.runtime.measures import Usage
+from tiphys.runtime.types import Resources, RuntimeFailure
 
 
 @dataclass(slots=True)

@@ -16,28 +16,24 @@ from tiphys.base.clock import Clock
 from tiphys.base.http.types import Duplex
 from tiphys.runtime.containers import merged
 from tiphys.runtime.logs import LineSplitter, LogWriter
+from tiphys.runtime.measures import DiskUsage, Interface, Processes, SandboxUsage, Usage
 from tiphys.runtime.types import (
     Cgroups,
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
-    DiskUsage,
     ExecResult,
     ImageStore,
-    Interface,
     InvalidSpec,
     NoSuchContainer,
     NoSuchImage,
-    Processes,
     Resources,
     RuntimeFailure,
     RuntimeHandler,
     RuntimeInfo,
     SandboxSpec,
     SandboxStatus,
-    SandboxUsage,
     State,
-    Usage,
 )
 from tiphys.testing.cgroups import FakeCgroups
 from tiphys.testing.images import FakeImages

@@ -20,6 +20,7 @@ from tiphys.client.types import Listing, Object, Resource, WatchEvent
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.probes.prober import Result, Target
+from tiphys.runtime import measures
 from tiphys.runtime import types as rt
 from tiphys.runtime.containers import merged
 from tiphys.testing.cgroups import FakeCgroups
@@ -234,8 +235,8 @@ class MemoryRuntime:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.images: Any = MemoryImages()
-        self.cgroups = FakeCgroups()
-        self.used = rt.Usage(0, 0, 0)
+        self.cgroups: Any = FakeCgroups()
+        self.used = measures.Usage(0, 0, 0)
         self.boxes: dict[str, rt.SandboxStatus] = {}
         self.runs: dict[str, rt.ContainerStatus] = {}
         self.log: list[str] = []
@@ -357,17 +358,17 @@ class MemoryRuntime:
     async def dial(self, sandbox: str, port: int) -> Duplex:
         raise NotImplementedError
 
-    async def usage(self, id: str) -> rt.Usage:
+    async def usage(self, id: str) -> measures.Usage:
         return self.used
 
-    async def processes(self, id: str) -> rt.Processes:
-        return rt.Processes(1, 3, 1, 1024)
+    async def processes(self, id: str) -> measures.Processes:
+        return measures.Processes(1, 3, 1, 1024)
 
-    async def disk_usage(self, id: str) -> rt.DiskUsage:
-        return rt.DiskUsage(8192, 2)
+    async def disk_usage(self, id: str) -> measures.DiskUsage:
+        return measures.DiskUsage(8192, 2)
 
-    async def sandbox_usage(self, id: str) -> rt.SandboxUsage:
-        return rt.SandboxUsage(self.used, (rt.Interface("eth0", 100, 1, 0, 0, 200, 2),))
+    async def sandbox_usage(self, id: str) -> measures.SandboxUsage:
+        return measures.SandboxUsage(self.used, (measures.Interface("eth0", 100, 1, 0, 0, 200, 2),))
 
     async def update(self, id: str, resources: rt.Resources, labels: Mapping[str, str] | None = None) -> None:
         old = self.runs[id].spec

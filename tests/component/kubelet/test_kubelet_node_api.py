@@ -13,7 +13,8 @@ import pytest
 from tiphys.base.http.types import Handler, Request
 from tiphys.client.resources import PODS
 from tiphys.kubelet.server.api import NodeApi
-from tiphys.runtime.types import ExecResult, Usage
+from tiphys.runtime.measures import Usage
+from tiphys.runtime.types import ExecResult
 
 OPEN = {"authentication": {"anonymous": {"enabled": True}}, "authorization": {"mode": "AlwaysAllow"}}
 Ask = Callable[..., Awaitable[tuple[int, str]]]

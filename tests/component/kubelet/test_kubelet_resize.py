@@ -9,7 +9,8 @@ from typing import Any
 
 from tiphys.client.types import Resource
 from tiphys.kubelet.server.own_metrics import own_metrics
-from tiphys.runtime.types import Resources, Usage
+from tiphys.runtime.measures import Usage
+from tiphys.runtime.types import Resources
 
 PODS = Resource("", "v1", "pods")
 MIB = 1 << 20

@@ -13,7 +13,8 @@ from tiphys.kubelet.eviction import meter as meters
 from tiphys.kubelet.eviction.figures import Room
 from tiphys.kubelet.eviction.meter import MachineMeter
 from tiphys.kubelet.machine import Machine
-from tiphys.runtime.types import DiskUsage, NoSuchContainer, Usage
+from tiphys.runtime.measures import DiskUsage, Usage
+from tiphys.runtime.types import NoSuchContainer
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -20,7 +20,8 @@ from tiphys.kubelet.server.sample import (
     totals,
 )
 from tiphys.kubelet.server.summary import summary
-from tiphys.runtime.types import DiskUsage, Interface, Pressure, Processes, Stall, State, Usage
+from tiphys.runtime.measures import DiskUsage, Interface, Pressure, Processes, Stall, Usage
+from tiphys.runtime.types import State
 
 POD = {"metadata": {"name": "web", "namespace": "default", "uid": "u1"}, "spec": {"containers": [{"name": "c"}]}}
 ROOM = FileSystem(capacity=1000, available=600, used=300, inodes=50, inodes_free=40)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiphys.base.files import remove_tree
 from tiphys.runtime.cgroups import Layout
-from tiphys.runtime.types import DiskUsage, Interface, Pressure, Stall
+from tiphys.runtime.measures import DiskUsage, Interface, Pressure, Stall
 from tiphys.runtime.usage import disk, interfaces, measure, parse_blkio, parse_interfaces, parse_io, parse_pressure
 
 NET = """Inter-|   Receive                                                |  Transmit

@@ -13,7 +13,7 @@ from tiphys.kubelet.machine import Machine
 from tiphys.kubelet.podspec import name_of, namespace_of
 from tiphys.kubelet.server.families import Page
 from tiphys.kubelet.server.sample import ContainerSample, FileSystem, NodeSample
-from tiphys.runtime.types import DeviceUsage, DiskUsage, Interface, Processes, Usage
+from tiphys.runtime.measures import DeviceUsage, DiskUsage, Interface, Processes, Usage
 
 Number = Callable[[Usage], float]
 

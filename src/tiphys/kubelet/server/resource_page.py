@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tiphys.kubelet.podspec import name_of, namespace_of
 from tiphys.kubelet.server.families import Page, Sample
 from tiphys.kubelet.server.sample import NodeSample
-from tiphys.runtime.types import Usage
+from tiphys.runtime.measures import Usage
 
 _BYTES, _CORES = "in bytes", "in core-seconds"
 _SWAP = "Reported only on non-windows systems"

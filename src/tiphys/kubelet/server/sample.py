@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tiphys.kubelet.labels import Record
 from tiphys.kubelet.podspec import Object
-from tiphys.runtime.types import DiskUsage, Interface, Pressure, Processes, Usage
+from tiphys.runtime.measures import DiskUsage, Interface, Pressure, Processes, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from tiphys.kubelet.server.sample import (
 )
 from tiphys.kubelet.specs import cgroup_parent
 from tiphys.kubelet.worker import PodWorker
-from tiphys.runtime.types import ContainerStatus, DiskUsage, SandboxUsage, Usage
+from tiphys.runtime.measures import DiskUsage, SandboxUsage, Usage
+from tiphys.runtime.types import ContainerStatus
 from tiphys.runtime.usage import disk, interfaces, pressures
 
 if TYPE_CHECKING:

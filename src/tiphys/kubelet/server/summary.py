@@ -8,7 +8,7 @@ from typing import Any
 from tiphys.base.clock import rfc3339
 from tiphys.kubelet.podspec import name_of, namespace_of, uid_of
 from tiphys.kubelet.server.sample import ContainerSample, FileSystem, NodeSample, PodSample, Rates, VolumeSample
-from tiphys.runtime.types import DiskUsage, Interface, Pressure, Stall, Usage
+from tiphys.runtime.measures import DiskUsage, Interface, Pressure, Stall, Usage
 
 Json = dict[str, Any]
 

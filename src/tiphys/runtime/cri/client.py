@@ -29,26 +29,23 @@ from tiphys.runtime.containers import merged
 from tiphys.runtime.cri import convert, protocol, rotation
 from tiphys.runtime.cri.images import CriImages
 from tiphys.runtime.cri.sessions import FORWARD, PROTOCOL, CriSession, connect, forward
+from tiphys.runtime.measures import DiskUsage, Processes, SandboxUsage, Usage
 from tiphys.runtime.types import (
     Cgroups,
     ContainerEvent,
     ContainerSpec,
     ContainerStatus,
-    DiskUsage,
     ExecResult,
     ImageStore,
     InvalidSpec,
     NoSuchContainer,
-    Processes,
     Resources,
     RuntimeFailure,
     RuntimeHandler,
     RuntimeInfo,
     SandboxSpec,
     SandboxStatus,
-    SandboxUsage,
     State,
-    Usage,
 )
 
 log = logging.getLogger(__name__)
