@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pod_machine import NOW, container, make_pod
 
+from pod_machine import NOW, container, make_pod
 from tiphys.api.kinds.core.pod_status import pod_status
 from tiphys.api.validation.errors import Errors
 from tiphys.kubelet import events as ev
