@@ -52,3 +52,19 @@ def test_a_failing_readiness_probe_never_restarts_anything(node: Any, pod: Any) 
             assert (found["ready"], found["restartCount"]) == (False, 0)
 
     node.clock.run(scenario())
+
+
+def test_what_took_long_to_start_is_ready_at_once(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        node.probes["main"] = Result(False, "not yet")
+        startup = {"exec": {"command": ["up"]}, "periodSeconds": 5, "failureThreshold": 120}
+        readiness = {"exec": {"command": ["ready"]}, "periodSeconds": 30}
+        async with node.running():
+            await node.create(pod(containers=[{"startupProbe": startup, "readinessProbe": readiness}]))
+            await node.until(node.is_phase("Running"))
+            await node.clock.sleep(62)
+            node.probes["main"] = Result(True)
+            await node.until(lambda: node.status(container="main")["started"], 6)
+            assert await node.until(lambda: node.status(container="main")["ready"], 60) < 1
+
+    node.clock.run(scenario())

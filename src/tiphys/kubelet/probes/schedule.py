@@ -52,16 +52,18 @@ class ProbeSchedule:
     async def run(self) -> None:
         """Until cancelled, or until there is nothing more to ask."""
         kinds = list(self._wanted.kinds)
+        spread = True
         if "startup" in kinds:
             kinds.remove("startup")
-            if not await self._repeat("startup"):
+            if not await self._repeat("startup", spread):
                 return
+            spread = False  # what waited for this is asked at once, however long it took
         async with asyncio.TaskGroup() as group:
             for kind in kinds:
-                group.create_task(self._repeat(kind), name=f"{kind} probe of {self._wanted.container}")
+                group.create_task(self._repeat(kind, spread), name=f"{kind} probe of {self._wanted.container}")
 
-    async def _repeat(self, kind: str) -> bool:
-        """Ask again and again; returns the verdict that ends it."""
+    async def _repeat(self, kind: str, spread: bool) -> bool:
+        """Ask again and again; returns the verdict that ends it. `spread`: not all containers at the same moment."""
         probe = self._target.container[f"{kind}Probe"]
         known = {"liveness": True, "readiness": self._ready}.get(kind)
         counter = Counter.of(probe, known)
@@ -70,7 +72,7 @@ class ProbeSchedule:
         trial = kind == "startup" and not delay
         first = max(delay, period) if kind == "liveness" else delay
         at = max(self._clock.time(), self._wanted.started_at + first)
-        if self._clock.time() - self._wanted.started_at > max(period, first):
+        if spread and self._clock.time() - self._wanted.started_at > max(period, first):
             at += period * self._fraction  # a kubelet that starts again must not probe all at the same time
         while True:
             await self._clock.sleep(max(0.0, at - self._clock.time()))
