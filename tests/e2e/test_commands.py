@@ -166,6 +166,25 @@ def test_clusters_made_at_the_same_time_share_nothing(machine: Commands, images:
         machine.tiphys("delete", *names)
 
 
+def test_homes_that_start_at_the_same_time_take_other_addresses(tmp_path: Path) -> None:
+    homes = [Commands(tmp_path / name, Path("/run") / f"tiphys-{tmp_path.name}-{name}") for name in ("a", "b", "c")]
+    for home in homes:
+        home.home.mkdir()
+    ups = [begin(home, "up", "same", "-q", "--port", str(free_port())) for home in homes]
+    try:
+        assert [up.communicate() for up in ups] == [("", "")] * 3
+        known = [json.loads((home.home / "clusters" / "same.json").read_text()) for home in homes]
+        assert len({one["index"] for one in known}) == 3
+    finally:
+        for home in homes:
+            home.tiphys("delete", "same", "-q")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def test_images_are_pulled_listed_and_kept_while_a_container_needs_them(
     cluster: Commands, images: list[Path], tmp_path: Path
 ) -> None:

@@ -261,7 +261,11 @@ def _configure(options: UpOptions) -> ClusterConfig:
     planned = config or ClusterConfig(options.name, 0, 0, str(paths.home()))
     _check_shares(sized(planned).with_nodes(max(1, options.nodes)))
     if config is None:
-        config = configs.create(options.name, options.port, options.data_dir, options.store)
+        from tiphys.cluster import network
+
+        with network.choosing_ranges():
+            config = configs.create(options.name, options.port, options.data_dir, options.store)
+            network.setup_host(config)
     config.paths.make()
     wanted = sized(_changed(config, options))
     if not processes.pid_of(wanted.paths.lock(CONTROL_PLANE)):

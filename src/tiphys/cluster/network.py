@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import os
+from collections.abc import Iterator
 
 from tiphys.cluster import paths
 from tiphys.cluster.config import ClusterConfig, NodeConfig
@@ -18,6 +22,17 @@ def of_cluster(config: ClusterConfig) -> ClusterNetwork:
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
     return NodeNetwork(of_cluster(config), node.name, str(config.node_address(node)), str(config.pod_cidr(node)))
+
+
+@contextlib.contextmanager
+def choosing_ranges() -> Iterator[None]:
+    """One at a time on this machine, whatever their homes: ranges are free until their bridge is there."""
+    directory = os.open("/run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def setup_host(config: ClusterConfig) -> None:
