@@ -295,7 +295,6 @@ def test_what_a_node_cannot_do_is_refused_with_the_fields_name(container: dict[s
     assert "not supported" in refusal
 
 
-
 def test_overhead_counts_for_admission_and_cgroups() -> None:
     resources = {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}}
     heavy = pod(containers=[{"name": "c", "resources": resources}], overhead={"cpu": "50m", "memory": "16Mi"})
