@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from e2e.commands import Commands
+from tiphys.api.quantity import parse
 
 pytestmark = pytest.mark.e2e
 
@@ -323,10 +324,8 @@ def test_limits_that_are_not_set_are_what_the_node_has(node: Node) -> None:
     found = node.environment("unlimited")
     name = node.get("unlimited")["spec"]["nodeName"]
     allocatable = node.commands.get("node", name)["status"]["allocatable"]
-    assert float(found["CPU"]) >= float(allocatable["cpu"].removesuffix("m")) / (
-        1000 if "m" in allocatable["cpu"] else 1
-    )
-    assert int(found["MEMORY"]) == -(-int(allocatable["memory"].removesuffix("Ki")) // 1024)
+    assert int(found["CPU"]) == -(-parse(allocatable["cpu"]).milli // 1000)
+    assert int(found["MEMORY"]) == -(-parse(allocatable["memory"]).value // (1 << 20))
 
 
 def test_what_ends_is_run_again_as_its_policy_says(node: Node) -> None:
