@@ -10,6 +10,7 @@ PodWorker each. It is told of everything by watches and by the runtime's events.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Iterable, Mapping
@@ -62,6 +63,9 @@ from tiphys.runtime.types import ContainerEvent, ContainerStatus, Runtime, Sandb
 log = logging.getLogger(__name__)
 
 _RETRY = 2.0
+COLLECTED_AT_ONCE = 64
+"""Finished pods, whose objects refer to each other, are collected so many at a time: left alone, such cycles grow old,
+and Python looks at old objects only when there are a quarter more of them."""
 
 
 class Kubelet:
@@ -96,6 +100,7 @@ class Kubelet:
         self._meter = meter
         self._prober = prober or Prober(runtime)
         self.workers: dict[str, PodWorker] = {}
+        self._finished = 0
         self.started = asyncio.Event()
         self._found: dict[str, ev.Observed] = {}
         self._labels: dict[str, Mapping[str, str]] = {}
@@ -399,6 +404,9 @@ class Kubelet:
         self.limits.allocations.forget(worker.uid)
         log.debug("pod %s is finished", full_name(worker.state.pod))
         self._static.finished(worker)
+        self._finished += 1
+        if self._finished % COLLECTED_AT_ONCE == 0:
+            gc.collect()
 
     def _warn(self, pod: Object, reason: str, message: str) -> None:
         self.recorder.event({"apiVersion": "v1", "kind": "Pod", **pod}, "Warning", reason, message)

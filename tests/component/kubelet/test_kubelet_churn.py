@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from tiphys.client.resources import PODS
+from tiphys.kubelet.app import COLLECTED_AT_ONCE
 from tiphys.kubelet.status_manager import GATHER
+from tiphys.kubelet.worker import PodWorker
 
 DAY = 24 * 3600.0
 ROUND = 2700.0
@@ -53,6 +55,26 @@ def test_what_matters_is_not_held(node: Any, pod: Any) -> None:
             assert node.clock.time() - before < GATHER
 
     node.clock.run(scenario())
+
+
+def test_finished_pods_do_not_wait_for_a_collection_of_garbage(node: Any, pod: Any) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            for number in range(2 * COLLECTED_AT_ONCE):
+                made = pod()
+                made["metadata"] |= {"name": f"web-{number}", "uid": f"uid-{number}"}
+                await node.create(made)
+                await node.until(node.is_phase("Running", f"web-{number}"))
+                await node.api.delete(PODS, f"web-{number}", "default", grace_seconds=0)
+            await node.until(lambda: not node.kubelet.workers)
+            assert sum(isinstance(one, PodWorker) for one in gc.get_objects()) < COLLECTED_AT_ONCE
+
+    gc.collect()
+    gc.disable()
+    try:
+        node.clock.run(scenario())
+    finally:
+        gc.enable()
 
 
 def sizes(root: object) -> dict[str, int]:
