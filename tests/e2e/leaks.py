@@ -27,6 +27,8 @@ from tiphys.base.clock import SystemClock
 
 CLOCK = SystemClock()
 NAME = "leaks"
+PATIENCE = 90.0
+"""Seconds in which the last traces of pods must have gone."""
 AT_ONCE = 12
 LIMIT = 240.0
 """Seconds in which a batch must be gone."""
@@ -139,6 +141,14 @@ class Leaks:
                 break
         return found
 
+    def left(self, before: Counter[str]) -> dict[str, tuple[int, int]]:
+        """What there is more of than before and does not go: what could not be removed is tried again after 10 s, and a
+        minute later leftovers are looked for."""
+        end = CLOCK.monotonic() + PATIENCE
+        while (found := grown(before, self.census())) and CLOCK.monotonic() < end:
+            threading.Event().wait(1.0)
+        return found
+
     def census(self) -> Counter[str]:
         """How much there is of each kind of thing that pods could leave."""
         found: Counter[str] = Counter()
@@ -239,7 +249,7 @@ def main() -> int:
             leaks.churn(options.warm)
             before, memory = leaks.quiet(), leaks.memory()
             leaks.churn(options.pods)
-            left = grown(before, leaks.quiet())
+            left = leaks.left(before)
             for what, kilobytes in leaks.memory().items():
                 print(f"{what}: {memory.get(what, 0)} kB, then {kilobytes} kB")
         finally:

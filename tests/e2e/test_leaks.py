@@ -19,6 +19,6 @@ def test_pods_that_came_and_went_leave_nothing(machine: Commands, images: list[P
         churn.churn(14)
         before = churn.quiet()
         churn.churn(28)
-        assert leaks.grown(before, churn.quiet()) == {}
+        assert churn.left(before) == {}
     finally:
         machine.tiphys("delete", leaks.NAME, "--kubeconfig", str(machine.home / leaks.NAME))
