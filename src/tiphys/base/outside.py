@@ -14,6 +14,7 @@ import socket
 
 AGENT = "TIPHYS_OUTSIDE"
 MAX_MESSAGE = 4096
+_NO_AGENT = "the agent of rootless mode does not run; the next `tiphys up` or `tiphys node` starts it"
 
 
 def agent() -> str:
@@ -50,7 +51,10 @@ def bound(family: int, address: str, port: int) -> socket.socket:
 
 def _ask(request: dict[str, object]) -> socket.socket:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-        channel.connect(agent())
+        try:
+            channel.connect(agent())
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise OSError(error.errno, _NO_AGENT) from error
         channel.send(json.dumps(request).encode())
         answer, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
     if not descriptors:

@@ -49,10 +49,14 @@ async def _serve(channel: socket.socket) -> None:
             with await _opened(request) as opened:
                 socket.send_fds(channel, [b"{}"], [opened.fileno()])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            number = getattr(error, "errno", None) or errno.EIO
+            number = getattr(error, "errno", None) or _number(error)
             text = os.strerror(number) if number > 0 else str(error)  # a name that is not known has a number below 0
             with contextlib.suppress(OSError):
                 channel.send(json.dumps([number, text]).encode())
+
+
+def _number(error: Exception) -> int:
+    return errno.ETIMEDOUT if isinstance(error, TimeoutError) else errno.EIO
 
 
 async def _opened(request: dict[str, Any]) -> socket.socket:

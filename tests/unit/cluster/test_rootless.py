@@ -104,3 +104,18 @@ def test_an_agent_outlives_nonsense(path: Path) -> None:
 def test_only_the_user_may_ask_an_agent(path: Path) -> None:
     with agent.listening(path):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_agent_that_is_not_there_is_told(path: Path) -> None:
+    with pytest.raises(OSError, match="the agent of rootless mode does not run"):
+        outside.listener("127.0.0.1", 0)
+
+
+def test_a_connection_that_takes_too_long_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(agent, "CONNECT_TIMEOUT", 0.01)
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", slow)
+    with pytest.raises(OSError, match="timed out"):
+        asked(path, lambda: asyncio.run(outside.connection("127.0.0.1", 9)))
