@@ -53,8 +53,8 @@ def _ask(request: dict[str, object]) -> socket.socket:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
         try:
             channel.connect(agent())
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise OSError(error.errno, _NO_AGENT) from error
+        except (FileNotFoundError, ConnectionRefusedError) as missing:
+            raise OSError(missing.errno, _NO_AGENT) from missing
         channel.send(json.dumps(request).encode())
         answer, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
     if not descriptors:
