@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from e2e.commands import Commands
+from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
-from tiphys.runtime.netlink import Netlink
 
 pytestmark = pytest.mark.e2e
 NAME = "tough"

@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tiphys.base.netlink import Netlink
 from tiphys.cluster import features, paths, unprivileged
 from tiphys.cluster.findings import Finding
 from tiphys.runtime import netns, nft, syscalls
-from tiphys.runtime.netlink import Netlink
 
 ROOT = Path("/")
 LEAST_FREE = 1 << 30

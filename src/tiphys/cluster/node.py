@@ -20,7 +20,7 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
-from tiphys.cluster import images, kubelet_settings, network, paths, processes, shares
+from tiphys.cluster import images, kubelet_settings, network, node_network, paths, processes, shares
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
@@ -49,6 +49,8 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         await processes.await_go()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         work = tasks.create_task(kubelet.run(), name="kubelet")
+        account = client_config(config, node, "network")
+        tasks.create_task(node_network.run(config, node, namespace, account, clock), name="network")
         await until_ready(client, clock, node.name)
         gc.collect()
         gc.freeze()
@@ -89,14 +91,14 @@ def listener(namespace: NodeNetwork) -> socket.socket:
     return opened
 
 
-def client_config(config: ClusterConfig, node: NodeConfig) -> ClientConfig:
-    """How the node reaches the API server: as system:node:NAME."""
+def client_config(config: ClusterConfig, node: NodeConfig, who: str = "client") -> ClientConfig:
+    """How the node reaches the API server: as system:node:NAME, its network as system:kube-proxy."""
     pki = config.paths.pki
     return ClientConfig(
         server=config.server,
         ca=(pki / "ca.crt").read_bytes(),
-        certificate=(pki / f"{node.name}-client.crt").read_bytes(),
-        key=(pki / f"{node.name}-client.key").read_bytes(),
+        certificate=(pki / f"{node.name}-{who}.crt").read_bytes(),
+        key=(pki / f"{node.name}-{who}.key").read_bytes(),
     )
 
 

@@ -49,11 +49,12 @@ def subjects(config: ClusterConfig) -> Iterator[Subject]:
 
 
 def node_subjects(config: ClusterConfig, node: NodeConfig) -> Iterator[Subject]:
-    """The kubelet's two faces: client of the API server, server of the node API."""
+    """The kubelet's two faces, client of the API server and server of the node API, and the node's network."""
     user = f"system:node:{node.name}"
     yield Subject(f"{node.name}-client", user, ("system:nodes",), client=True)
     names = (node.name, str(config.node_address(node)), "127.0.0.1", "localhost")
     yield Subject(f"{node.name}-server", user, ("system:nodes",), names=names, server=True)
+    yield Subject(f"{node.name}-network", "system:kube-proxy", ("system:node-proxier",), client=True)
 
 
 def ensure(config: ClusterConfig) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tiphys.base.netlink import Netlink
 from tiphys.runtime import processes, syscalls
-from tiphys.runtime.netlink import Netlink
 
 T = TypeVar("T")
 

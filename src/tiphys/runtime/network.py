@@ -11,8 +11,8 @@ import socket
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from tiphys.base.netlink import Netlink
 from tiphys.runtime.ipam import AddressPool
-from tiphys.runtime.netlink import Netlink
 from tiphys.runtime.netns import netlink_in
 from tiphys.runtime.types import RuntimeFailure
 

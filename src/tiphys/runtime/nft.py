@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 
-from tiphys.runtime.netlink import Attribute, attributes
+from tiphys.base.netlink import Attribute, attributes
 
 _NETFILTER = 12
 _NESTED = 0x8000

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns, nft
-from tiphys.runtime.netlink import Netlink
 from tiphys.runtime.network import BridgeNetwork
 from tiphys.runtime.types import RuntimeFailure
 

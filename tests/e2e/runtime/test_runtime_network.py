@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
 from tiphys.runtime.linux import LinuxRuntime
-from tiphys.runtime.netlink import Netlink
 from tiphys.runtime.node import (
     POD_BRIDGE,
     ClusterNetwork,

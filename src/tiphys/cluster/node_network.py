@@ -1,0 +1,46 @@
+"""What serves a node's network beside its kubelet: Services, policies and names, over one connection to the API server.
+
+They share one set of informers, so each object comes to a node once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from tiphys.base.clock import Clock
+from tiphys.client.config import ClientConfig
+from tiphys.client.https import HttpsClient
+from tiphys.client.informer import InformerFactory
+from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.runtime.node import NodeNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What each of them is made from."""
+
+    config: ClusterConfig
+    node: NodeConfig
+    namespace: NodeNetwork
+    informers: InformerFactory
+    client: HttpsClient
+    clock: Clock
+
+
+async def run(
+    config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork, account: ClientConfig, clock: Clock
+) -> None:
+    """Serve until cancelled; what is in the kernel stays. `account` is who asks the API server: system:kube-proxy."""
+    client = HttpsClient(account, clock=clock, agent="kube-proxy")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        informers = await stack.enter_async_context(InformerFactory(client, clock))
+        await serve(Parts(config, node, namespace, informers, client, clock))
+
+
+async def serve(parts: Parts) -> None:
+    """All of them, until cancelled."""
+    async with asyncio.TaskGroup():
+        await asyncio.get_running_loop().create_future()
