@@ -60,8 +60,8 @@ def _list(options: argparse.Namespace, output: Output) -> int:
         {
             "name": node.name,
             "state": "Running" if processes.pid_of(found.paths.lock(node.name)) else "Stopped",
-            "address": str(found.node_address(node)),
-            "pods": str(found.pod_cidr(node)),
+            "address": ",".join(map(str, found.node_addresses(node))),
+            "pods": ",".join(map(str, found.pod_cidrs(node))),
         }
         for node in found.nodes
     ]

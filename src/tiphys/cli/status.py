@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
                 "name": found.config.name,
                 "state": found.state,
                 "server": found.config.server,
+                "ipFamily": found.config.ip_family,
                 "context": found.config.context,
                 "data": found.config.data,
                 "components": [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, whole
 from tiphys.cli.output import Output, add_common
-from tiphys.cluster.config import MAX_NODES
+from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--node-size", default="", metavar="NAME=AMOUNT,...", help="what each node offers (an equal share)"
     )
     parser.add_argument("--overcommit", action="store_true", help="let the nodes offer more than the machine has")
+    parser.add_argument(
+        "--ip-family", choices=tuple(IP_FAMILIES), default="", help="of a new cluster's nodes, pods and Services (ipv4)"
+    )
     parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             node_size=options.node_size,
             overcommit=options.overcommit,
             keep_context=options.keep_context,
+            ip_family=options.ip_family,
         ),
         output.step,
     )

@@ -1,9 +1,7 @@
 """What a cluster is made of: its name, its address ranges, its nodes. Kept in cluster.json.
 
-Clusters on one machine must not share address ranges. Each takes the first `index` whose ranges no other
-cluster and no route of the host uses:
-
-    nodes 10.89.INDEX.0/24   pods 10.(244-INDEX).0.0/16, a /24 a node   services 10.(96+INDEX).0.0/16
+Clusters on one machine must not share address ranges. Each takes the first `index` whose ranges (see `ranges`) no
+other cluster and no route of the host uses.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from tiphys.base.errors import Permanent
 from tiphys.base.files import write_json
 from tiphys.cluster import paths
 from tiphys.cluster.locks import locked
+from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES, Address, Network, Ranges, ranges_of
 
 MAX_CLUSTERS = 48
-MAX_NODES = 200
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 DEFAULT_NAME = "default"
 DEFAULT_PORT = 6443
@@ -51,6 +49,8 @@ class ClusterConfig:
     """What each node offers, e.g. {"cpu": "2"}; the rest is an equal share of this machine."""
     overcommit: bool = False
     """Whether the nodes may offer more than the machine has."""
+    ip_family: str = "ipv4"
+    """One of `ranges.IP_FAMILIES`; fixed when the cluster is made."""
 
     @property
     def paths(self) -> paths.ClusterPaths:
@@ -65,21 +65,31 @@ class ClusterConfig:
         return f"https://127.0.0.1:{self.port}"
 
     @property
-    def node_network(self) -> IPv4Network:
-        return IPv4Network(f"10.89.{self.index}.0/24")
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The address ranges of each of its IP families, the primary one first."""
+        return ranges_of(self.index, self.ip_family)
 
     @property
-    def pod_network(self) -> IPv4Network:
-        return IPv4Network(f"10.{244 - self.index}.0.0/16")
+    def node_networks(self) -> tuple[Network, ...]:
+        return tuple(each.nodes for each in self.ranges)
 
     @property
-    def service_network(self) -> IPv4Network:
-        return IPv4Network(f"10.{96 + self.index}.0.0/16")
+    def pod_networks(self) -> tuple[Network, ...]:
+        return tuple(each.pods for each in self.ranges)
 
     @property
-    def gateway(self) -> IPv4Address:
-        """The host's own address among the nodes."""
-        return self.node_network[1]
+    def service_networks(self) -> tuple[Network, ...]:
+        return tuple(each.services for each in self.ranges)
+
+    @property
+    def gateways(self) -> tuple[Address, ...]:
+        """The host's own addresses among the nodes."""
+        return tuple(each.gateway for each in self.ranges)
+
+    @property
+    def gateway(self) -> Address:
+        """The one of the primary family."""
+        return self.gateways[0]
 
     @property
     def bridge(self) -> str:
@@ -88,14 +98,14 @@ class ClusterConfig:
 
     @property
     def load_balancers(self) -> str:
-        """The addresses of the nodes' network that no node can have, FIRST-LAST."""
-        return f"{self.node_network[MAX_NODES + 2]}-{self.node_network[-2]}"
+        """The addresses of the nodes' networks that no node can have, FIRST-LAST, by commas."""
+        return ",".join(each.load_balancers for each in self.ranges)
 
-    def node_address(self, node: NodeConfig) -> IPv4Address:
-        return self.node_network[node.index + 1]
+    def node_addresses(self, node: NodeConfig) -> tuple[Address, ...]:
+        return tuple(each.node_address(node.index) for each in self.ranges)
 
-    def pod_cidr(self, node: NodeConfig) -> IPv4Network:
-        return list(self.pod_network.subnets(new_prefix=24))[node.index]
+    def pod_cidrs(self, node: NodeConfig) -> tuple[Network, ...]:
+        return tuple(each.pod_cidr(node.index) for each in self.ranges)
 
     def node(self, name: str) -> NodeConfig:
         for node in self.nodes:
@@ -116,7 +126,7 @@ class ClusterConfig:
         used = {node.index for node in self.nodes}
         index = next(i for i in range(1, MAX_NODES + 2) if i not in used)
         if index > MAX_NODES:
-            raise Permanent(f"cluster {self.name} has {MAX_NODES} nodes, no more fit into {self.node_network}")
+            raise Permanent(f"cluster {self.name} has {MAX_NODES} nodes, no more fit into {self.node_networks[0]}")
         name = name or f"node-{index}"
         check_name("node name", name)
         if any(node.name == name for node in self.nodes):
@@ -188,7 +198,7 @@ def names() -> list[str]:
     return sorted(file.stem for file in directory.glob("*.json")) if directory.is_dir() else []
 
 
-def create(name: str, port: int, data: Path | None, store: str) -> ClusterConfig:
+def create(name: str, port: int, data: Path | None, store: str, ip_family: str = "ipv4") -> ClusterConfig:
     """A new cluster with address ranges of its own and no nodes yet, or the one whose data are in `data`; saved.
 
     Raises Permanent if the port or the directory cannot be had."""
@@ -198,8 +208,9 @@ def create(name: str, port: int, data: Path | None, store: str) -> ClusterConfig
         others = [other for other in map(last_known, names()) if other is not None]
         config = _kept_in(directory, name)
         if config is None:
-            index = _free_index({other.index for other in others}, list(_routes()))
-            config = ClusterConfig(name, index, 0, str(directory), store=store)
+            check_ip_family(ip_family)
+            index = _free_index({other.index for other in others}, list(_routes()), ip_family)
+            config = ClusterConfig(name, index, 0, str(directory), store=store, ip_family=ip_family)
         elif sharer := next((other.name for other in others if other.index == config.index), None):
             raise Permanent(f"--data-dir {directory}: its address ranges are those of cluster {sharer} now")
         wanted = port or config.port
@@ -243,26 +254,56 @@ def check_port(name: str, port: int) -> None:
         raise Permanent(f"port {port} of 127.0.0.1 is in use by another program; choose another with --port")
 
 
+def check_ip_family(ip_family: str) -> None:
+    """Raises Permanent if there is no such family, or if this machine cannot have it."""
+    if ip_family not in IP_FAMILIES:
+        raise Permanent(f"--ip-family {ip_family}: must be one of {', '.join(IP_FAMILIES)}")
+    if 6 in IP_FAMILIES[ip_family] and not has_ipv6():
+        raise Permanent(
+            f"--ip-family {ip_family}: IPv6 is switched off on this machine "
+            f"(net.ipv6.conf.all.disable_ipv6, or ipv6.disable=1 of the kernel)"
+        )
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel speaks IPv6 here."""
+    try:
+        return Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text().strip() == "0"
+    except FileNotFoundError:
+        return False
+
+
 def _decode(value: dict[str, Any]) -> ClusterConfig:
-    return ClusterConfig(**{**value, "nodes": tuple(NodeConfig(**node) for node in value["nodes"])})
+    config = ClusterConfig(**{**value, "nodes": tuple(NodeConfig(**node) for node in value["nodes"])})
+    if config.ip_family not in IP_FAMILIES:
+        raise ValueError(f"ip_family {config.ip_family!r}")
+    return config
 
 
-def _free_index(taken: Collection[int], routes: Collection[IPv4Network]) -> int:
+def _free_index(taken: Collection[int], routes: Collection[Network], ip_family: str) -> int:
     for index in range(MAX_CLUSTERS):
-        ranges = ClusterConfig("", index, 0, "")
-        networks = (ranges.node_network, ranges.pod_network, ranges.service_network)
-        if index not in taken and not any(net.overlaps(route) for net in networks for route in routes):
+        networks = [network for ranges in ranges_of(index, ip_family) for network in ranges]
+        if index not in taken and not any(_overlap(net, route) for net in networks for route in routes):
             return index
     raise Permanent(f"no free address ranges: {MAX_CLUSTERS} clusters or routes of the host use them all")
 
 
-def _routes() -> Iterator[IPv4Network]:
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _routes() -> Iterator[Network]:
     """Networks that the host has routes to, but for the default route (proc_net(5))."""
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         address, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
         if mask:
             yield IPv4Network((address, bin(mask).count("1")), strict=False)
+    with contextlib.suppress(FileNotFoundError):  # a host without IPv6
+        for line in Path("/proc/net/ipv6_route").read_text().splitlines():
+            destination, length, *_ = line.split()
+            if int(length, 16):
+                yield IPv6Network((int(destination, 16), int(length, 16)), strict=False)
 
 
 def _free_port(taken: Collection[int]) -> int:

@@ -68,9 +68,9 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
     pki = config.paths.pki
     tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes(), verify_later=True)
     async with contextlib.AsyncExitStack() as stack:
-        for address in ("127.0.0.1", str(config.gateway)):
+        for address in ("127.0.0.1", *map(str, config.gateways)):
             await stack.enter_async_context(serve(server.handler, address, config.port, tls=tls, clock=clock))
-            log.info("serving on https://%s:%d", address, config.port)
+            log.info("serving on https://%s:%d", f"[{address}]" if ":" in address else address, config.port)
         if outside.agent():
             listener = outside.listener("127.0.0.1", config.port)
             listener.listen(BACKLOG)
@@ -80,7 +80,7 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
 
 async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock) -> None:
     settings = {
-        "cluster-cidr": str(config.pod_network),
+        "cluster-cidr": ",".join(map(str, config.pod_networks)),
         "load-balancer-addresses": config.load_balancers,
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
         "service-account-token": server.issuer.issue_legacy,
@@ -118,7 +118,7 @@ def api_config(config: ClusterConfig) -> ApiServerConfig:
         front_proxy=key_pair(pki, FRONT_PROXY),
         front_proxy_ca=(pki / f"{FRONT_PROXY_CA}.crt").read_bytes(),
         kubelet_tls=client_context(ca, key_pair(pki, "apiserver-kubelet-client")),
-        service_cidr=str(config.service_network),
+        service_cidr=",".join(map(str, config.service_networks)),
         advertise_address=str(config.gateway),
         secure_port=config.port,
     )

@@ -41,6 +41,8 @@ class UpOptions:
     node_size: str = ""
     overcommit: bool = False
     keep_context: bool = False
+    ip_family: str = ""
+    """One of `ranges.IP_FAMILIES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,8 @@ def _configure(options: UpOptions) -> ClusterConfig:
         from tiphys.cluster import network
 
         with network.choosing_ranges():
-            config = configs.create(options.name, options.port, options.data_dir, options.store)
+            family = options.ip_family or "ipv4"
+            config = configs.create(options.name, options.port, options.data_dir, options.store, family)
             network.setup_host(config)
     config.paths.make()
     wanted = sized(_changed(config, options))
@@ -305,6 +308,11 @@ def _changed(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
         )
     if options.store and options.store != config.store:
         raise Permanent(f"--store {options.store}: cluster {config.name} was made with {config.store or 'sqlite'}")
+    if options.ip_family and options.ip_family != config.ip_family:
+        raise Permanent(
+            f"--ip-family {options.ip_family}: cluster {config.name} was made with {config.ip_family}, which cannot be "
+            f"changed; delete it first or choose another name"
+        )
     if options.port and options.port != config.port:
         if any(processes.pid_of(lock) for lock in config.paths.run.glob("*.lock")):
             raise Permanent(

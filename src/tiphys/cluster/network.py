@@ -17,11 +17,14 @@ log = logging.getLogger(__name__)
 
 def of_cluster(config: ClusterConfig) -> ClusterNetwork:
     owner = f"tiphys cluster {config.name} in {paths.home()}"
-    return ClusterNetwork(config.bridge, str(config.node_network), str(config.pod_network), paths.run_root(), owner)
+    return ClusterNetwork(
+        config.bridge, str(config.node_networks[0]), str(config.pod_networks[0]), paths.run_root(), owner
+    )
 
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
-    return NodeNetwork(of_cluster(config), node.name, str(config.node_address(node)), str(config.pod_cidr(node)))
+    address, pods = config.node_addresses(node)[0], config.pod_cidrs(node)[0]
+    return NodeNetwork(of_cluster(config), node.name, str(address), str(pods))
 
 
 @contextlib.contextmanager

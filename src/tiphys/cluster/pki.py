@@ -52,7 +52,7 @@ def node_subjects(config: ClusterConfig, node: NodeConfig) -> Iterator[Subject]:
     """The kubelet's two faces, client of the API server and server of the node API, and the node's network."""
     user = f"system:node:{node.name}"
     yield Subject(f"{node.name}-client", user, ("system:nodes",), client=True)
-    names = (node.name, str(config.node_address(node)), "127.0.0.1", "localhost")
+    names = (node.name, *map(str, config.node_addresses(node)), "127.0.0.1", "localhost")
     yield Subject(f"{node.name}-server", user, ("system:nodes",), names=names, server=True)
     yield Subject(f"{node.name}-network", "system:kube-proxy", ("system:node-proxier",), client=True)
 
@@ -101,8 +101,8 @@ def forget_node(config: ClusterConfig, node: NodeConfig) -> None:
 def _server_names(config: ClusterConfig) -> tuple[str, ...]:
     service = ["kubernetes", "default", "svc", "cluster", "local"]
     dns = tuple(".".join(service[:length]) for length in (1, 2, 3, 5))
-    addresses = ("127.0.0.1", "::1", str(config.gateway), str(config.service_network[1]))
-    return ("localhost", *dns, *addresses)
+    own = (*config.gateways, *(network[1] for network in config.service_networks))
+    return ("localhost", *dns, "127.0.0.1", "::1", *map(str, own))
 
 
 def _index(directory: Path) -> dict[str, dict[str, object]]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import socket
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from tiphys.base.errors import Permanent
 from tiphys.cluster import config as configs
 from tiphys.cluster import paths
+from tiphys.cluster.ranges import MAX_NODES, ranges_of
+
+REAL_ROUTES = configs._routes
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def test_what_was_created_is_loaded_again() -> None:
 def test_clusters_share_neither_ranges_nor_ports() -> None:
     one, other = make("a"), make("b")
     assert one.port != other.port
-    ranges = [n for c in (one, other) for n in (c.node_network, c.pod_network, c.service_network)]
+    ranges = [network for config in (one, other) for each in config.ranges for network in each]
     assert not any(x.overlaps(y) for i, x in enumerate(ranges) for y in ranges[i + 1 :])
 
 
@@ -45,8 +49,8 @@ def test_ranges_that_the_host_routes_are_left_alone(monkeypatch: pytest.MonkeyPa
 
 def test_nodes_have_addresses_of_their_own_and_a_removed_one_s_are_free() -> None:
     config = make("a").with_nodes(3)
-    assert [str(config.node_address(node)) for node in config.nodes] == ["10.89.0.2", "10.89.0.3", "10.89.0.4"]
-    assert str(config.pod_cidr(config.nodes[0])) == "10.244.1.0/24"
+    assert [str(*config.node_addresses(node)) for node in config.nodes] == ["10.89.0.2", "10.89.0.3", "10.89.0.4"]
+    assert str(*config.pod_cidrs(config.nodes[0])) == "10.244.1.0/24"
     fewer = config.without_node("node-2")
     assert fewer.with_node("late").nodes[-1] == configs.NodeConfig("late", 2)
 
@@ -121,3 +125,66 @@ def test_a_home_of_its_own_has_a_run_directory_of_its_own(monkeypatch: pytest.Mo
     assert paths.run_root().name.startswith("tiphys-")
     monkeypatch.delenv("TIPHYS_HOME")
     assert str(paths.run_root()) == "/run/tiphys"
+
+
+def made(family: str, name: str = "a") -> configs.ClusterConfig:
+    return configs.create(name, 0, None, "", family)
+
+
+def test_a_dual_cluster_has_addresses_of_both_families_the_ipv4_ones_first() -> None:
+    config = made("dual").with_nodes(2)
+    assert list(map(str, config.node_networks)) == ["10.89.0.0/24", "fd74:6970:6800::/64"]
+    assert list(map(str, config.pod_networks)) == ["10.244.0.0/16", "fd74:6970:6800:1000::/52"]
+    assert list(map(str, config.service_networks)) == ["10.96.0.0/16", "fd74:6970:6800:2::/112"]
+    assert list(map(str, config.node_addresses(config.nodes[1]))) == ["10.89.0.3", "fd74:6970:6800::3"]
+    assert list(map(str, config.pod_cidrs(config.nodes[1]))) == ["10.244.2.0/24", "fd74:6970:6800:1002::/64"]
+    assert config.load_balancers == "10.89.0.202-10.89.0.254,fd74:6970:6800::1000-fd74:6970:6800::1fff"
+
+
+def test_an_ipv6_cluster_has_no_other_addresses() -> None:
+    config = made("ipv6")
+    assert {network.version for each in config.ranges for network in each} == {6}
+    assert str(config.gateway) == "fd74:6970:6800::1"
+
+
+def test_ranges_of_no_two_clusters_overlap_whatever_their_families() -> None:
+    last = ranges_of(configs.MAX_CLUSTERS - 1, "dual")
+    every = [n for index in range(3) for each in ranges_of(index, "dual") for n in each] + [n for e in last for n in e]
+    assert not any(x.version == y.version and x.overlaps(y) for i, x in enumerate(every) for y in every[i + 1 :])
+    assert all(each.pods.overlaps(each.pod_cidr(MAX_NODES)) for each in last)
+
+
+def test_ipv6_routes_of_the_host_are_left_alone_by_clusters_that_have_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "_routes", lambda: iter([IPv6Network("fd74:6970:6800::/56")]))
+    assert made("ipv4", "four").index == 0
+    paths.pointer("four").unlink()
+    assert made("dual", "both").index == 1
+
+
+def test_the_hosts_own_routes_can_be_read() -> None:
+    assert all(each.prefixlen for each in REAL_ROUTES())
+
+
+def test_a_configuration_of_a_former_version_is_an_ipv4_cluster_s() -> None:
+    config = make("a")
+    value = json.loads(config.paths.config.read_text())
+    del value["ip_family"]
+    config.paths.config.write_text(json.dumps(value))
+    assert configs.load("a") == config
+
+
+def test_ipv6_that_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "has_ipv6", lambda: False)
+    with pytest.raises(Permanent, match="--ip-family dual: IPv6 is switched off on this machine"):
+        made("dual")
+    assert configs.names() == []
+    assert made("ipv4").ip_family == "ipv4"
+
+
+def test_a_family_that_is_none_is_refused() -> None:
+    with pytest.raises(Permanent, match="must be one of ipv4, ipv6, dual"):
+        made("ipv5")
+    config = make("a")
+    config.paths.config.write_text(config.paths.config.read_text().replace('"ipv4"', '"ipv5"'))
+    with pytest.raises(Permanent, match="ip_family 'ipv5'"):
+        configs.load("a")
