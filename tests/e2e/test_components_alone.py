@@ -66,7 +66,7 @@ def alone(tmp_path: Path) -> Iterator[Commands]:
     """Files of their own; whatever the kubelet leaves is removed."""
     commands = Commands(tmp_path, Path("/run") / f"tiphys-alone-{os.getpid()}")
     yield commands
-    network = ClusterNetwork("tiphys-pods", PODS, PODS, Path(commands.environment["TIPHYS_RUN"]))
+    network = ClusterNetwork("tiphys-pods", (PODS,), (PODS,), Path(commands.environment["TIPHYS_RUN"]))
     assert purge(tmp_path / "kubelet" / "runtime", "alone") + teardown_cluster_network(network) == []
     shutil.rmtree(commands.environment["TIPHYS_RUN"], ignore_errors=True)
 

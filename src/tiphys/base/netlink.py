@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE = 16, 17, 18, 20, 24, 25, 26
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH = 16, 17, 18, 20, 24, 25, 26, 28
 _REQUEST, _ACK, _EXCL, _CREATE, _REPLACE, _DUMP = 1, 4, 0x200, 0x400, 0x100, 0x300
 _ERROR, _DONE = 2, 3
 IFF_UP = 1
@@ -19,7 +19,9 @@ IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = (
     1, 3, 4, 10, 18, 20, 28
 )  # fmt: skip
+_IFLA_AF_SPEC, _INET_CONF, _SEND_REDIRECTS, _RP_FILTER = 26, 1, 6, 8
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
+_ONLINK, _UNREACHABLE, _LAST_RESORT, _PERMANENT = 4, 7, 4096, 0x80
 
 Attribute = tuple[int, bytes]
 
@@ -108,18 +110,24 @@ class Netlink:
         self._new_link("bridge", pairs, b"", f"make bridge {name}")
 
     def add_veth(
-        self, name: str, peer: str, namespace: int, mac: bytes | None = None, mtu: int = 0, master: int = 0
+        self, name: str, peer: str, namespace: int, mac: bytes | None = None, mtu: int = 0, own: bytes | None = None
     ) -> None:
-        """Make a veth pair: `name` here, as a port of the bridge `master` if given, `peer` in the namespace of the open
+        """Make a veth pair: `name` here, with the hardware address `own`, `peer` in the namespace of the open
         descriptor, with the address `mac`. `name` is switched on at once: each request waits for a lock of the whole
         kernel. `peer` cannot be, before it has its own peer."""
         size = [(_IFLA_MTU, struct.pack("=I", mtu))] if mtu else []
         address = [(_IFLA_ADDRESS, mac)] if mac else []
         there = [(_IFLA_IFNAME, _name(peer)), (_IFLA_NET_NS_FD, struct.pack("=i", namespace)), *size, *address]
-        port = [(_IFLA_MASTER, struct.pack("=I", master))] if master else []
         data = attributes([(_VETH_PEER, _link() + attributes(there))])
-        pairs = [(_IFLA_IFNAME, _name(name)), *size, *port]
+        pairs = [(_IFLA_IFNAME, _name(name)), *size, *([(_IFLA_ADDRESS, own)] if own else [])]
         self._new_link("veth", pairs, data, f"make veth {name}", IFF_UP)
+
+    def check_sources(self, index: int) -> None:
+        """Drop IPv4 packets that come in by a device and whose answers would not leave by it (rp_filter, strict), and
+        tell nobody behind it of a shorter way."""
+        values = [(kind, struct.pack("=I", value)) for kind, value in ((_RP_FILTER, 1), (_SEND_REDIRECTS, 0))]
+        own = attributes([(socket.AF_INET, attributes([(_INET_CONF, attributes(values))]))])
+        self._request(_NEWLINK, 0, _link(index) + attributes([(_IFLA_AF_SPEC, own)]), f"guard device {index}")
 
     def delete_link(self, name: str) -> None:
         """Delete a device. Raises OSError (ENODEV) when it is not there."""
@@ -180,17 +188,31 @@ class Netlink:
         body = header + attributes([(2, packed), (1, packed)])
         self._request(_NEWADDR, _CREATE | _REPLACE, body, f"add address {prefix}")
 
-    def add_route(self, prefix: str, gateway: str = "", index: int = 0) -> None:
-        """Route `prefix` ("default" for all) through `gateway` and/or a device. Replaces an equal route."""
-        self._request(_NEWROUTE, _CREATE | _REPLACE, _route(prefix, gateway, index), f"add route {prefix}")
+    def add_route(self, prefix: str, gateway: str = "", index: int = 0, source: str = "") -> None:
+        """Route `prefix` ("default" for all) through `gateway` and/or a device; with both, the gateway is taken to be
+        behind the device, whatever addresses that has. `source`: which own address to use. Replaces an equal route."""
+        self._request(_NEWROUTE, _CREATE | _REPLACE, _route(prefix, gateway, index, source), f"add route {prefix}")
+
+    def refuse_route(self, prefix: str) -> None:
+        """What no other route of `prefix` or a part of it takes is unreachable, at once."""
+        family, packed, length = split(prefix)
+        pairs = attributes([(1, packed), (6, struct.pack("=I", _LAST_RESORT))])
+        body = struct.pack("=BBBBBBBBI", family, length, 0, 0, 254, 4, 0, _UNREACHABLE, 0) + pairs
+        self._request(_NEWROUTE, _CREATE | _REPLACE, body, f"refuse {prefix}")
+
+    def add_neighbour(self, index: int, address: str, mac: bytes) -> None:
+        """Who has `address` behind a device: for ever, nobody is asked."""
+        family, packed, _ = split(address)
+        body = struct.pack("=BBHiHBB", family, 0, 0, index, _PERMANENT, 0, 0) + attributes([(1, packed), (2, mac)])
+        self._request(_NEWNEIGH, _CREATE | _REPLACE, body, f"add neighbour {address}")
 
     def delete_route(self, prefix: str) -> None:
         """Delete the route of `prefix`. Raises OSError (ESRCH) when there is none."""
-        self._request(_DELROUTE, 0, _route(prefix, "", 0), f"delete route {prefix}")
+        self._request(_DELROUTE, 0, _route(prefix, "", 0, ""), f"delete route {prefix}")
 
-    def routes(self) -> list[tuple[str, int]]:
-        """(prefix, device number) of the main table's unicast IPv4 routes; "default" for the default route."""
-        header = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+    def routes(self, family: int = socket.AF_INET) -> list[tuple[str, int]]:
+        """(prefix, device number) of the main table's unicast routes; "default" for the default route."""
+        header = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
         out: list[tuple[str, int]] = []
         for _, payload in self._request(_GETROUTE, _DUMP, header, "list routes"):
             _, length, _, _, table, _, _, kind = struct.unpack_from("=BBBBBBBB", payload)
@@ -198,11 +220,11 @@ class Netlink:
             if table != 254 or kind != 1:
                 continue
             device = struct.unpack("=i", found[4])[0] if 4 in found else 0
-            out.append((f"{socket.inet_ntop(socket.AF_INET, found[1])}/{length}" if 1 in found else "default", device))
+            out.append((f"{socket.inet_ntop(family, found[1])}/{length}" if 1 in found else "default", device))
         return out
 
 
-def _route(prefix: str, gateway: str, index: int) -> bytes:
+def _route(prefix: str, gateway: str, index: int, source: str) -> bytes:
     pairs: list[Attribute] = []
     if prefix == "default":
         family, length = _family(gateway), 0
@@ -213,5 +235,8 @@ def _route(prefix: str, gateway: str, index: int) -> bytes:
         pairs.append((5, socket.inet_pton(family, gateway)))
     if index:
         pairs.append((4, struct.pack("=I", index)))
+    if source:
+        pairs.append((7, socket.inet_pton(family, source)))
     scope = 0 if gateway else 253
-    return struct.pack("=BBBBBBBBI", family, length, 0, 0, 254, 4, scope, 1, 0) + attributes(pairs)
+    flags = _ONLINK if gateway and index else 0
+    return struct.pack("=BBBBBBBBI", family, length, 0, 0, 254, 4, scope, 1, flags) + attributes(pairs)

@@ -88,7 +88,11 @@ def add_kubelet_flags(parser: argparse.ArgumentParser) -> None:
     from tiphys.kubelet.serve import add_flags
 
     add_flags(parser)
-    parser.add_argument("--pod-cidr", default=POD_CIDR, help=f"addresses of this node's pods ({POD_CIDR})")
+    parser.add_argument(
+        "--pod-cidr",
+        default=POD_CIDR,
+        help=f"addresses of this node's pods; IPv4, IPv6 or one of each by a comma ({POD_CIDR})",
+    )
 
 
 async def run_scheduler(options: argparse.Namespace) -> None:
@@ -114,7 +118,7 @@ async def run_scheduler(options: argparse.Namespace) -> None:
 
 
 async def run_kubelet(options: argparse.Namespace) -> None:
-    """Run a node until cancelled; its pods are on a bridge of this machine's own network."""
+    """Run a node until cancelled; its pods are in this machine's own network."""
     from tiphys.kubelet import serve
 
     async def make_runtime(config: KubeletConfig, clock: Clock) -> Runtime:
@@ -130,17 +134,21 @@ async def run_kubelet(options: argparse.Namespace) -> None:
 def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime:
     import logging
 
+    from tiphys.base.netlink import Netlink
     from tiphys.cluster import images, paths
     from tiphys.runtime.handlers import discover
     from tiphys.runtime.linux import LinuxRuntime
-    from tiphys.runtime.network import BridgeNetwork
-    from tiphys.runtime.node import ClusterNetwork, setup_cluster_network
+    from tiphys.runtime.network import PodNetwork
+    from tiphys.runtime.node import ClusterNetwork, guard_sources, outgoing_mtu, setup_cluster_network
 
-    network = ClusterNetwork(POD_BRIDGE, pod_cidr, pod_cidr, paths.run_root())
-    for missing in setup_cluster_network(network):
-        logging.getLogger(__name__).warning("%s", missing)
+    subnets = tuple(pod_cidr.split(","))
+    network = ClusterNetwork(POD_BRIDGE, subnets, subnets, paths.run_root())
     own = f"/proc/{os.getpid()}/ns/net"
-    pods = BridgeNetwork(own, POD_BRIDGE, pod_cidr, config.root_dir / "addresses")
+    for missing in [*setup_cluster_network(network), *guard_sources(own, subnets, POD_BRIDGE)]:
+        logging.getLogger(__name__).warning("%s", missing)
+    with Netlink() as host:
+        mtu = outgoing_mtu(host)
+    pods = PodNetwork(own, subnets, config.root_dir / "addresses", mtu)
     handlers = discover(config.runtime_handlers)
     images.remember((config.root_dir / "runtime").absolute())
     return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock, handlers)

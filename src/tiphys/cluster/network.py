@@ -17,14 +17,13 @@ log = logging.getLogger(__name__)
 
 def of_cluster(config: ClusterConfig) -> ClusterNetwork:
     owner = f"tiphys cluster {config.name} in {paths.home()}"
-    return ClusterNetwork(
-        config.bridge, str(config.node_networks[0]), str(config.pod_networks[0]), paths.run_root(), owner
-    )
+    nodes, pods = tuple(map(str, config.node_networks)), tuple(map(str, config.pod_networks))
+    return ClusterNetwork(config.bridge, nodes, pods, paths.run_root(), owner)
 
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
-    address, pods = config.node_addresses(node)[0], config.pod_cidrs(node)[0]
-    return NodeNetwork(of_cluster(config), node.name, str(address), str(pods))
+    addresses, pods = map(str, config.node_addresses(node)), map(str, config.pod_cidrs(node))
+    return NodeNetwork(of_cluster(config), node.name, tuple(addresses), tuple(pods))
 
 
 @contextlib.contextmanager

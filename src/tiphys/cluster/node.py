@@ -39,7 +39,8 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
     clock = SystemClock()
     network.setup_host(config)
     namespace = network.of_node(config, node)
-    namespace.setup()
+    for missing in namespace.setup():
+        log.warning("%s", missing)
     runtime = open_runtime(config, node, namespace, clock)
     client = HttpsClient(client_config(config, node), clock=clock, agent="kubelet")
     kubelet = Kubelet(kubelet_config(config, node, namespace), client, runtime, clock, listener=listener(namespace))

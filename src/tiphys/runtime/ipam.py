@@ -10,8 +10,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,20 @@ from tiphys.runtime.types import RuntimeFailure
 _EMPTY: dict[str, Any] = {"last": "", "owners": {}}
 
 
-class AddressPool:
-    """The host addresses of `subnet` but the first, which is the gateway's. Safe among processes."""
+Network = IPv4Network | IPv6Network
 
-    def __init__(self, subnet: IPv4Network, directory: Path) -> None:
+
+class AddressPool:
+    """The host addresses of `subnet` but the first, which is the gateway's. Safe among processes.
+
+    Of a node with two IP versions each has a pool of its own, in a file of its own.
+    """
+
+    def __init__(self, subnet: Network, directory: Path) -> None:
         self.subnet = subnet
         self._directory = directory
-        self._path = directory / "addresses.json"
+        self._name = "addresses" if subnet.version == 4 else "addresses6"
+        self._path = directory / f"{self._name}.json"
 
     @property
     def gateway(self) -> str:
@@ -53,8 +60,9 @@ class AddressPool:
             state["owners"].pop(owner, None)
 
     def _next(self, last: str, taken: set[str]) -> str:
+        """The first free one after `last`: no more are looked at than are taken, however large the subnet."""
         size = self.subnet.num_addresses
-        start = int.from_bytes(bytes(map(int, last.split(".")))) - int(self.subnet.network_address) if last else 1
+        start = int(ip_address(last)) - int(self.subnet.network_address) if last else 1
         for step in range(1, size):
             offset = (start + step) % size
             address = str(self.subnet[offset])
@@ -65,7 +73,7 @@ class AddressPool:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
         self._directory.mkdir(parents=True, exist_ok=True)
-        with open(self._directory / "addresses.lock", "w") as lock:
+        with open(self._directory / f"{self._name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 before = self._path.read_bytes()
@@ -101,3 +109,8 @@ def _sound(content: bytes) -> dict[str, Any] | None:
         return None
     fine = isinstance(state, dict) and isinstance(state.get("owners"), dict) and isinstance(state.get("last"), str)
     return state if fine else None
+
+
+def pools(subnets: Sequence[str], directory: Path) -> tuple[AddressPool, ...]:
+    """A pool for each subnet, all kept in one directory."""
+    return tuple(AddressPool(ip_network(subnet), directory) for subnet in subnets)

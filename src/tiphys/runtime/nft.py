@@ -6,11 +6,12 @@ linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from tiphys.base.netlink import Attribute, attributes
 
@@ -20,9 +21,16 @@ _SUBSYSTEM = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = (_SUBSYSTEM | kind for kind in (0, 2, 3, 6))
 _REQUEST, _ACK, _CREATE, _APPEND = 1, 4, 0x400, 0x800
-_IPV4 = 2
+_INET, _IPV4, _IPV6 = 1, 2, 10
+_FAMILIES = {4: _IPV4, 6: _IPV6}
 _POSTROUTING, _SOURCE_NAT_PRIORITY = 4, 100
-_SOURCE, _DESTINATION = 12, 16
+_SOURCE, _DESTINATION = {4: 12, 6: 8}, {4: 16, 6: 24}
+"""Where the addresses are in the IP header."""
+_NOT_HERE = frozenset({errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
+"""What a kernel without tables of a family answers."""
+
+
+Network = IPv4Network | IPv6Network
 
 
 def _text(kind: int, value: str) -> Attribute:
@@ -41,12 +49,12 @@ def _expression(name: str, data: list[Attribute]) -> Attribute:
     return _nest(1, [_text(1, name), _nest(2, data)])
 
 
-def _compare(offset: int, network: IPv4Network, *, equal: bool) -> list[Attribute]:
+def _compare(offsets: dict[int, int], network: Network, *, equal: bool) -> list[Attribute]:
     """Load an address of the IP header, mask it, compare it."""
-    mask, zero = network.netmask.packed, b"\0" * 4
-    masked = [_number(1, 1), _number(2, 1), _number(3, 4), _nest(4, [(1, mask)]), _nest(5, [(1, zero)])]
+    mask, size = network.netmask.packed, network.max_prefixlen // 8
+    masked = [_number(1, 1), _number(2, 1), _number(3, size), _nest(4, [(1, mask)]), _nest(5, [(1, bytes(size))])]
     return [
-        _expression("payload", [_number(1, 1), _number(2, 1), _number(3, offset), _number(4, 4)]),
+        _expression("payload", [_number(1, 1), _number(2, 1), _number(3, offsets[network.version]), _number(4, size)]),
         _expression("bitwise", masked),
         _expression(
             "cmp", [_number(1, 1), _number(2, 0 if equal else 1), _nest(3, [(1, network.network_address.packed)])]
@@ -66,8 +74,8 @@ class _Batch:
         self._data += struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST, self._count, 0) + body
         self._count += 1
 
-    def add(self, kind: int, flags: int, pairs: list[Attribute]) -> None:
-        self._add(kind, flags | _ACK, struct.pack(">BBH", _IPV4, 0, 0) + attributes(pairs))
+    def add(self, family: int, kind: int, flags: int, pairs: list[Attribute]) -> None:
+        self._add(kind, flags | _ACK, struct.pack(">BBH", family, 0, 0) + attributes(pairs))
 
     def commit(self) -> None:
         """Send it. Raises OSError with the first message's error."""
@@ -93,28 +101,40 @@ def _acknowledged(data: bytes) -> int:
 
 
 def masquerade(table: str, networks: Sequence[str]) -> None:
-    """Masquerade what goes from `networks` elsewhere, replacing an earlier table of the name. Raises OSError."""
+    """Masquerade what goes from `networks` elsewhere, replacing earlier tables of the name (one for each IP version).
+    Raises OSError."""
     batch = _Batch()
+    wanted = [ip_network(network) for network in networks]
+    for version, family in _FAMILIES.items():
+        if inside := [network for network in wanted if network.version == version]:
+            _masquerade(batch, family, table, inside)
+    batch.commit()
+
+
+def _masquerade(batch: _Batch, family: int, table: str, inside: Sequence[Network]) -> None:
     name = _text(1, table)
     # Deleting fails where there is nothing: make it first, so that making and replacing are one transaction.
-    batch.add(_NEW_TABLE, _CREATE, [name])
-    batch.add(_DELETE_TABLE, 0, [name])
-    batch.add(_NEW_TABLE, _CREATE, [name])
+    batch.add(family, _NEW_TABLE, _CREATE, [name])
+    batch.add(family, _DELETE_TABLE, 0, [name])
+    batch.add(family, _NEW_TABLE, _CREATE, [name])
     hook = _nest(4, [_number(1, _POSTROUTING), _number(2, _SOURCE_NAT_PRIORITY)])
-    batch.add(_NEW_CHAIN, _CREATE, [name, _text(3, "postrouting"), hook, _text(7, "nat")])
-    inside = [IPv4Network(network) for network in networks]
+    batch.add(family, _NEW_CHAIN, _CREATE, [name, _text(3, "postrouting"), hook, _text(7, "nat")])
     for network in inside:
         tests = _compare(_SOURCE, network, equal=True)
         for other in inside:
             tests += _compare(_DESTINATION, other, equal=False)
         expressions = _nest(4, [*tests, _expression("masq", [])])
-        batch.add(_NEW_RULE, _CREATE | _APPEND, [name, _text(2, "postrouting"), expressions])
-    batch.commit()
+        batch.add(family, _NEW_RULE, _CREATE | _APPEND, [name, _text(2, "postrouting"), expressions])
 
 
-def delete_table(table: str) -> None:
-    """Delete a table and all in it. Harmless if there is none."""
-    batch = _Batch()
-    batch.add(_NEW_TABLE, _CREATE, [_text(1, table)])
-    batch.add(_DELETE_TABLE, 0, [_text(1, table)])
-    batch.commit()
+def delete_tables(table: str) -> None:
+    """Delete the tables of the name, of each family, and all in them. Harmless if there are none. Raises OSError."""
+    for family in (_IPV4, _IPV6, _INET):
+        batch = _Batch()
+        batch.add(family, _NEW_TABLE, _CREATE, [_text(1, table)])
+        batch.add(family, _DELETE_TABLE, 0, [_text(1, table)])
+        try:
+            batch.commit()
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise

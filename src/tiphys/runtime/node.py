@@ -1,38 +1,38 @@
 """The network of nodes on one machine.
 
-    host            bridge of the cluster (its address is the nodes' gateway), routes to each pod CIDR,
+    host            bridge of the cluster (its addresses are the nodes' gateways), routes to each pod CIDR,
       |             masquerading for what leaves the machine
       | veth
-    node namespace  eth0 with the node's address, forwarding, bridge `pods` with the pod CIDR's first address
-      | veth
-    pod namespace   eth0 with the pod's address
+    node namespace  eth0 with the node's addresses, forwarding, the first address of each pod CIDR on lo
+      | veth a pod
+    pod namespace   eth0 with the pod's addresses
 
 Each node is a namespace kept by a mount at RUN_DIR/netns/NODE. So pods are reachable from the host and from each
-other, also across nodes, and a node's ports, routes and firewall are its own.
+other, also across nodes, and a node's ports, routes and firewall are its own. Everything is there once for each IP
+version that the cluster has, the primary one first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
-import json
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from tiphys.base.netlink import Netlink
-from tiphys.runtime import netns, nft
-from tiphys.runtime.network import BridgeNetwork
+from tiphys.runtime import forwarding, netns, nft
+from tiphys.runtime.network import DEVICES, PodNetwork
 from tiphys.runtime.types import RuntimeFailure
 
-POD_BRIDGE = "pods"
-FORWARDING = "net/ipv4/ip_forward"
-FORWARDING_USERS = Path("/run/tiphys-forwarding.json")
-"""One for the machine, whatever the run directory: clusters of different ones share the setting."""
+OLD_BRIDGE = "pods"
+"""Where earlier versions connected pods: it stays as long as the node, for pods that still run."""
+SOURCES = "tiphys-sources"
+"""The nftables table (inet) that drops what pods send with others' IPv6 addresses; for IPv4 routing does that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,25 @@ class ClusterNetwork:
     """The host's side. `bridge` is its device's name (15 characters at most), `gateway` its address among the nodes."""
 
     bridge: str
-    nodes: str
-    """e.g. 10.89.0.0/24"""
-    pods: str
+    nodes: tuple[str, ...]
+    """e.g. 10.89.0.0/24; of each IP version, the primary one first"""
+    pods: tuple[str, ...]
     """e.g. 10.244.0.0/16"""
     run_dir: Path
     """For this machine, e.g. /run/tiphys; the same for all clusters."""
     owner: str = ""
     """Whose the bridge is, told in the device's alias (ip link): two owners must not have the same addresses."""
+    mtu: int = 0
+    """Bytes of a packet of nodes and pods; 0: as the device that the host's default route uses."""
 
     @property
-    def gateway(self) -> str:
-        """The host's address among the nodes: the first."""
-        return str(IPv4Network(self.nodes)[1])
+    def gateways(self) -> tuple[str, ...]:
+        """The host's addresses among the nodes: the first of each range."""
+        return tuple(str(ip_network(each)[1]) for each in self.nodes)
+
+    @property
+    def ipv6(self) -> bool:
+        return any(ip_network(each).version == 6 for each in self.nodes)
 
 
 def setup_cluster_network(network: ClusterNetwork) -> list[str]:
@@ -68,19 +74,20 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
             _own(link, device, network)
             with contextlib.suppress(FileNotFoundError):  # a host without IPv6
                 _write_sysctl(f"net/ipv6/conf/{network.bridge}/accept_ra", "0")
-            link.add_address(device, f"{network.gateway}/{IPv4Network(network.nodes).prefixlen}")
+            for gateway, nodes in zip(network.gateways, network.nodes, strict=True):
+                link.add_address(device, f"{gateway}/{ip_network(nodes).prefixlen}")
             link.set_up(device)
     except OSError as error:
         raise RuntimeFailure(f"cluster network: {error.strerror}") from error
     missing: list[str] = []
     try:
-        _hold_forwarding(network)
+        forwarding.hold(network.bridge, ipv6=network.ipv6)
         # Two nodes reach each other's pods through the host: telling them of a shorter way would be wrong.
         _write_sysctl(f"net/ipv4/conf/{network.bridge}/send_redirects", "0")
     except OSError as error:
-        missing.append(f"pods cannot reach other nodes: {FORWARDING}: {error.strerror}")
+        missing.append(f"pods cannot reach other nodes: {forwarding.FORWARDING}: {error.strerror}")
     try:
-        nft.masquerade(network.bridge, [network.nodes, network.pods])
+        nft.masquerade(network.bridge, [*network.nodes, *network.pods])
     except OSError as error:
         missing.append(f"pods cannot reach the outside: no nftables masquerading ({error.strerror})")
     return missing
@@ -92,7 +99,7 @@ def _own(link: Netlink, device: int, network: ClusterNetwork) -> None:
         link.set_alias(device, network.owner)
     elif found and found != network.owner:
         raise RuntimeFailure(
-            f"the addresses {network.nodes} (device {network.bridge}) are those of {found}: end that first"
+            f"the addresses {', '.join(network.nodes)} (device {network.bridge}) are those of {found}: end that first"
         )
 
 
@@ -112,52 +119,14 @@ def teardown_cluster_network(network: ClusterNetwork) -> list[str]:
             if error.errno != errno.ENODEV:
                 left.append(f"device {network.bridge}: {error.strerror}")
     try:
-        nft.delete_table(network.bridge)
+        nft.delete_tables(network.bridge)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP):
-            left.append(f"nftables table {network.bridge}: {error.strerror}")
+        left.append(f"nftables table {network.bridge}: {error.strerror}")
     try:
-        _release_forwarding(network)
+        forwarding.release(network.bridge)
     except OSError as error:
-        left.append(f"{FORWARDING}: {error.strerror}")
+        left.append(f"{forwarding.FORWARDING}: {error.strerror}")
     return left
-
-
-@contextlib.contextmanager
-def _forwarding_users() -> Iterator[dict[str, str]]:
-    """Who needs forwarding on this machine, with the value to restore under "before"; saved when done."""
-    while True:
-        descriptor = os.open(FORWARDING_USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not os.fstat(descriptor).st_nlink:  # removed while this process waited: there is a new one
-                continue
-            text = file.read()
-            state: dict[str, str] = json.loads(text) if text else {}
-            yield state
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(state) if state else "")
-            if not state:
-                FORWARDING_USERS.unlink()
-            return
-
-
-def _hold_forwarding(network: ClusterNetwork) -> None:
-    with _forwarding_users() as state:
-        state.setdefault("before", Path("/proc/sys", FORWARDING).read_text().strip())
-        state[network.bridge] = "user"
-        _write_sysctl(FORWARDING, "1")
-
-
-def _release_forwarding(network: ClusterNetwork) -> None:
-    with _forwarding_users() as state:
-        with Netlink() as link:
-            gone = [name for name in state if name != "before" and not link.index(name)]
-        for name in {*gone, network.bridge}:
-            state.pop(name, None)
-        if set(state) == {"before"}:
-            _write_sysctl(FORWARDING, state.pop("before"))
 
 
 def _write_sysctl(name: str, value: str) -> None:
@@ -165,32 +134,53 @@ def _write_sysctl(name: str, value: str) -> None:
 
 
 class NodeNetwork:
-    """One node: its namespace, its link to the host, its bridge for pods. `pod_cidr` as in 10.244.1.0/24."""
+    """One node: its namespace, its link to the host, the ground for its pods' links.
 
-    def __init__(self, cluster: ClusterNetwork, name: str, address: str, pod_cidr: str) -> None:
-        self.cluster, self.name, self.address, self.pod_cidr = cluster, name, address, pod_cidr
+    `addresses` and `pod_cidrs`, e.g. 10.89.0.2 and 10.244.1.0/24, are of each IP version of the cluster, in its order.
+    """
+
+    def __init__(self, cluster: ClusterNetwork, name: str, addresses: Sequence[str], pod_cidrs: Sequence[str]) -> None:
+        self.cluster, self.name = cluster, name
+        self.addresses, self.pod_cidrs = tuple(addresses), tuple(pod_cidrs)
         self._path = cluster.run_dir / "netns" / f"{cluster.bridge}-{name}"
-        self._veth = f"{cluster.bridge}-{int(IPv4Address(address)) - int(IPv4Network(cluster.nodes)[0])}"[-15:]
+        number = int(ip_address(self.addresses[0])) - int(ip_network(cluster.nodes[0])[0])
+        self._veth = f"{cluster.bridge}-{number}"[-15:]
 
     @property
     def namespace(self) -> str:
         """The path of the node's network namespace."""
         return str(self._path)
 
-    def setup(self) -> None:
-        """Make what is missing; the cluster's network must be there. Raises RuntimeFailure."""
+    @property
+    def address(self) -> str:
+        """The primary one."""
+        return self.addresses[0]
+
+    def setup(self) -> list[str]:
+        """Make what is missing; the cluster's network must be there. Returns what the machine lacks, for the user.
+        Raises RuntimeFailure."""
         try:
             netns.persist(self._path)
-            # For all devices to come: else a pod with raw sockets could become the router (CVE-2020-10749).
-            with contextlib.suppress(FileNotFoundError):
-                netns.write_sysctl(self.namespace, "net.ipv6.conf.default.accept_ra", "0")
+            netns.inside(self.namespace, self._sysctls)
             with Netlink() as host, netns.netlink_in(self.namespace) as node:
                 self._connect(host, node)
-                self._pod_bridge(node)
-                host.add_route(self.pod_cidr, self.address)
-            netns.write_sysctl(self.namespace, "net.ipv4.ip_forward", "1")
+                _make_ground(node, self.pod_cidrs)
+                for cidr, address in zip(self.pod_cidrs, self.addresses, strict=True):
+                    host.add_route(cidr, address)
         except OSError as error:
             raise RuntimeFailure(f"network of node {self.name}: {error.strerror}") from error
+        return guard_sources(self.namespace, self.pod_cidrs)
+
+    def _sysctls(self) -> None:
+        _write_sysctl("net/ipv4/ip_forward", "1")
+        # Pods' own routes are the shortest ones, whatever it looks like: all of them pass this namespace.
+        for device in ("all", "default"):
+            _write_sysctl(f"net/ipv4/conf/{device}/send_redirects", "0")
+        with contextlib.suppress(FileNotFoundError):  # no IPv6
+            # For all devices to come: else a pod with raw sockets could become the router (CVE-2020-10749).
+            _write_sysctl("net/ipv6/conf/default/accept_ra", "0")
+            if self.cluster.ipv6:
+                _write_sysctl("net/ipv6/conf/all/forwarding", "1")
 
     def _connect(self, host: Netlink, node: Netlink) -> None:
         bridge = host.index(self.cluster.bridge)
@@ -199,30 +189,23 @@ class NodeNetwork:
                 host.delete_link(self._veth)
             handle = os.open(self.namespace, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                host.add_veth(self._veth, "eth0", handle, mtu=outgoing_mtu(host))
+                host.add_veth(self._veth, "eth0", handle, mtu=self.cluster.mtu or outgoing_mtu(host))
             finally:
                 os.close(handle)
         host.set_up(host.index(self._veth), bridge)
         node.set_up(1)
         device = node.index("eth0")
-        node.add_address(device, f"{self.address}/{IPv4Network(self.cluster.nodes).prefixlen}")
+        for address, nodes in zip(self.addresses, self.cluster.nodes, strict=True):
+            node.add_address(device, f"{address}/{ip_network(nodes).prefixlen}")
         node.set_up(device)
-        node.add_route("default", self.cluster.gateway)
+        for gateway in self.cluster.gateways:
+            node.add_route("default", gateway)
 
-    def _pod_bridge(self, node: Netlink) -> None:
-        subnet = IPv4Network(self.pod_cidr)
-        if not node.index(POD_BRIDGE):
-            # Its own fixed address: else a bridge takes the lowest of its ports', and pods' neighbour caches go stale.
-            node.add_bridge(POD_BRIDGE, b"\x0a\x58" + subnet[1].packed)
-        device = node.index(POD_BRIDGE)
-        node.add_address(device, f"{subnet[1]}/{subnet.prefixlen}")
-        node.set_up(device)
-
-    def pod_network(self, state_dir: Path) -> BridgeNetwork:
+    def pod_network(self, state_dir: Path) -> PodNetwork:
         """What LinuxRuntime gives its sandboxes; `state_dir` keeps the addresses."""
         with netns.netlink_in(self.namespace) as node:
             mtu = node.mtu("eth0")
-        return BridgeNetwork(self.namespace, POD_BRIDGE, self.pod_cidr, state_dir, mtu)
+        return PodNetwork(self.namespace, self.pod_cidrs, state_dir, mtu, self.addresses)
 
     def teardown(self) -> list[str]:
         """Undo `setup`; returns what could not be removed. Harmless if it is gone."""
@@ -240,10 +223,42 @@ class NodeNetwork:
         return left
 
 
+def _make_ground(node: Netlink, pod_cidrs: Sequence[str]) -> None:
+    """Pods' gateways, which no pod's own device needs to have, and no way to addresses that no pod has."""
+    device = node.index(OLD_BRIDGE) or 1
+    for cidr in pod_cidrs:
+        node.add_address(device, str(ip_network(cidr)[1]))
+        node.refuse_route(cidr)
+
+
+def guard_sources(namespace: str, subnets: Sequence[str], table: str = SOURCES) -> list[str]:
+    """Drop IPv6 packets of pods whose source is not theirs; returns what is missing for it, for the user."""
+    if all(ip_network(each).version == 4 for each in subnets):
+        return []
+    from tiphys.base.nftables import Nftables
+
+    rules = f"""
+        table inet {table} {{}}
+        delete table inet {table}
+        table inet {table} {{
+            chain prerouting {{
+                type filter hook prerouting priority raw; policy accept;
+                meta nfproto ipv6 iifname "{DEVICES}*" fib saddr . iif oif missing drop
+            }}
+        }}"""
+    try:
+        with Nftables(functools.partial(netns.inside, namespace)) as nft:
+            nft.run(rules)
+    except OSError as error:
+        return [f"pods can use each other's IPv6 addresses as their own: {error.strerror}"]
+    return []
+
+
 def outgoing_mtu(host: Netlink) -> int:
     """The packet size of the device that the default route uses; 0 without one."""
     names = {number: name for name, number in host.links().items()}
-    for prefix, device in host.routes():
-        if prefix == "default" and device in names:
-            return host.mtu(names[device])
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for prefix, device in host.routes(family):
+            if prefix == "default" and device in names:
+                return host.mtu(names[device])
     return 0

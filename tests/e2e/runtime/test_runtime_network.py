@@ -19,7 +19,6 @@ from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import (
-    POD_BRIDGE,
     ClusterNetwork,
     NodeNetwork,
     setup_cluster_network,
@@ -42,7 +41,8 @@ def cluster(tmp_path: Path) -> Iterator[ClusterNetwork]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     number = random.randrange(200, 250)
-    network = ClusterNetwork(f"tt{number}", f"10.{number}.0.0/24", f"10.{number}.128.0/17", tmp_path / "net", "us")
+    nodes, pods = (f"10.{number}.0.0/24",), (f"10.{number}.128.0/17",)
+    network = ClusterNetwork(f"tt{number}", nodes, pods, tmp_path / "net", "us")
     before = host_devices(), FORWARDING.read_text()
     assert setup_cluster_network(network) == []
     yield network
@@ -56,11 +56,12 @@ def cluster(tmp_path: Path) -> Iterator[ClusterNetwork]:
 
 @pytest.fixture
 def nodes(cluster: ClusterNetwork) -> Iterator[list[NodeNetwork]]:
-    pods = list(IPv4Network(cluster.pods).subnets(new_prefix=24))
-    found = [NodeNetwork(cluster, f"n{i}", str(IPv4Network(cluster.nodes)[i + 2]), str(pods[i])) for i in range(2)]
+    pods = list(IPv4Network(cluster.pods[0]).subnets(new_prefix=24))
+    addresses = IPv4Network(cluster.nodes[0])
+    found = [NodeNetwork(cluster, f"n{i}", (str(addresses[i + 2]),), (str(pods[i]),)) for i in range(2)]
     for node in found:
-        node.setup()
-        node.setup()
+        assert node.setup() == []
+        assert node.setup() == []
     yield found
     for node in found:
         assert node.teardown() == []
@@ -123,7 +124,7 @@ def test_addresses_have_one_owner(cluster: ClusterNetwork, nodes: list[NodeNetwo
     with pytest.raises(RuntimeFailure, match="are those of us: end that first"):
         setup_cluster_network(theirs)
     before = host_devices()
-    node = NodeNetwork(theirs, nodes[0].name, nodes[0].address, nodes[0].pod_cidr)
+    node = NodeNetwork(theirs, nodes[0].name, nodes[0].addresses, nodes[0].pod_cidrs)
     assert node.teardown() == []
     assert teardown_cluster_network(theirs) == []
     assert host_devices() >= {name for name in before if name.startswith(cluster.bridge)}
@@ -211,6 +212,6 @@ def test_nobody_becomes_the_router_by_saying_so(cluster: ClusterNetwork, nodes: 
     assert (where / cluster.bridge / "accept_ra").read_text().strip() == "0"
 
     def accepting() -> list[str]:
-        return [device for device in ("eth0", POD_BRIDGE) if (where / device / "accept_ra").read_text().strip() != "0"]
+        return [device for device in ("eth0", "default") if (where / device / "accept_ra").read_text().strip() != "0"]
 
     assert netns.inside(nodes[0].namespace, accepting) == []
