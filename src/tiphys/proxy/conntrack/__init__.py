@@ -1,0 +1,1 @@
+"""Stale connection tracking entries of Services: found, and removed."""
