@@ -22,12 +22,12 @@ def agent() -> str:
     return os.environ.get(AGENT, "")
 
 
-def listener(address: str, port: int) -> socket.socket:
-    """A socket bound to address:port (0 picks one) of the host, not yet listening. Raises OSError."""
+def listener(address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket (TCP, or UDP as SOCK_DGRAM) bound to address:port (0 picks one) of the host, not yet listening. Raises
+    OSError."""
     if not agent():
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return bound(family, address, port)
-    return _ask({"bind": [address, port]})
+        return bound(address, port, kind)
+    return _ask({"bind": [address, port], "kind": int(kind)})
 
 
 async def connection(host: str, port: int) -> socket.socket:
@@ -37,11 +37,15 @@ async def connection(host: str, port: int) -> socket.socket:
     return made
 
 
-def bound(family: int, address: str, port: int) -> socket.socket:
-    """A TCP socket bound to the address of this namespace. Raises OSError."""
-    opened = socket.socket(family, socket.SOCK_STREAM)
+def bound(address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket bound to the address of this namespace. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    opened = socket.socket(family, kind)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:  # with UDP it would let others share the port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((address, port))
     except OSError:
         opened.close()

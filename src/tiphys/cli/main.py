@@ -27,6 +27,7 @@ VERBS = {
     "logs": "what a component of a cluster logged",
     "image": "load, pull, list and remove images",
     "node": "add, remove and list the nodes of a cluster",
+    "ports": "publish ports of this machine that lead into a cluster",
     "doctor": "what this machine lacks, and how to get it",
     "version": "print versions",
     "apiserver": "run an API server in the foreground",

@@ -6,6 +6,7 @@ import argparse
 
 from tiphys.cli.arguments import add_cluster_name
 from tiphys.cli.output import Output, add_common
+from tiphys.cli.ports import rows as port_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import config, status
+    from tiphys.cluster.ports import manage
 
     output = Output(options)
     found = status.of(config.existing(options.name))
@@ -27,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
         }
         for component in found.components
     ]
+    ports = manage.states(found.config)
     if output.json:
         output.result(
             {
@@ -40,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
                     {"component": c.name, "running": bool(c.pid), "pid": c.pid, "memoryBytes": c.memory}
                     for c in found.components
                 ],
+                "ports": ports,
             },
             "",
         )
@@ -47,4 +51,7 @@ def run(options: argparse.Namespace) -> int:
         output.result(None, f"cluster {found.config.name}: {found.state}, {found.config.server}")
         if not output.quiet:
             output.table(rows, ("Component", "State", "PID", "Memory"))
+            if ports:
+                print()
+                output.table(port_rows(ports, output), ("Port", "State"))
     return 0 if found.state == "Running" else 1

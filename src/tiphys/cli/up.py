@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, whole
 from tiphys.cli.output import Output, add_common
+from tiphys.cli.ports import add_publish
 from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES
 
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ip-family", choices=tuple(IP_FAMILIES), default="", help="of a new cluster's nodes, pods and Services (ipv4)"
     )
+    add_publish(parser)
     parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
@@ -51,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
             node_size=options.node_size,
             overcommit=options.overcommit,
             keep_context=options.keep_context,
+            publish=options.publish,
             ip_family=options.ip_family,
         ),
         output.step,

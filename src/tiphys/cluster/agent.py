@@ -1,7 +1,8 @@
 """The agent of rootless mode: it stays in the user's own network and makes sockets there for the others.
 
-Each connection to its Unix socket is one request, {"bind": [address, port]} or {"connect": [host, port]}, answered
-by the socket, or by [errno, message]. The path is in a directory that only the user may enter.
+Each connection to its Unix socket is one request, {"bind": [address, port], "kind": 1 for TCP or 2 for UDP} or
+{"connect": [host, port]}, answered by the socket, or by [errno, message]. The path is in a directory that only the
+user may enter.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def _number(error: Exception) -> int:
 async def _opened(request: dict[str, Any]) -> socket.socket:
     if "bind" in request:
         address, port = request["bind"]
-        return outside.bound(socket.AF_INET6 if ":" in address else socket.AF_INET, address, int(port))
+        kind = socket.SOCK_DGRAM if request.get("kind") == socket.SOCK_DGRAM else socket.SOCK_STREAM
+        return outside.bound(address, int(port), kind)
     host, port = request["connect"]
     error = OSError(errno.EIO, f"no address for {host}")
     for family, kind, _, _, address in await asyncio.get_running_loop().getaddrinfo(

@@ -51,6 +51,8 @@ class ClusterConfig:
     """Whether the nodes may offer more than the machine has."""
     ip_family: str = "ipv4"
     """One of `ranges.IP_FAMILIES`; fixed when the cluster is made."""
+    publish: tuple[str, ...] = ()
+    """Published ports, as `ports.published` reads them."""
 
     @property
     def paths(self) -> paths.ClusterPaths:
@@ -274,7 +276,8 @@ def has_ipv6() -> bool:
 
 
 def _decode(value: dict[str, Any]) -> ClusterConfig:
-    config = ClusterConfig(**{**value, "nodes": tuple(NodeConfig(**node) for node in value["nodes"])})
+    nodes = tuple(NodeConfig(**node) for node in value["nodes"])
+    config = ClusterConfig(**{**value, "nodes": nodes, "publish": tuple(value.get("publish", ()))})
     if config.ip_family not in IP_FAMILIES:
         raise ValueError(f"ip_family {config.ip_family!r}")
     return config

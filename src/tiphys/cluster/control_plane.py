@@ -25,7 +25,7 @@ from tiphys.base.http.server import BACKLOG, serve, serve_on
 from tiphys.base.identity import User
 from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
-from tiphys.cluster import network, processes, stores
+from tiphys.cluster import edge, network, processes, stores
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.metrics import Metrics
 from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
@@ -55,6 +55,7 @@ async def run(config: ClusterConfig) -> None:
         work = [
             tasks.create_task(run_controllers(config, server, clock), name="controllers"),
             tasks.create_task(run_scheduler(server, clock), name="scheduler"),
+            tasks.create_task(edge.run(config, server, clock), name="edge"),
         ]
         gc.collect()
         gc.freeze()

@@ -41,6 +41,7 @@ class UpOptions:
     node_size: str = ""
     overcommit: bool = False
     keep_context: bool = False
+    publish: Sequence[str] = ()
     ip_family: str = ""
     """One of `ranges.IP_FAMILIES`."""
 
@@ -74,13 +75,15 @@ def up(options: UpOptions, progress: Progress) -> UpResult:
 
 def down(name: str, grace: float, progress: Progress) -> ClusterConfig:
     """Stop the processes and containers of a cluster; its objects and files stay."""
-    from tiphys.cluster import teardown
+    from tiphys.cluster import closing, teardown
 
     require_root("down")
     with changing(name, progress):
         config = configs.existing(name)
         stop_processes(config, progress)
         teardown.stop_containers(config, grace)
+        for thing in closing.close(config):
+            progress(f"not removed: {thing}")
         return config
 
 
@@ -263,6 +266,7 @@ def _configure(options: UpOptions) -> ClusterConfig:
     planned = config or ClusterConfig(options.name, 0, 0, str(paths.home()))
     _check_shares(sized(planned).with_nodes(max(1, options.nodes)))
     if config is None:
+        _published(replace(planned, port=options.port), options)
         from tiphys.cluster import network
 
         with network.choosing_ranges():
@@ -273,7 +277,7 @@ def _configure(options: UpOptions) -> ClusterConfig:
     wanted = sized(_changed(config, options))
     if not processes.pid_of(wanted.paths.lock(CONTROL_PLANE)):
         configs.check_port(wanted.name, wanted.port)
-    wanted = wanted.with_nodes(max(1, options.nodes))
+    wanted = _published(wanted.with_nodes(max(1, options.nodes)), options)
     if wanted != config or not config.paths.config.exists():
         wanted.save()
     return wanted
@@ -282,6 +286,16 @@ def _configure(options: UpOptions) -> ClusterConfig:
 def _sized(config: ClusterConfig, options: UpOptions, size: Mapping[str, str]) -> ClusterConfig:
     """With what each node is to offer, where that is said."""
     return replace(config, node_size=size or config.node_size, overcommit=options.overcommit or config.overcommit)
+
+
+def _published(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
+    """With its published ports, if they are to be had."""
+    if not options.publish and not config.publish:
+        return config
+    from tiphys.cluster.ports import manage
+    from tiphys.cluster.ports.published import parse
+
+    return manage.with_ports(config, [parse(text) for text in options.publish])
 
 
 def _size(text: str) -> dict[str, str]:

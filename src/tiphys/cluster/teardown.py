@@ -11,8 +11,8 @@ from pathlib import Path
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import NotFound, TiphysError
 from tiphys.base.files import remove_tree
+from tiphys.cluster import closing, images, network, paths, pki, stores
 from tiphys.cluster import config as configs
-from tiphys.cluster import images, network, paths, pki, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
 from tiphys.kubelet.config import KubeletConfig
@@ -47,6 +47,7 @@ def remove_node(config: ClusterConfig, gone: NodeConfig) -> list[str]:
 def remove_cluster(config: ClusterConfig) -> list[str]:
     """Everything of a cluster whose processes have ended; returns what could not be removed."""
     left = [thing for each in config.nodes for thing in _remove_node_files(config, each)]
+    left += closing.close(config)
     left += teardown_cluster_network(network.of_cluster(config))
     for root in cgroups.detect().all_roots():
         _remove_if_empty(Path(root, "tiphys", paths.cgroup(config.name)))

@@ -1,0 +1,12 @@
+"""Taking away what of the host leads into a cluster: when it goes down, and when it is deleted."""
+
+from __future__ import annotations
+
+from tiphys.cluster.config import ClusterConfig
+from tiphys.cluster.ports import manage
+
+
+def close(config: ClusterConfig) -> list[str]:
+    """Nothing answers for the cluster any more; also after its processes were killed. Returns what could not be
+    removed, and why."""
+    return manage.close(config)
