@@ -59,6 +59,17 @@ def netlink_in(namespace: str) -> Netlink:
     return inside(namespace, Netlink)
 
 
+def trust_neighbours(device: str) -> None:
+    """IPv6 of this thread's namespace on a device, or on all to come ("default"), as on links whose ends are all ours.
+
+    No router advertisements: whoever may send raw packets could become the router (CVE-2020-10749). No search for
+    duplicate addresses: the link-local one is needed for asking who has an address, and would be late by seconds.
+    """
+    with contextlib.suppress(FileNotFoundError):  # no IPv6
+        for name in ("accept_ra", "accept_dad"):
+            processes.write(f"/proc/sys/net/ipv6/conf/{device}/{name}", "0")
+
+
 def loopback_up(namespace: str) -> None:
     """Switch on lo in the namespace."""
     with netlink_in(namespace) as link:

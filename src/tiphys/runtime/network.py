@@ -19,8 +19,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from tiphys.base.netlink import Netlink
+from tiphys.runtime import netns
 from tiphys.runtime.ipam import pools
-from tiphys.runtime.netns import netlink_in
 from tiphys.runtime.types import RuntimeFailure
 
 DEVICES = "pod"
@@ -64,7 +64,7 @@ class PodNetwork:
     def _attach(self, sandbox: str, namespace: str) -> tuple[str, ...]:
         addresses = tuple(pool.allocate(sandbox) for pool in self._pools)
         try:
-            with netlink_in(namespace) as there, netlink_in(self._namespace) as here:
+            with netns.inside(namespace, _enter) as there, netns.netlink_in(self._namespace) as here:
                 name = device_name(sandbox)
                 self._connect(here, there, name, hardware_address(addresses[0]), namespace)
                 self._configure(there, addresses)
@@ -110,6 +110,11 @@ class PodNetwork:
         for pool, address in zip(self._pools, addresses, strict=True):
             here.add_neighbour(device, address, hardware_address(addresses[0]))
             here.add_route(address, "", device, self._sources.get(pool.subnet.version, pool.gateway))
+
+
+def _enter() -> Netlink:
+    netns.trust_neighbours("default")
+    return Netlink()
 
 
 def hardware_address(address: str) -> bytes:

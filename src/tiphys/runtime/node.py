@@ -72,8 +72,7 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
                 link.add_bridge(network.bridge)
             device = link.index(network.bridge)
             _own(link, device, network)
-            with contextlib.suppress(FileNotFoundError):  # a host without IPv6
-                _write_sysctl(f"net/ipv6/conf/{network.bridge}/accept_ra", "0")
+            netns.trust_neighbours(network.bridge)
             for gateway, nodes in zip(network.gateways, network.nodes, strict=True):
                 link.add_address(device, f"{gateway}/{ip_network(nodes).prefixlen}")
             link.set_up(device)
@@ -176,11 +175,9 @@ class NodeNetwork:
         # Pods' own routes are the shortest ones, whatever it looks like: all of them pass this namespace.
         for device in ("all", "default"):
             _write_sysctl(f"net/ipv4/conf/{device}/send_redirects", "0")
-        with contextlib.suppress(FileNotFoundError):  # no IPv6
-            # For all devices to come: else a pod with raw sockets could become the router (CVE-2020-10749).
-            _write_sysctl("net/ipv6/conf/default/accept_ra", "0")
-            if self.cluster.ipv6:
-                _write_sysctl("net/ipv6/conf/all/forwarding", "1")
+        netns.trust_neighbours("default")
+        if self.cluster.ipv6:
+            _write_sysctl("net/ipv6/conf/all/forwarding", "1")
 
     def _connect(self, host: Netlink, node: Netlink) -> None:
         bridge = host.index(self.cluster.bridge)

@@ -191,19 +191,6 @@ def test_packets_to_elsewhere_carry_the_hosts_address(nodes: list[NodeNetwork]) 
         assert socket.inet_ntoa(packet[12:16]) == ours.getsockname()[0]
 
 
-def test_addresses_are_kept_and_used_again_late(tmp_path: Path) -> None:
-    from tiphys.runtime.ipam import AddressPool
-
-    pool = AddressPool(IPv4Network("10.1.1.0/29"), tmp_path)
-    assert pool.allocate("a") == pool.allocate("a") == "10.1.1.2"
-    assert pool.allocate("b") == "10.1.1.3"
-    pool.release("a")
-    assert AddressPool(IPv4Network("10.1.1.0/29"), tmp_path).allocate("c") == "10.1.1.4"
-    assert [pool.allocate(name) for name in "def"] == ["10.1.1.5", "10.1.1.6", "10.1.1.2"]
-    with pytest.raises(RuntimeFailure, match="no free address"):
-        pool.allocate("g")
-
-
 def test_nobody_becomes_the_router_by_saying_so(cluster: ClusterNetwork, nodes: list[NodeNetwork]) -> None:
     """IPv6 router advertisements are for whoever may send raw packets (CVE-2020-10749)."""
     where = Path("/proc/sys/net/ipv6/conf")

@@ -1,0 +1,196 @@
+"""Pods' links of both IP versions, with real namespaces and no containers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tiphys.base.netlink import Netlink
+from tiphys.runtime import netns
+from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network, teardown_cluster_network
+
+pytestmark = pytest.mark.e2e
+
+Pod = tuple[str, tuple[str, ...]]
+"""Its namespace and its addresses."""
+
+
+@pytest.fixture(params=["ipv4", "dual", "ipv6"])
+def families(request: pytest.FixtureRequest) -> str:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if request.param != "ipv4" and not Path("/proc/sys/net/ipv6").is_dir():
+        pytest.skip("no IPv6")
+    return str(request.param)
+
+
+@pytest.fixture
+def nodes(families: str, tmp_path: Path) -> Iterator[list[NodeNetwork]]:
+    """Two of them."""
+    number = random.randrange(100, 200)
+    ranges = {
+        4: (f"10.{number}.0.0/24", f"10.{number}.128.0/17", 24),
+        6: (f"fd00:{number}::/64", f"fd00:{number}:0:1000::/52", 64),
+    }
+    wanted = [ranges[version] for version in {"ipv4": (4,), "dual": (6, 4), "ipv6": (6,)}[families]]
+    spaces, pods = tuple(one[0] for one in wanted), tuple(one[1] for one in wanted)
+    cluster = ClusterNetwork(f"tl{number}", spaces, pods, tmp_path / "net", "us")
+    assert setup_cluster_network(cluster) == []
+    found = []
+    for i in range(2):
+        addresses = tuple(str(ip_network(space)[i + 2]) for space in spaces)
+        cidrs = tuple(str(next(islice(ip_network(one[1]).subnets(new_prefix=one[2]), i + 1, None))) for one in wanted)
+        found.append(NodeNetwork(cluster, f"n{i}", addresses, cidrs))
+        assert found[-1].setup() == found[-1].setup() == []
+    yield found
+    for node in found:
+        assert node.teardown() == []
+    assert teardown_cluster_network(cluster) == []
+
+
+@pytest.fixture
+def pod(nodes: list[NodeNetwork], tmp_path: Path) -> Iterator[Callable[[str, int], Pod]]:
+    """pod(NAME, NODE) makes one."""
+    made: list[Path] = []
+
+    def make(name: str, node: int) -> Pod:
+        space = tmp_path / name
+        netns.persist(space)
+        made.append(space)
+        network = nodes[node].pod_network(tmp_path / f"addresses{node}")
+        addresses = asyncio.run(network.attach(name, str(space)))
+        assert asyncio.run(network.attach(name, str(space))) == addresses
+        return str(space), addresses
+
+    yield make
+    for space in made:
+        netns.drop(space)
+
+
+def listening(pod: Pod, address: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    opened = netns.socket_in(pod[0], family, socket.SOCK_DGRAM)
+    opened.bind((address, 7000))
+    opened.settimeout(2)
+    return opened
+
+
+def spoken(namespace: str | None, address: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    opened = netns.socket_in(namespace or "/proc/self/ns/net", family, socket.SOCK_DGRAM)
+    opened.sendto(b"hello", (address, 7000))
+    return opened
+
+
+def test_addresses_come_in_the_families_order_and_are_reached_at_once(
+    nodes: list[NodeNetwork], pod: Callable[[str, int], Pod], families: str
+) -> None:
+    one, neighbour, far = pod("one", 0), pod("neighbour", 0), pod("far", 1)
+    for each, node in ((one, nodes[0]), (far, nodes[1])):
+        pairs = zip(each[1], node.pod_cidrs, strict=True)
+        assert all(ip_address(address) in ip_network(cidr) for address, cidr in pairs)
+    for number, address in enumerate(one[1]):
+        with listening(one, address) as server:
+            for source in (neighbour, far):
+                with spoken(source[0], address):
+                    assert server.recvfrom(16)[1][0] == source[1][number]
+            with spoken(None, address):
+                assert server.recvfrom(16)[1][0] == nodes[0].cluster.gateways[number]
+            with spoken(nodes[0].namespace, address):
+                assert server.recvfrom(16)[1][0] == nodes[0].addresses[number]
+            with spoken(one[0], address):
+                assert server.recvfrom(16)[1][0] == address
+
+
+def test_an_address_that_no_pod_has_is_refused_at_once(
+    pod: Callable[[str, int], Pod], nodes: list[NodeNetwork]
+) -> None:
+    space, _ = pod("one", 0)
+    for cidr in nodes[0].pod_cidrs:
+        target = str(ip_network(cidr)[99])
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        with netns.socket_in(space, family) as connection:
+            connection.settimeout(2)
+            with pytest.raises(OSError, match=r"No route to host|unreachable"):
+                connection.connect((target, 80))
+
+
+def test_nobody_speaks_for_another(pod: Callable[[str, int], Pod], nodes: list[NodeNetwork]) -> None:
+    """Addresses that a pod gives itself are of no use, nor is answering for others."""
+    bad, victim, server = pod("bad", 0), pod("victim", 0), pod("server", 1)
+    elsewhere = ["198.51.100.7" if "." in address else "2001:db8::7" for address in bad[1]]
+    with netns.netlink_in(bad[0]) as link:
+        for address in (*victim[1], *nodes[0].addresses, *elsewhere):
+            link.add_address(link.index("eth0"), address)
+    for number, target in enumerate(server[1]):
+        with listening(server, target) as arrived:
+            for source in (victim[1][number], nodes[0].addresses[number], elsewhere[number]):
+                with netns.socket_in(bad[0], arrived.family, socket.SOCK_DGRAM) as liar:
+                    liar.bind((source, 0))
+                    with contextlib.suppress(OSError):
+                        liar.sendto(b"lie", (target, 7000))
+            with spoken(victim[0], target):
+                assert arrived.recvfrom(16)[0] == b"hello"
+        with listening(victim, victim[1][number]) as arrived, spoken(server[0], victim[1][number]):
+            assert arrived.recvfrom(16)[0] == b"hello"
+
+
+def test_packets_on_the_wire_do_not_pass_by_the_nodes_ip_layer(pod: Callable[[str, int], Pod]) -> None:
+    """A frame to another pod's hardware address goes nowhere: there is no switch."""
+    bad, victim = pod("bad", 0), pod("victim", 0)
+    with netns.inside(bad[0], lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
+        wire.bind(("eth0", 0))
+        seen = netns.inside(victim[0], lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300))
+        with seen:
+            seen.bind(("eth0", 0x0003))
+            seen.settimeout(0.2)
+            for destination in (b"\xff" * 6, b"\x0a\x58" + ip_address(victim[1][0]).packed[-4:]):
+                wire.send(destination + b"\x02\0\0\0\0\x07" + struct.pack(">H", 0x88B5) + b"forged" * 10)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    assert b"forged" not in seen.recv(2048)
+
+
+def test_what_leaves_carries_the_hosts_address(
+    nodes: list[NodeNetwork], pod: Callable[[str, int], Pod], tmp_path: Path
+) -> None:
+    """Another machine, beyond a link of the host, sees the host, and its answers come back."""
+    one = pod("one", 0)
+    outside = tmp_path / "outside"
+    netns.persist(outside)
+    name = f"{nodes[0].cluster.bridge}o"
+    try:
+        with Netlink() as host, netns.netlink_in(str(outside)) as there:
+            handle = os.open(outside, os.O_RDONLY)
+            host.add_veth(name, "eth0", handle)
+            os.close(handle)
+            for link, last in ((host, 1), (there, 2)):
+                link.set_up(1)
+                device = link.index(name if last == 1 else "eth0")
+                for prefix in (f"203.0.113.{last}/24", f"2001:db8:ffff::{last}/64"):
+                    link.add_address(device, prefix)
+                link.set_up(device)
+        for address in one[1]:
+            target, ours = (
+                ("2001:db8:ffff::2", "2001:db8:ffff::1") if ":" in address else ("203.0.113.2", "203.0.113.1")
+            )
+            with listening((str(outside), ()), target) as server, spoken(one[0], target) as client:
+                client.settimeout(2)
+                source = server.recvfrom(16)[1]
+                assert source[0] == ours
+                server.sendto(b"answer", source)
+                assert client.recv(16) == b"answer"
+    finally:
+        netns.drop(outside)
+        with contextlib.suppress(OSError), Netlink() as host:
+            host.delete_link(name)
