@@ -45,6 +45,7 @@ from tiphys.apiserver.masters import Masters
 from tiphys.apiserver.metrics import Metrics
 from tiphys.apiserver.ownership import Ownership
 from tiphys.apiserver.parts import Parts, Reserve
+from tiphys.apiserver.repair.loop import AllocationRepair, allocation_repair
 from tiphys.apiserver.requestinfo import request_info
 from tiphys.apiserver.resource import Key, Resource, served_resources, stored_resources
 from tiphys.apiserver.reviews import Reviews, access_reviews
@@ -215,6 +216,11 @@ class ApiServer:
         config = self._config
         return Compaction(self._store, caches, self._clock, config.compaction_interval_seconds, config.history_seconds)
 
+    def _repair(self, caches: Caches) -> AllocationRepair:
+        repair = allocation_repair(caches, self._ips, self._config, self._timers, self._clock, lambda: self.handler)
+        self.metrics.registries.append(repair.metrics.registry)
+        return repair
+
     def _among_servers(self, services: ServiceAddresses) -> Reserve:
         if self._freshness is None:
             return OwnAddresses(services, self._ips)
@@ -266,7 +272,7 @@ class ApiServer:
         for extension in self._config.extensions:
             describe(extension, self._aggregation.described)
             await register(extension, parts.caches, writer, self._clock)
-        self._uphold(self._ips.repair)
+        self._uphold(self._repair(parts.caches).run)
         self._uphold(partial(masters.run, restore))
         self._uphold(partial(self._aggregation.run, writer))
         if self._config.fairness:

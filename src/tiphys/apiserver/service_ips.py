@@ -1,7 +1,7 @@
 """An IPAddress object for every address that a Service has, so that all can see who has it (KEP-1880).
 
 It is written together with its Service, in the same commit of the store where that gathers writes, and goes with it.
-A server that was killed in between leaves one too many or one too few: the next start puts that right.
+What a server that was killed in between leaves behind is put right by `repair`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Container, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,7 @@ from tiphys.api.validation.addresses import is_ipv6
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.feed import Caches
 from tiphys.apiserver.storage import Author, Storage
-from tiphys.base.clock import Clock, parse_rfc3339, rfc3339
+from tiphys.base.clock import Clock, rfc3339
 from tiphys.store.types import Mismatch, StoreError
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,6 @@ FAMILY = "ipaddress.kubernetes.io/ip-family"
 MANAGED_BY = "ipaddress.kubernetes.io/managed-by"
 ALLOCATOR = "ipallocator.k8s.io"
 AUTHOR = Author("system:apiserver", "service addresses")
-GRACE = 60.0
-"""Seconds for which an IPAddress may be there before its Service."""
-_AT_ONCE = 200
-"""Services looked at before others have their turn."""
 
 
 def cluster_ips(service: Object | None) -> set[str]:
@@ -68,12 +64,12 @@ class ServiceIps:
         if old is None and self._services.get(_namespace(new), name) is not None:
             yield  # its name is taken: this is going to fail, unless the other one goes just now
             for ip in added:
-                await self._create(ip, new)
+                await self.create(ip, new)
             return
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             for ip in added:
-                tasks.create_task(self._create(ip, new))
+                tasks.create_task(self.create(ip, new))
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - raised again below, past the group
@@ -88,46 +84,8 @@ class ServiceIps:
         for ip in cluster_ips(service):
             await self._delete(ip, service)
 
-    async def repair(self) -> None:
-        """Create what is missing, delete what nobody has; returns when nothing is left to wait for."""
-        held: set[str] = set()
-        for number, entry in enumerate(self._services.range()):
-            service = self._services.obj(entry)
-            held |= cluster_ips(service)
-            for ip in cluster_ips(service):
-                if not self.exists(ip):
-                    await self._create(ip, service)
-            if number % _AT_ONCE == 0:
-                await self._clock.sleep(0)
-        while (wait := await self._delete_leaked(held)) is not None:
-            await self._clock.sleep(wait)
-
-    async def _delete_leaked(self, held: Container[str]) -> float | None:
-        """Delete what nobody has and is old enough; returns the seconds until the next of the others is."""
-        now, soonest = self._clock.time(), None
-        for entry in self._addresses.range():
-            ip = entry.key.rpartition("/")[2]
-            if ip in held or self._is_used(obj := self._addresses.obj(entry)):
-                continue
-            left = GRACE - (now - parse_rfc3339(obj["metadata"]["creationTimestamp"]))
-            if left > 0:
-                soonest = min(left, soonest or left)
-            else:
-                log.warning("the address %s belongs to no Service any more", ip)
-                await self._remove(ip)
-        return soonest
-
-    def _is_used(self, obj: Object) -> bool:
-        """Whether it has a Service, or is none of ours."""
-        if (obj["metadata"].get("labels") or {}).get(MANAGED_BY) != ALLOCATOR:
-            return True
-        parent = obj["spec"]["parentRef"]
-        if parent.get("group") or parent.get("resource") != "services":
-            return False
-        entry = self._services.get(parent.get("namespace") or "", parent.get("name") or "")
-        return entry is not None and obj["metadata"]["name"] in cluster_ips(self._services.obj(entry))
-
-    async def _create(self, ip: str, service: Object) -> None:
+    async def create(self, ip: str, service: Object) -> bool:
+        """Write the IPAddress of a Service's address; whether there is one now."""
         now = rfc3339(self._clock.time())
         try:
             await self._storage.create(
@@ -136,7 +94,9 @@ class ServiceIps:
         except Mismatch:
             log.info("the address %s has an IPAddress already", ip)
         except StoreError as error:
-            log.warning("the IPAddress %s was not written, the next start repeats it: %s", ip, error)
+            log.warning("the IPAddress %s was not written, which is to be repaired: %s", ip, error)
+            return False
+        return True
 
     async def _delete(self, ip: str, service: Object) -> None:
         """Delete the IPAddress if it is that Service's."""
@@ -145,20 +105,22 @@ class ServiceIps:
             return
         parent = self._addresses.obj(entry)["spec"].get("parentRef") or {}
         if (parent.get("namespace"), parent.get("name")) == (_namespace(service), service["metadata"]["name"]):
-            await self._remove(ip)
+            await self.remove(ip)
 
-    async def _remove(self, ip: str) -> None:
+    async def remove(self, ip: str) -> bool:
+        """Delete the IPAddress, whosever it is; whether there is none now."""
         for _ in range(3):
             entry = self._addresses.get("", ip)
             if entry is None:
-                return
+                return True
             try:
                 await self._storage.remove(self._addresses, entry, AUTHOR)
             except Mismatch:
                 continue
             except StoreError as error:
-                log.warning("the IPAddress %s was not deleted, the next start repeats it: %s", ip, error)
-                return
+                log.warning("the IPAddress %s was not deleted, which is to be repaired: %s", ip, error)
+                return False
+        return self._addresses.get("", ip) is None
 
     def _key(self, ip: str) -> str:
         return self._addresses.stored.key("", ip)
