@@ -13,6 +13,7 @@ from tiphys.base.clock import Clock
 from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import InformerFactory
+from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.runtime.node import NodeNetwork
 
@@ -42,5 +43,6 @@ async def run(
 
 async def serve(parts: Parts) -> None:
     """All of them, until cancelled."""
-    async with asyncio.TaskGroup():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node_services.service_proxy(parts).run(), name="services")
         await asyncio.get_running_loop().create_future()

@@ -1,0 +1,55 @@
+"""The Service proxy of a node, put together: what it is told of the cluster, and the node's own firewall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiphys.base.nftables import Nftables
+from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.proxy.services.config import ProxyConfig
+from tiphys.proxy.services.proxy import ServiceProxy
+from tiphys.runtime import netns
+
+if TYPE_CHECKING:
+    from tiphys.cluster.node_network import Parts
+
+
+def service_proxy(parts: Parts) -> ServiceProxy:
+    """The proxy in the node's network namespace; its informers are asked for here."""
+    namespace = parts.namespace.namespace
+    return ServiceProxy(
+        parts.informers,
+        parts.clock,
+        proxy_config(parts.config, parts.node),
+        lambda: Nftables(lambda work: netns.inside(namespace, work)),
+    )
+
+
+def proxy_config(config: ClusterConfig, node: NodeConfig) -> ProxyConfig:
+    return ProxyConfig(
+        node=node.name,
+        families=families(config),
+        local_pods=tuple(map(str, config.pod_cidrs(node))),
+        node_ips=tuple(map(str, config.node_addresses(node))),
+    )
+
+
+def families(config: ClusterConfig) -> tuple[str, ...]:
+    """As the API names them, the primary one first."""
+    return tuple(f"IPv{ranges.version}" for ranges in config.ranges)
+
+
+def host_config(config: ClusterConfig) -> ProxyConfig:
+    """For the proxy of the host: what it sends to the machine's nodes and pods comes back by it."""
+    near = (*config.node_networks, *config.pod_networks)
+    return ProxyConfig(
+        table=host_table(config.bridge),
+        families=families(config),
+        local_pods=tuple(map(str, config.pod_networks)),
+        near=tuple(map(str, near)),
+    )
+
+
+def host_table(bridge: str) -> str:
+    """The name of the host's tables (ip and ip6), from that of the cluster's bridge."""
+    return f"{bridge}-services"

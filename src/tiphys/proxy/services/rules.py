@@ -1,0 +1,168 @@
+"""The compiler: what a port of a Service and its usable endpoints are in the table.
+
+Chains are never changed. A chain's name has a hash of its rules, so equal names mean equal rules, whichever process
+made them: other endpoints are another chain, and an element of a map that leads there, in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from tiphys.proxy.services import layout
+from tiphys.proxy.services.config import ROUND_ROBIN, ProxyConfig
+from tiphys.proxy.services.facts import Endpoint, Family, ServicePort, ranges
+from tiphys.proxy.services.topology import Place, Usable
+
+ElementKey = tuple[str, str]
+"""The name of a map or set, and the key in it."""
+
+
+@dataclass(slots=True)
+class Rules:
+    """What an owner wants in the table."""
+
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rules by name; those that are led to by others come first."""
+    sets: dict[str, str] = field(default_factory=dict)
+    elements: dict[ElementKey, str] = field(default_factory=dict)
+    """What a map has for the key; "" in sets."""
+    rank: tuple[str, str] = ("", "")
+    """Of two owners who want the same key, the lower one has it."""
+
+
+def compile_service(
+    ports: Mapping[ServicePort, Usable], rank: tuple[str, str], family: Family, config: ProxyConfig, place: Place
+) -> Rules:
+    """The rules of a Service."""
+    rules = Rules(rank=rank)
+    for port, endpoints in ports.items():
+        _Port(rules, port, endpoints, family, config, place).compile()
+    return rules
+
+
+class _Port:
+    """One port's way into the rules."""
+
+    def __init__(
+        self, rules: Rules, port: ServicePort, usable: Usable, family: Family, config: ProxyConfig, place: Place
+    ) -> None:
+        self.rules, self.port, self.usable, self.family, self.config, self.place = (
+            rules, port, usable, family, config, place
+        )  # fmt: skip
+
+    def compile(self) -> None:
+        port, usable = self.port, self.usable
+        for endpoint in usable.reachable if self.config.node else ():
+            if self.place.has(endpoint):
+                self._element(layout.HAIRPIN, f"{endpoint.address} . {self._at(endpoint.address, endpoint.port)}")
+        cluster = self._policy("cluster", usable.cluster)
+        local = self._policy("local", usable.local)
+        self._element(layout.CLUSTER_IPS, port.cluster_ip)
+        inside = local if port.internal_local else cluster
+        self._lead(layout.SERVICE_IPS, layout.NO_ENDPOINTS, self._at(port.cluster_ip, port.port), inside, inside)
+        if port.external:
+            self._external(cluster, local)
+
+    def _external(self, cluster: str, local: str) -> None:
+        port = self.port
+        policy = local if port.external_local else cluster
+        addresses = (*port.external_ips, *port.load_balancer_ips)
+        node_port = port.node_port if self.config.node else 0
+        way = self._outer(cluster, policy) if self.usable.anywhere and (addresses or node_port) else ""
+        for address in addresses:
+            self._lead(layout.SERVICE_IPS, layout.NO_ENDPOINTS, self._at(address, port.port), way, policy)
+        if node_port:
+            key = f"{port.protocol} . {node_port}"
+            self._lead(layout.NODE_PORTS, layout.NO_ENDPOINTS_NODE_PORTS, key, way, policy)
+        if port.load_balancer_ips and port.source_ranges:
+            self._firewall()
+
+    def _lead(self, to: str, otherwise: str, key: str, chain: str, policy: str) -> None:
+        """Lead the key to the chain; and without endpoints by the policy, refuse what has not been led on."""
+        if chain:
+            self._element(to, key, f"goto {chain}")
+        if not policy:
+            self._element(otherwise, key, layout.DROP if self.usable.anywhere else layout.REFUSE)
+
+    def _at(self, address: str, number: int) -> str:
+        return f"{address} . {self.port.protocol} . {number}"
+
+    def _element(self, name: str, key: str, value: str = "") -> None:
+        self.rules.elements[name, key] = value
+
+    def _chain(self, kind: str, lines: Sequence[str], of: str = "") -> str:
+        digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
+        parts = (self.port.service, self.port.protocol, *filter(None, (self.port.name, of)))
+        name = f"{kind}-{digest}-{'/'.join(parts)}"
+        self.rules.chains[name] = tuple(lines)
+        return name
+
+    def _policy(self, kind: str, endpoints: Sequence[Endpoint]) -> str:
+        """The chain that chooses one of the endpoints; "" for none."""
+        if not endpoints:
+            return ""
+        if self.port.affinity:
+            return self._chain(kind, self._sticky(endpoints))
+        return self._chain(kind, [f"meta l4proto {self.port.protocol} {self._translate(endpoints)}"])
+
+    def _translate(self, endpoints: Sequence[Endpoint]) -> str:
+        if len(endpoints) == 1:
+            return f"dnat to {self.family.join(endpoints[0].address, endpoints[0].port)}"
+        numbered = ", ".join(f"{number} : {each.address} . {each.port}" for number, each in enumerate(endpoints))
+        return f"dnat {self.family.nft} addr . port to {self._number(endpoints)} map {{ {numbered} }}"
+
+    def _number(self, endpoints: Sequence[Endpoint]) -> str:
+        how = "inc" if (self.port.balancing or self.config.balancing) == ROUND_ROBIN else "random"
+        return f"numgen {how} mod {len(endpoints)}"
+
+    def _sticky(self, endpoints: Sequence[Endpoint]) -> list[str]:
+        """First where a client has been before, else by number; each endpoint's chain remembers its clients."""
+        ways = [self._remember(endpoint) for endpoint in endpoints]
+        lines = [f"{self.family.nft} saddr @{clients} goto {chain}" for clients, chain in ways]
+        if len(ways) == 1:
+            return [f"goto {ways[0][1]}"]
+        numbered = ", ".join(f"{number} : goto {chain}" for number, (_, chain) in enumerate(ways))
+        return [*lines, f"{self._number(endpoints)} vmap {{ {numbered} }}"]
+
+    def _remember(self, endpoint: Endpoint) -> tuple[str, str]:
+        """The set of an endpoint's clients, and the chain that leads to it."""
+        held = f"{{ type {self.family.address}; flags dynamic, timeout; timeout {self.port.affinity}s; }}"
+        of = f"{endpoint.address}/{endpoint.port}".replace(":", ".")
+        key = (self.port.service, self.port.protocol, self.port.name, of, held)
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
+        clients = f"clients-{digest}-{self.port.service}/{of}"
+        self.rules.sets[clients] = held
+        chain = self._chain(
+            "endpoint",
+            [
+                f"update @{clients} {{ {self.family.nft} saddr }}",
+                f"meta l4proto {self.port.protocol} {self._translate([endpoint])}",
+            ],
+            of,
+        )
+        return clients, chain
+
+    def _outer(self, cluster: str, policy: str) -> str:
+        """The chain for what comes by a node port, an external IP or a load balancer's."""
+        if not self.port.external_local:
+            return self._chain("external", [layout.mark(self.config), f"goto {cluster}"])
+        # What begins here is as if it went to a load balancer outside and came back: all endpoints serve it.
+        lines = [
+            f"{self.family.nft} saddr @{layout.LOCAL_PODS} goto {cluster}",
+            f"fib saddr type local {layout.mark(self.config)} goto {cluster}",
+        ]
+        return self._chain("external", [*lines, *([f"goto {policy}"] if policy else [])])
+
+    def _firewall(self) -> None:
+        allowed = list(self.port.source_ranges)
+        own = [ip for ip in self.config.node_ips if ip_address(ip).version == self.family.version]
+        if any(ip_address(ip) in ip_network(network) for ip in own for network in allowed):
+            # A node that has the balancer's address as one of its own may come with it as its source.
+            allowed += self.port.load_balancer_ips
+        sources = ", ".join(ranges(allowed, self.family))
+        chain = self._chain("firewall", [f"{self.family.nft} saddr != {{ {sources} }} drop"])
+        for address in self.port.load_balancer_ips:
+            self._element(layout.FIREWALL, self._at(address, self.port.port), f"goto {chain}")
