@@ -94,7 +94,7 @@ def parse(text: str) -> PublishedPort:
 
 
 def parse_place(text: str) -> tuple[str, int, str]:
-    """(address or "", port, protocol or "") of [ADDRESS:]HOSTPORT[/PROTO], as `ports remove` takes. Raises Permanent."""
+    """(address or "", port, protocol or "") of [ADDRESS:]HOSTPORT[/PROTO], for `ports remove`. Raises Permanent."""
     place, _, protocol = text.partition("/")
     if protocol and protocol not in PROTOCOLS:
         raise Permanent(f"published port {text!r}: the protocol is one of {', '.join(PROTOCOLS)}")
