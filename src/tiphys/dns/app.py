@@ -1,0 +1,155 @@
+"""The cluster's name server: informers feed the index, sockets that somebody else opened ask the responder.
+
+It reads its sockets when Services and endpoints are known, but waits no longer than CoreDNS does: questions that come
+earlier stay in the sockets and are answered then. Names outside are answered whatever the API server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from tiphys.base.clock import Clock
+from tiphys.base.http.server import BACKLOG, serve_on
+from tiphys.client.informer import Informer, InformerFactory
+from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
+from tiphys.client.types import Object
+from tiphys.dns.exchange import Sockets
+from tiphys.dns.forward import Forwarder
+from tiphys.dns.index import Index
+from tiphys.dns.metrics import Metrics, MetricsPage
+from tiphys.dns.resolvconf import watched
+from tiphys.dns.responder import Responder
+from tiphys.dns.sockets import HostSockets
+from tiphys.dns.tcp import TcpServer
+from tiphys.dns.udp import UdpServer
+from tiphys.dns.upstreams import Server, Upstreams, is_ours
+from tiphys.dns.zone import Zone
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "cluster.local"
+PORT = 10053
+METRICS_PORT = 9153
+PATIENCE = 5.0
+"""Seconds without the cluster's objects after which names outside are answered, and those inside are failures."""
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """What a name server is told."""
+
+    domain: str = DOMAIN
+    upstreams: tuple[Server, ...] = ()
+    """Asked for names outside the cluster; none: those of `resolv_conf`, as it changes."""
+    resolv_conf: Path = RESOLV_CONF
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Bound sockets, which the server closes at the end."""
+
+    udp: Sequence[socket.socket]
+    tcp: Sequence[socket.socket]
+    metrics: Sequence[socket.socket] = ()
+
+    def close(self) -> None:
+        for sock in (*self.udp, *self.tcp, *self.metrics):
+            sock.close()
+
+    def places(self) -> list[tuple[bytes, int]]:
+        """Where we are: packed addresses and ports."""
+        names = [sock.getsockname() for sock in (*self.udp, *self.tcp)]
+        return list(dict.fromkeys((ip_address(name[0].partition("%")[0]).packed, name[1]) for name in names))
+
+
+Bind = Callable[[str, int, socket.SocketKind], socket.socket]
+"""Makes a socket bound to an address and a port, where clients are. Raises OSError."""
+
+
+def listen(bind: Bind, addresses: Sequence[str], port: int = PORT, metrics_port: int = METRICS_PORT) -> Listeners:
+    """The sockets at these addresses; no metrics at port 0. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+            return stack.enter_context(bind(address, port, kind))
+
+        made = Listeners(
+            [opened(address, port, socket.SOCK_DGRAM) for address in addresses],
+            [opened(address, port, socket.SOCK_STREAM) for address in addresses],
+            [opened(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port],
+        )
+        stack.pop_all()
+    return made
+
+
+async def run(
+    config: DnsConfig,
+    informers: InformerFactory,
+    listeners: Listeners,
+    clock: Clock,
+    sockets: Sockets | None = None,
+) -> None:
+    """Serve until cancelled."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listeners.close)
+        index, metrics = Index(), Metrics()
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        forwarder = Forwarder(Upstreams(config.upstreams), sockets or HostSockets(), clock, tasks)
+        places = listeners.places()
+        zone = Zone(config.domain, index, [address for address, _ in places])
+        forwarder.is_ours = lambda server: is_ours(server, places) or _is_service(index, server)
+        responder = Responder(zone, index, forwarder, clock, metrics)
+        known = follow(informers, index, clock)
+        if not config.upstreams:
+            tasks.create_task(watched(config.resolv_conf, forwarder.replace), name="resolv.conf")
+        for sock in listeners.metrics:
+            sock.listen(BACKLOG)
+            await stack.enter_async_context(serve_on(MetricsPage(metrics, forwarder), sock, clock=clock))
+        await _wait(known)
+        responder.ready = all(informer.synced for informer in known)
+        for sock in listeners.udp:
+            tasks.create_task(UdpServer(sock, responder, tasks).run(), name="dns udp")
+        for sock in listeners.tcp:
+            tasks.create_task(TcpServer(sock, responder, clock, tasks).run(), name="dns tcp")
+        for informer in known:
+            await informer.wait_synced()
+        responder.ready = True
+        await asyncio.get_running_loop().create_future()
+
+
+def follow(informers: InformerFactory, index: Index, clock: Clock) -> list[Informer]:
+    """Have the index follow what is in the cluster; returns what must be known before names are answered.
+
+    Namespaces are not among that: without the right to list them any may be there."""
+    services, slices = informers.get(SERVICES), informers.get(ENDPOINT_SLICES)
+    namespaces = informers.get(NAMESPACES)
+
+    def telling(change: Callable[[Object | None, Object | None, float], None]) -> Callable[..., None]:
+        return lambda old, new: change(old, new, clock.time())
+
+    services.subscribe(telling(index.service_changed))
+    slices.subscribe(telling(index.slice_changed))
+    namespaces.subscribe(telling(index.namespace_changed))
+    return [services, slices]
+
+
+async def _wait(known: Sequence[Informer]) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for informer in known:
+                await informer.wait_synced()
+    except TimeoutError:
+        log.warning("the cluster's Services are not known yet: its names are failures until they are")
+
+
+def _is_service(index: Index, server: Server) -> bool:
+    """A cluster's own address in the host's resolv.conf is an easy mistake: its questions would come back to us."""
+    return index.service_at(ip_address(server.address.partition("%")[0]).packed) is not None
