@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -41,7 +42,7 @@ class World:
         self.client = self._socket("127.0.0.1", 0)
         self.metrics = ProxyMetrics(Registry())
         self.opened = 0
-        self.cleaner = ConntrackCleaner("IPv4", self._conntrack, SystemClock(), self.metrics)
+        self.cleaner = ConntrackCleaner("IPv4", self._conntrack, SystemClock(), self.metrics, (NODE,))
 
     def _conntrack(self) -> Conntrack:
         self.opened += 1
@@ -59,7 +60,7 @@ class World:
             lead = f"add element ip t {table} {{ {key} : {endpoints[0]}{port} }}" if endpoints else ""
             self.nft.run(f"flush map ip t {table}; {lead}")
         self.cleaner.put("dns", (UdpPort((SERVICE,), 53, 30053, frozenset((one, 53) for one in endpoints)),))
-        return self.cleaner.clean((NODE, "127.0.0.1"))
+        return asyncio.run(self.cleaner.clean())
 
     def asked(self, address: str = SERVICE, port: int = 53) -> str:
         """Which endpoint a packet of the client reaches; "" for none."""
@@ -126,16 +127,17 @@ def test_the_kernel_is_asked_only_after_a_change(world: World) -> None:
     assert world.opened == 1
     world.cleaner.put("dns", ())
     world.cleaner.put("other", ())
-    assert (world.cleaner.clean(), world.opened) == (0, 1)
+    assert (asyncio.run(world.cleaner.clean()), world.opened) == (0, 1)
 
 
-def test_what_failed_is_tried_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_failed_is_tried_again_at_the_next_change(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> Conntrack:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    cleaner = ConntrackCleaner("IPv4", fail, SystemClock())
-    cleaner.put("dns", (UdpPort((SERVICE,), 53, 0, frozenset({(SECOND, 53)})),))
-    assert (cleaner.clean(), cleaner.clean()) == (0, 0)
+    cleaner = ConntrackCleaner("IPv4", fail, SystemClock(), world.metrics)
+    for name in ("dns", "other"):
+        cleaner.put(name, (UdpPort((SERVICE,), 53, 0, frozenset({(SECOND, 53)})),))
+        assert asyncio.run(cleaner.clean()) == 0
     assert caplog.text.count("stale connections of UDP Services stay for now (IPv4)") == 2
 
 
