@@ -1,0 +1,96 @@
+"""What is wanted in the kernel, as data: chains, sets and maps of the table `policies`.
+
+    forward               the hook: the client's address leads to its egress group, the server's to its ingress group
+    egress-HASH, ...      a group: the policies of pods that share them; what none of them lets pass is dropped
+    NS/NAME/egress-HASH   what one policy lets out; with ingress-HASH: in
+
+A chain's name tells its contents (HASH), so a chain that is there is right and never changes. Client and server are
+those of the connection, not of the packet: replies and later packets are judged like the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from tiphys.proxy.policies.policy import DIRECTIONS, Direction, PeerSelector, Policy
+from tiphys.proxy.policies.ranges import Ranges
+
+FAMILIES = (4, 6)
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Lets a connection pass when all of it is so; what is left empty is so for all."""
+
+    family: int = 0
+    """4 or 6; needed by all that names addresses."""
+    peers: str = ""
+    """The set that has the peer's address."""
+    blocks: Ranges = ()
+    """Where the peer's address is, as numbers."""
+    protocol: str = ""
+    ports: Ranges = ()
+    """The server's."""
+    named: str = ""
+    """The set that has the server's address and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChain:
+    direction: Direction
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChain:
+    policies: tuple[str, ...]
+    """Chains of policies; what none of them lets pass is dropped."""
+
+
+Chain = PolicyChain | GroupChain
+
+
+def map_name(direction: Direction, family: int) -> str:
+    return f"{direction}{family}"
+
+
+MAPS = tuple(map_name(direction, family) for direction in DIRECTIONS for family in FAMILIES)
+OWN = {family: f"own{family}" for family in FAMILIES}
+"""The sets of (address . address) of isolated pods: a pod may always reach itself."""
+
+
+@dataclass(slots=True)
+class Ruleset:
+    """All of it; empty when no pod of the node is isolated."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in OWN.values()})
+    maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
+    """Address of a pod of this node -> its group."""
+
+    @property
+    def empty(self) -> bool:
+        return not any(self.maps.values())
+
+
+def policy_chain(policy: Policy, direction: Direction, chain: PolicyChain) -> str:
+    whose = policy.key if len(policy.key) <= _LONGEST else f"{policy.namespace}/{digest(policy.key)}"
+    return f"{whose}/{direction}-{digest(repr(chain))}"
+
+
+def group_chain(direction: Direction, chain: GroupChain) -> str:
+    return f"{direction}-{digest('|'.join(chain.policies))}"
+
+
+def peer_set(selector: PeerSelector, family: int) -> str:
+    return f"peers{family}-{digest(selector.key)}"
+
+
+def port_set(name: str, protocol: str, family: int) -> str:
+    return f"port{family}-{protocol}-{name}"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
