@@ -15,6 +15,7 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import InformerFactory
 from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.node_proxy_health import NodeProxyHealth
 from tiphys.runtime.node import NodeNetwork
 
 
@@ -44,5 +45,7 @@ async def run(
 async def serve(parts: Parts) -> None:
     """All of them, until cancelled."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(node_services.service_proxy(parts).run(), name="services")
+        around = NodeProxyHealth(parts)
+        tasks.create_task(around.run(), name="around the service proxy")
+        tasks.create_task(node_services.service_proxy(parts, [around.observer]).run(), name="services")
         await asyncio.get_running_loop().create_future()

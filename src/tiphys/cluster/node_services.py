@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiphys.base.nftables import Nftables
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.proxy import ServiceProxy
+from tiphys.proxy.services.state import Observer
 from tiphys.runtime import netns
 
 if TYPE_CHECKING:
     from tiphys.cluster.node_network import Parts
 
 
-def service_proxy(parts: Parts) -> ServiceProxy:
+def service_proxy(parts: Parts, observers: Sequence[Observer] = ()) -> ServiceProxy:
     """The proxy in the node's network namespace; its informers are asked for here."""
     namespace = parts.namespace.namespace
     return ServiceProxy(
@@ -22,6 +24,7 @@ def service_proxy(parts: Parts) -> ServiceProxy:
         parts.clock,
         proxy_config(parts.config, parts.node),
         lambda: Nftables(lambda work: netns.inside(namespace, work)),
+        observers,
     )
 
 
