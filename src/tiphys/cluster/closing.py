@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.ports import manage
+from tiphys.runtime import nft
 
 
 def close(config: ClusterConfig) -> list[str]:
     """Nothing answers for the cluster any more; also after its processes were killed. Returns what could not be
     removed, and why."""
-    return manage.close(config)
+    return [*manage.close(config), *_close_services(f"{config.bridge}-services")]
+
+
+def _close_services(table: str) -> list[str]:
+    try:
+        nft.delete_tables(table)
+    except OSError as error:
+        return [f"nftables table {table}: {error.strerror}"]
+    return []

@@ -45,6 +45,7 @@ async def run(config: ClusterConfig) -> None:
     network.setup_host(config)
     settings = api_config(config)
     metrics = Metrics(settings.kubelet_tls, clock)
+    asked = edge.opened(config)
     async with (
         stores.opened(config.store, config.paths.store) as store,
         ApiServer(replace(settings, extensions=(metrics.extension,)), store, clock) as server,
@@ -55,7 +56,7 @@ async def run(config: ClusterConfig) -> None:
         work = [
             tasks.create_task(run_controllers(config, server, clock), name="controllers"),
             tasks.create_task(run_scheduler(server, clock), name="scheduler"),
-            tasks.create_task(edge.run(config, server, clock), name="edge"),
+            tasks.create_task(edge.run(config, server, asked, clock), name="edge"),
         ]
         gc.collect()
         gc.freeze()

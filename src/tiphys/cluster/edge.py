@@ -7,32 +7,62 @@ Services answer here. All of it is in the kernel and stays when this process end
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import socket
 from typing import TYPE_CHECKING
 
 from tiphys.base.clock import Clock
 from tiphys.base.identity import User
+from tiphys.base.netlink import Netlink
 from tiphys.client.informer import InformerFactory
 from tiphys.client.local import LocalClient
 from tiphys.cluster import config as configs
+from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.ports import desk, manage
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.publisher import Publisher
+from tiphys.proxy.services.proxy import ServiceProxy
 
 if TYPE_CHECKING:
     from tiphys.apiserver.app import ApiServer
 
+log = logging.getLogger(__name__)
+
 PROXY = User("system:kube-proxy", groups=("system:node-proxier", "system:authenticated"))
 
 
-async def run(config: ClusterConfig, server: ApiServer, clock: Clock) -> None:
-    """Serve until cancelled."""
+def opened(config: ClusterConfig) -> socket.socket:
+    """Where commands ask about published ports; who asks before `run` serves them waits."""
+    return desk.listening(config.paths.run / desk.NAME)
+
+
+async def run(config: ClusterConfig, server: ApiServer, asked: socket.socket, clock: Clock) -> None:
+    """Serve until cancelled; `asked` is what `opened` made."""
     client = LocalClient(server.handler, PROXY, agent="kube-proxy")
 
     def published() -> tuple[PublishedPort, ...]:
         return manage.of(configs.existing(config.name))
 
-    async with InformerFactory(client, clock) as informers, asyncio.TaskGroup() as tasks:
+    await asyncio.to_thread(lead_to_services, config)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(asked)
+        informers = await stack.enter_async_context(InformerFactory(client, clock))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        services = ServiceProxy(informers, clock, node_services.host_config(config))
+        tasks.create_task(services.run(), name="services of the host")
         publisher = Publisher(manage.place(config), published, informers, clock, tasks)
         tasks.create_task(publisher.run(), name="published ports")
-        tasks.create_task(desk.serve(config.paths.run / desk.NAME, publisher), name="published ports' desk")
+        tasks.create_task(desk.serve(asked, publisher), name="published ports' desk")
+
+
+def lead_to_services(config: ClusterConfig) -> None:
+    """A route for the Services' ranges, so that a machine without any way out reaches them, too: addresses are
+    translated only in packets that have some way to go. It ends with the bridge."""
+    try:
+        with Netlink() as link:
+            for network in config.service_networks:
+                link.add_route(str(network), index=link.index(config.bridge))
+    except OSError as error:
+        log.warning("cluster IPs may not be reached from this machine: %s", error.strerror)

@@ -68,6 +68,7 @@ def up(options: UpOptions, progress: Progress) -> UpResult:
             loading = beside.submit(load_images, options.images, progress)
             wait_ready(config, children, progress)
             loading.result()
+        _tell_published(config, progress)
         changed = merge_kubeconfig(config, options.kubeconfig, not options.keep_context)
         progress(f"context {config.context} in {changed}")
         return UpResult(config, changed, tuple(child.component for child in children))
@@ -296,6 +297,15 @@ def _published(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
     from tiphys.cluster.ports.published import parse
 
     return manage.with_ports(config, [parse(text) for text in options.publish])
+
+
+def _tell_published(config: ClusterConfig, progress: Progress) -> None:
+    """What became of each published port; when this returns, they are."""
+    if config.publish:
+        from tiphys.cluster.ports import manage
+
+        for one in manage.states(config):
+            progress(one["error"] or f"{one['port']} is published")
 
 
 def _size(text: str) -> dict[str, str]:

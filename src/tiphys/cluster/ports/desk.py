@@ -44,14 +44,13 @@ def listening(path: Path) -> socket.socket:
     return opened
 
 
-async def serve(path: Path, publisher: Publisher) -> None:
+async def serve(server: socket.socket, publisher: Publisher) -> None:
     """Answer until cancelled."""
     loop = asyncio.get_running_loop()
-    with listening(path) as server:
-        while True:
-            channel, _ = await loop.sock_accept(server)
-            with channel, contextlib.suppress(OSError):
-                await loop.sock_sendall(channel, json.dumps(await publisher.state()).encode())
+    while True:
+        channel, _ = await loop.sock_accept(server)
+        with channel, contextlib.suppress(OSError):
+            await loop.sock_sendall(channel, json.dumps(await publisher.state()).encode())
 
 
 def ask(path: Path) -> list[dict[str, Any]]:

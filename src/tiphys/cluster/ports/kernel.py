@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tiphys.base.nftables import Nftables
 from tiphys.cluster.ports import rules
+from tiphys.runtime import nft
 
 
 def apply(place: rules.Place, transaction: str, localnet: bool) -> None:
@@ -22,7 +23,8 @@ def apply(place: rules.Place, transaction: str, localnet: bool) -> None:
 
 def remove(place: rules.Place) -> None:
     """As if nothing had been published. Raises OSError."""
-    apply(place, rules.removal(place.table), localnet=False)
+    _route_localnet(place.bridge, on=False)
+    nft.delete_tables(place.table)
 
 
 def _route_localnet(bridge: str, *, on: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +16,6 @@ from tiphys.cluster.ports.published import PublishedPort, added, found, parse
 from tiphys.cluster.ports.reserve import refusal, reserve
 from tiphys.cluster.ports.rules import Place
 from tiphys.cluster.processes import CONTROL_PLANE
-
-log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -96,12 +92,12 @@ def remove(name: str, texts: Iterable[str], progress: Progress) -> list[str]:
 
 def states(config: ClusterConfig) -> list[dict[str, Any]]:
     """What becomes of each published port, as the control plane tells; without one, what is configured."""
+    text = "the cluster does not run"
     if processes.pid_of(config.paths.lock(CONTROL_PLANE)):
         try:
             return desk.ask(_socket(config))
         except OSError as error:
-            log.info("the control plane does not tell of published ports: %s", error)
-    text = "the cluster does not run"
+            text = f"the control plane does not answer ({error.strerror or error})"
     return [{"port": str(port), "way": "", "backends": [], "error": "", "waiting": text} for port in of(config)]
 
 
@@ -112,8 +108,6 @@ def close(config: ClusterConfig) -> list[str]:
     try:
         kernel.remove(place(config))
     except OSError as error:
-        if error.errno in (errno.ENOPKG, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP):
-            return []  # without nftables there is no table
         return [f"nftables table {place(config).table}: {error.strerror}"]
     return []
 
