@@ -12,7 +12,7 @@ from typing import Any
 
 from tiphys.api.quantity import parse
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.durations import parse_duration
+from tiphys.base.durations import parse_duration
 
 NAMES = frozenset({
     "authentication", "authorization", "readOnlyPort", "enableServer", "enableDebuggingHandlers",
