@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
 from tiphys.client.config import ClientConfig, load
 from tiphys.client.https import HttpsClient
@@ -26,7 +27,6 @@ from tiphys.kubelet.certificates.upkeep import client_store, keep_fresh
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile import flags
 from tiphys.kubelet.configfile.reader import read_config
-from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.eviction.manager import thresholds_of
 from tiphys.kubelet.eviction.meter import Disks
 from tiphys.kubelet.server import flags as server_flags

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tiphys.base.durations import format_duration
 from tiphys.base.errors import Permanent
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile.document import load, merged
@@ -16,7 +17,6 @@ from tiphys.kubelet.configfile.fields import FIELDS
 from tiphys.kubelet.configfile.flags import check_labels
 from tiphys.kubelet.configfile.reader import read_config
 from tiphys.kubelet.configfile.validation import check
-from tiphys.kubelet.durations import format_duration
 from tiphys.kubelet.serve import add_flags, make_config
 from tiphys.kubelet.server import settings
 from tiphys.kubelet.server.configz import configz

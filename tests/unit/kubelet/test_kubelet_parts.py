@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
 from tiphys.kubelet.admission import admit
 from tiphys.kubelet.backoff import next_backoff, restart_delay
@@ -15,7 +16,6 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.decide import duration
 from tiphys.kubelet.dns import Dns, resolve
 from tiphys.kubelet.downward import PodFacts, field_value, resource_value
-from tiphys.kubelet.durations import parse_duration
 from tiphys.kubelet.env import ConfigError, make_env, service_links
 from tiphys.kubelet.expansion import expand
 from tiphys.kubelet.files import hosts_file

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.durations import parse_duration
 
 Convert = Callable[[Any], Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.durations import parse_duration
 
 
 def pairs(separator: str) -> Callable[[str], dict[str, str]]:

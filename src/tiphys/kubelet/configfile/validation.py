@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tiphys.base.durations import format_duration, parse_duration
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.durations import format_duration, parse_duration
 from tiphys.kubelet.eviction.signals import EvictionSettings, make_thresholds
 
 Document = Mapping[str, Any]

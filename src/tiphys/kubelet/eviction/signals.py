@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tiphys.api.quantity import Quantity, from_units, parse
+from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.durations import parse_duration
 
 MEMORY = "memory.available"
 ALLOCATABLE_MEMORY = "allocatableMemory.available"

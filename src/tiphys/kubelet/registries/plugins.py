@@ -212,7 +212,7 @@ def _check_not_echoed(auth: Mapping[str, Any], token: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    from tiphys.kubelet.durations import parse_duration
+    from tiphys.base.durations import parse_duration
 
     try:
         return parse_duration(text)

@@ -66,7 +66,7 @@ def _read(file: Path) -> Iterator[Provider]:
 
 def provider_of(entry: Mapping[str, Any]) -> Provider:
     """One entry of `providers`, checked. Raises Permanent."""
-    from tiphys.kubelet.durations import parse_duration
+    from tiphys.base.durations import parse_duration
 
     name = str(entry.get("name") or "")
     if not name or "/" in name or " " in name or name in (".", ".."):

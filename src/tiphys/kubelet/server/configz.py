@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tiphys.base.durations import format_duration
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.configfile.fields import FIELDS, Convert, duration, path
-from tiphys.kubelet.durations import format_duration
 from tiphys.kubelet.server.settings import ServerSettings
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiphys.api.quantity import parse
-from tiphys.base.errors import Permanent
 from tiphys.base.durations import parse_duration
+from tiphys.base.errors import Permanent
 
 NAMES = frozenset({
     "authentication", "authorization", "readOnlyPort", "enableServer", "enableDebuggingHandlers",
