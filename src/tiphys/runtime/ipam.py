@@ -10,7 +10,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ class AddressPool:
         """Harmless if it has none."""
         with self._locked() as state:
             state["owners"].pop(owner, None)
+
+    def keep(self, owners: Collection[str]) -> None:
+        """Release what others than these have."""
+        with self._locked() as state:
+            state["owners"] = {owner: address for owner, address in state["owners"].items() if owner in owners}
 
     def _next(self, last: str, taken: set[str]) -> str:
         """The first free one after `last`: no more are looked at than are taken, however large the subnet."""

@@ -116,11 +116,13 @@ class LinuxRuntime:
     async def sandboxes(self) -> Sequence[SandboxStatus]:
         """All of them, also those whose pause process has ended."""
         self._open()
+        await self._sandboxes.settle()
         return [record.status() for record in self._sandboxes.records.values()]
 
     async def remove_sandbox(self, id: str) -> None:
         """Kill all that is in it and release everything. Harmless if it is gone."""
         self._open()
+        await self._sandboxes.settle()
         async with asyncio.TaskGroup() as group:
             for record in [item for item in self._containers.records.values() if item.spec.sandbox == id]:
                 group.create_task(self._containers.remove(record))

@@ -13,18 +13,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 from tiphys.base.netlink import Netlink
-from tiphys.runtime import netns
+from tiphys.runtime import netns, shaping
+from tiphys.runtime.hostports import HostPorts
 from tiphys.runtime.ipam import pools
-from tiphys.runtime.types import RuntimeFailure
+from tiphys.runtime.types import Bandwidth, RuntimeFailure, SandboxSpec, SandboxStatus, State
 
-DEVICES = "pod"
-"""What the names of the node's ends begin with."""
+log = logging.getLogger(__name__)
+
+DEVICES, SHAPERS = "pod", "shp"
+"""What the names of the node's ends of links begin with, and of the devices that shape what comes from there."""
 
 
 class PodNetwork:
@@ -42,6 +46,9 @@ class PodNetwork:
         self._namespace = namespace
         self._pools = pools(subnets, state_dir)
         self._mtu = mtu
+        self._ports = HostPorts(namespace, DEVICES)
+        self._shaped: set[str] = set()
+        """IDs of sandboxes with a shaper."""
         self._sources = {ip_address(each).version: each for each in sources}
 
     @property
@@ -49,29 +56,59 @@ class PodNetwork:
         """The node's own network namespace."""
         return self._namespace
 
-    async def attach(self, sandbox: str, namespace: str) -> tuple[str, ...]:
+    async def attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
         """Set up lo and eth0 in `namespace` and return the addresses. Harmless if done already."""
         return await asyncio.to_thread(self._attach, sandbox, namespace)
 
     async def detach(self, sandbox: str) -> None:
-        """Release the addresses; the devices go with the namespace. Harmless if done already."""
+        """Release addresses, ports and shaping; the link goes with the namespace. Harmless if done already."""
         await asyncio.to_thread(self._release, sandbox)
 
+    async def keep(self, sandboxes: Sequence[SandboxStatus]) -> None:
+        """Release what others than these have left."""
+        await asyncio.to_thread(self._keep, sandboxes)
+
+    def _attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
+        addresses = tuple(pool.allocate(sandbox.id) for pool in self._pools)
+        name = device_name(sandbox.id)
+        try:
+            with netns.inside(namespace, _enter) as there, netns.netlink_in(self._namespace) as here:
+                self._connect(here, there, name, hardware_address(addresses[0]), namespace)
+                self._configure(there, addresses)
+                if sandbox.bandwidth != Bandwidth():
+                    self._shaped.add(sandbox.id)
+                    shaping.limit(here, name, device_name(sandbox.id, SHAPERS), sandbox.bandwidth)
+                self._lead(here, name, addresses, loopback=bool(sandbox.ports))
+        except OSError as error:
+            where = f"{sandbox.id} ({', '.join(addresses)})"
+            raise RuntimeFailure(f"network of sandbox {where}: {error.strerror}") from error
+        self._ports.open(sandbox.id, sandbox.ports, addresses)
+        return addresses
+
     def _release(self, sandbox: str) -> None:
+        self._ports.close(sandbox)
+        if sandbox in self._shaped:
+            with netns.netlink_in(self._namespace) as here, contextlib.suppress(OSError):
+                here.delete_link(device_name(sandbox, SHAPERS))
+            self._shaped.discard(sandbox)
         for pool in self._pools:
             pool.release(sandbox)
 
-    def _attach(self, sandbox: str, namespace: str) -> tuple[str, ...]:
-        addresses = tuple(pool.allocate(sandbox) for pool in self._pools)
+    def _keep(self, sandboxes: Sequence[SandboxStatus]) -> None:
+        ids = {each.spec.id for each in sandboxes}
+        self._shaped = {each.spec.id for each in sandboxes if each.spec.bandwidth.egress}
+        kept = {device_name(id, SHAPERS) for id in self._shaped}
+        living = [each for each in sandboxes if each.state is State.RUNNING]
         try:
-            with netns.inside(namespace, _enter) as there, netns.netlink_in(self._namespace) as here:
-                name = device_name(sandbox)
-                self._connect(here, there, name, hardware_address(addresses[0]), namespace)
-                self._configure(there, addresses)
-                self._lead(here, name, addresses)
-        except OSError as error:
-            raise RuntimeFailure(f"network of sandbox {sandbox} ({', '.join(addresses)}): {error.strerror}") from error
-        return addresses
+            with netns.netlink_in(self._namespace) as here:
+                for name in here.links():
+                    if name.startswith(SHAPERS) and name not in kept:
+                        here.delete_link(name)
+            self._ports.restore({each.spec.id: (each.spec.ports, each.ips) for each in living})
+        except (OSError, RuntimeFailure) as error:
+            log.warning("what is left of other sandboxes cannot be removed: %s", error)
+        for pool in self._pools:
+            pool.keep(ids)
 
     @property
     def _router(self) -> bytes:
@@ -103,10 +140,10 @@ class PodNetwork:
             there.add_neighbour(device, pool.gateway, self._router)
             there.add_route("default", pool.gateway, device)
 
-    def _lead(self, here: Netlink, name: str, addresses: Sequence[str]) -> None:
+    def _lead(self, here: Netlink, name: str, addresses: Sequence[str], *, loopback: bool) -> None:
         """The node's side: the way to the pod, last, so that what the pod sends is dropped until all is there."""
         device = here.index(name)
-        here.check_sources(device)
+        here.check_sources(device, loopback=loopback)
         for pool, address in zip(self._pools, addresses, strict=True):
             here.add_neighbour(device, address, hardware_address(addresses[0]))
             here.add_route(address, "", device, self._sources.get(pool.subnet.version, pool.gateway))
@@ -122,6 +159,6 @@ def hardware_address(address: str) -> bytes:
     return b"\x0a\x58" + ip_address(address).packed[-4:]
 
 
-def device_name(sandbox: str) -> str:
+def device_name(sandbox: str, kind: str = DEVICES) -> str:
     """The node's end of a sandbox's veth pair: at most 15 characters, the same for the same sandbox."""
-    return f"{DEVICES}{hashlib.sha256(sandbox.encode()).hexdigest()[:12]}"
+    return f"{kind}{hashlib.sha256(sandbox.encode()).hexdigest()[:12]}"

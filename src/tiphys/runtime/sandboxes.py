@@ -45,7 +45,9 @@ class Sandboxes:
         self._layout, self._clock, self._on_end = layout, clock, on_end
         self.records: dict[str, SandboxRecord] = {}
         self._unreadable: set[str] = set()
-        """IDs of sandboxes that were found in pieces: their addresses are still to be released."""
+        """IDs of sandboxes that were found in pieces: what their networks gave them is still to be released."""
+        self._settling: asyncio.Lock = asyncio.Lock()
+        self._settled = False
 
     def recover(self) -> None:
         """Read all that is on disk, and watch the pause processes that still live."""
@@ -62,13 +64,21 @@ class Sandboxes:
             if same and processes.start_time(record.state["pid"]) == record.state["start_time"]:
                 self._watch(record)
 
+    async def settle(self) -> None:
+        """Once after the start: networks let go of what they gave to sandboxes that are not there any more."""
+        async with self._settling:
+            if self._settled:
+                return
+            for network in self._networks.values():
+                for id in self._unreadable:
+                    await network.detach(id)
+                await network.keep([record.status() for record in self.records.values()])
+            self._settled = True
+
     async def create(self, wanted: SandboxSpec) -> SandboxRecord:
         """Make it, or return the one that exists as asked. Raises InvalidSpec, RuntimeFailure."""
         _check(wanted, self._networks)
-        while self._unreadable:
-            id = self._unreadable.pop()
-            for network in self._networks.values():
-                await network.detach(id)
+        await self.settle()
         record = self.records.setdefault(wanted.id, SandboxRecord(wanted, self._directory / wanted.id, {}))
         async with record.lock:
             if record.alive:
@@ -94,7 +104,7 @@ class Sandboxes:
         if wanted.network == "none":
             await asyncio.to_thread(loopback_up, namespace)
         elif wanted.network != "host":
-            record.state["ips"] = list(await self._networks[wanted.network].attach(wanted.id, namespace))
+            record.state["ips"] = list(await self._networks[wanted.network].attach(wanted, namespace))
         spec.save(directory / "state.json", record.state)
 
     async def _start_pause(self, record: SandboxRecord) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiphys.runtime.types import ContainerSpec, Device, Mount, Resources, SandboxSpec, Security
+from tiphys.runtime.types import (
+    Bandwidth,
+    ContainerSpec,
+    Device,
+    Mount,
+    PortMapping,
+    Resources,
+    SandboxSpec,
+    Security,
+)
 
 
 def plain(value: object) -> Any:
@@ -34,7 +43,11 @@ def sandbox(content: dict[str, Any]) -> SandboxSpec:
     """A SandboxSpec as it was before `plain`."""
     users = content.get("user_namespace")
     fields = {**content, "cgroup_resources": resources(content["cgroup_resources"])}
-    return SandboxSpec(**fields | {"user_namespace": tuple(users) if users else None})
+    network = {
+        "ports": tuple(PortMapping(**each) for each in content.get("ports", ())),
+        "bandwidth": Bandwidth(**content.get("bandwidth", {})),
+    }
+    return SandboxSpec(**fields | network | {"user_namespace": tuple(users) if users else None})
 
 
 def container(content: dict[str, Any]) -> ContainerSpec:

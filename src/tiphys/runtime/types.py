@@ -120,6 +120,26 @@ class Security:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapping:
+    """A port of the node that leads to one of a sandbox."""
+
+    protocol: str
+    """tcp, udp or sctp."""
+    host_port: int
+    port: int
+    host_address: str = ""
+    """Which of the node's addresses; "" for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """Bits per second that a sandbox may receive and send; 0: no limit."""
+
+    ingress: int = 0
+    egress: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """`id` is the caller's, unique on the machine, [a-z0-9-]{1,64}."""
 
@@ -142,6 +162,9 @@ class SandboxSpec:
     """(first, length): a user namespace of its own, whose IDs from 0 on are the host's from `first` on."""
     privileged: bool = False
     """Whether containers in it may be privileged: other runtimes want to know beforehand."""
+    ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = Bandwidth()
+    """Both mean nothing in the host's network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,19 +365,24 @@ class ImageStore(Protocol):
 
 
 class Network(Protocol):
-    """Gives sandboxes their interfaces and addresses. State is kept on disk: a restart forgets nothing."""
+    """Gives sandboxes their interfaces, addresses, ports and bandwidth. State is on disk: a restart forgets nothing."""
 
     @property
     def namespace(self) -> str:
         """The network namespace of the node itself (a path for setns): what `network="host"` joins."""
         ...
 
-    async def attach(self, sandbox: str, namespace: str) -> tuple[str, ...]:
-        """Set up lo and eth0 in `namespace` (a path) and return the addresses. Harmless if done already."""
+    async def attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
+        """Set up lo and eth0 in `namespace` (a path) and return the addresses, the primary one first. Harmless if done
+        already."""
         ...
 
     async def detach(self, sandbox: str) -> None:
-        """Release the addresses; the interface goes with the namespace. Harmless if done already."""
+        """Release what the sandbox of that ID has; the interface goes with the namespace. Harmless if done already."""
+        ...
+
+    async def keep(self, sandboxes: Sequence[SandboxStatus]) -> None:
+        """At the start, before anything is attached: these are all that there are. What others left is released."""
         ...
 
 

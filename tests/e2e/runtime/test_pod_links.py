@@ -2,98 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import random
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from e2e.runtime.links import Pod, families, listening, nodes, pod, spoken
 from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
-from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network, teardown_cluster_network
+from tiphys.runtime.node import NodeNetwork
 
+__all__ = ["families", "nodes", "pod"]
 pytestmark = pytest.mark.e2e
-
-Pod = tuple[str, tuple[str, ...]]
-"""Its namespace and its addresses."""
-
-
-@pytest.fixture(params=["ipv4", "dual", "ipv6"])
-def families(request: pytest.FixtureRequest) -> str:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    if request.param != "ipv4" and not Path("/proc/sys/net/ipv6").is_dir():
-        pytest.skip("no IPv6")
-    return str(request.param)
-
-
-@pytest.fixture
-def nodes(families: str, tmp_path: Path) -> Iterator[list[NodeNetwork]]:
-    """Two of them."""
-    number = random.randrange(100, 200)
-    ranges = {
-        4: (f"10.{number}.0.0/24", f"10.{number}.128.0/17", 24),
-        6: (f"fd00:{number}::/64", f"fd00:{number}:0:1000::/52", 64),
-    }
-    wanted = [ranges[version] for version in {"ipv4": (4,), "dual": (6, 4), "ipv6": (6,)}[families]]
-    spaces, pods = tuple(one[0] for one in wanted), tuple(one[1] for one in wanted)
-    cluster = ClusterNetwork(f"tl{number}", spaces, pods, tmp_path / "net", "us")
-    assert setup_cluster_network(cluster) == []
-    found = []
-    for i in range(2):
-        addresses = tuple(str(ip_network(space)[i + 2]) for space in spaces)
-        cidrs = tuple(str(next(islice(ip_network(one[1]).subnets(new_prefix=one[2]), i + 1, None))) for one in wanted)
-        found.append(NodeNetwork(cluster, f"n{i}", addresses, cidrs))
-        assert found[-1].setup() == found[-1].setup() == []
-    yield found
-    for node in found:
-        assert node.teardown() == []
-    assert teardown_cluster_network(cluster) == []
-
-
-@pytest.fixture
-def pod(nodes: list[NodeNetwork], tmp_path: Path) -> Iterator[Callable[[str, int], Pod]]:
-    """pod(NAME, NODE) makes one."""
-    made: list[Path] = []
-
-    def make(name: str, node: int) -> Pod:
-        space = tmp_path / name
-        netns.persist(space)
-        made.append(space)
-        network = nodes[node].pod_network(tmp_path / f"addresses{node}")
-        addresses = asyncio.run(network.attach(name, str(space)))
-        assert asyncio.run(network.attach(name, str(space))) == addresses
-        return str(space), addresses
-
-    yield make
-    for space in made:
-        netns.drop(space)
-
-
-def listening(pod: Pod, address: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    opened = netns.socket_in(pod[0], family, socket.SOCK_DGRAM)
-    opened.bind((address, 7000))
-    opened.settimeout(2)
-    return opened
-
-
-def spoken(namespace: str | None, address: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    opened = netns.socket_in(namespace or "/proc/self/ns/net", family, socket.SOCK_DGRAM)
-    opened.sendto(b"hello", (address, 7000))
-    return opened
 
 
 def test_addresses_come_in_the_families_order_and_are_reached_at_once(
-    nodes: list[NodeNetwork], pod: Callable[[str, int], Pod], families: str
+    nodes: list[NodeNetwork], pod: Callable[..., Pod], families: str
 ) -> None:
     one, neighbour, far = pod("one", 0), pod("neighbour", 0), pod("far", 1)
     for each, node in ((one, nodes[0]), (far, nodes[1])):
@@ -112,9 +41,7 @@ def test_addresses_come_in_the_families_order_and_are_reached_at_once(
                 assert server.recvfrom(16)[1][0] == address
 
 
-def test_an_address_that_no_pod_has_is_refused_at_once(
-    pod: Callable[[str, int], Pod], nodes: list[NodeNetwork]
-) -> None:
+def test_an_address_that_no_pod_has_is_refused_at_once(pod: Callable[..., Pod], nodes: list[NodeNetwork]) -> None:
     space, _ = pod("one", 0)
     for cidr in nodes[0].pod_cidrs:
         target = str(ip_network(cidr)[99])
@@ -125,7 +52,7 @@ def test_an_address_that_no_pod_has_is_refused_at_once(
                 connection.connect((target, 80))
 
 
-def test_nobody_speaks_for_another(pod: Callable[[str, int], Pod], nodes: list[NodeNetwork]) -> None:
+def test_nobody_speaks_for_another(pod: Callable[..., Pod], nodes: list[NodeNetwork]) -> None:
     """Addresses that a pod gives itself are of no use, nor is answering for others."""
     bad, victim, server = pod("bad", 0), pod("victim", 0), pod("server", 1)
     elsewhere = ["198.51.100.7" if "." in address else "2001:db8::7" for address in bad[1]]
@@ -145,7 +72,7 @@ def test_nobody_speaks_for_another(pod: Callable[[str, int], Pod], nodes: list[N
             assert arrived.recvfrom(16)[0] == b"hello"
 
 
-def test_packets_on_the_wire_do_not_pass_by_the_nodes_ip_layer(pod: Callable[[str, int], Pod]) -> None:
+def test_packets_on_the_wire_do_not_pass_by_the_nodes_ip_layer(pod: Callable[..., Pod]) -> None:
     """A frame to another pod's hardware address goes nowhere: there is no switch."""
     bad, victim = pod("bad", 0), pod("victim", 0)
     with netns.inside(bad[0], lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
@@ -162,7 +89,7 @@ def test_packets_on_the_wire_do_not_pass_by_the_nodes_ip_layer(pod: Callable[[st
 
 
 def test_what_leaves_carries_the_hosts_address(
-    nodes: list[NodeNetwork], pod: Callable[[str, int], Pod], tmp_path: Path
+    nodes: list[NodeNetwork], pod: Callable[..., Pod], tmp_path: Path
 ) -> None:
     """Another machine, beyond a link of the host, sees the host, and its answers come back."""
     one = pod("one", 0)
