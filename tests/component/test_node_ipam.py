@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from tiphys.base.identity import User
@@ -120,3 +121,22 @@ def test_ranges_are_kept_over_restarts_and_none_is_given_twice() -> None:
             assert await ranges(cluster, "other") == ["192.0.2.0/24"]
 
     play(scenario, controllers="")
+
+
+def test_nodes_with_ranges_of_their_own_have_those_and_others_get_none_of_the_reserved_ones() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await ranges(cluster, "node-2") == ["10.1.2.0/24"]
+        assert await ranges(cluster, "node-1") == ["10.1.4.0/24"]
+        await cluster.nodes.remove("node-2")
+        await cluster.nodes.add("node-3")
+        assert await ranges(cluster, "node-3") == ["10.1.5.0/24"]
+        await cluster.nodes.add("node-2")
+        assert await ranges(cluster, "node-2") == ["10.1.2.0/24"]
+
+    fixed = {"node-2": ("10.1.2.0/24",)}
+    settings = {
+        "cluster-cidr": "10.1.0.0/16",
+        "reserved-cidrs": (ip_network("10.1.0.0/22"),),
+        "node-ranges": lambda name: fixed.get(name, ()),
+    }
+    play(scenario, settings=settings)

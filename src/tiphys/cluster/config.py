@@ -80,6 +80,11 @@ class ClusterConfig:
         return tuple(each.pods for each in self.ranges)
 
     @property
+    def pods_here(self) -> tuple[Network, ...]:
+        """What pods of this machine's nodes can have, of each IP family."""
+        return tuple(part for each in self.ranges for part in each.pods_here)
+
+    @property
     def service_networks(self) -> tuple[Network, ...]:
         return tuple(each.services for each in self.ranges)
 

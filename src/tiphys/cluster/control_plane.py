@@ -25,6 +25,7 @@ from tiphys.base.http.server import BACKLOG, serve, serve_on
 from tiphys.base.identity import User
 from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
+from tiphys.cluster import config as configs
 from tiphys.cluster import edge, network, processes, stores
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.metrics import Metrics
@@ -83,6 +84,8 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
 async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock) -> None:
     settings = {
         "cluster-cidr": ",".join(map(str, config.pod_networks)),
+        "node-ranges": lambda name: _pod_ranges(config.name, name),
+        "reserved-cidrs": config.pods_here,
         "load-balancer-addresses": config.load_balancers,
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
         "service-account-token": server.issuer.issue_legacy,
@@ -100,6 +103,12 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
 
 
 def signing_pair(config: ClusterConfig) -> tuple[bytes, bytes]:
+def _pod_ranges(cluster: str, name: str) -> tuple[str, ...]:
+    """The ranges that a node of this machine has in any case; none for nodes that joined from elsewhere."""
+    config = configs.existing(cluster)
+    return tuple(str(each) for node in config.nodes if node.name == name for each in config.pod_cidrs(node))
+
+
     """The cluster's own authority: it signs approved certificate requests."""
     pki = config.paths.pki
     return (pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()

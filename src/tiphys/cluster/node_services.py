@@ -44,7 +44,7 @@ def families(config: ClusterConfig) -> tuple[str, ...]:
 
 def host_config(config: ClusterConfig) -> ProxyConfig:
     """For the proxy of the host: what it sends to the machine's nodes and pods comes back by it."""
-    near = (*config.node_networks, *config.pod_networks)
+    near = (*config.node_networks, *config.pods_here)
     return ProxyConfig(
         table=host_table(config.bridge),
         families=families(config),

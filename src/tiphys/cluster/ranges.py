@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -56,6 +56,14 @@ class Ranges:
         """The range of the pods of node `number`."""
         step = 1 << (self.pods.max_prefixlen - self.pods_of_a_node)
         return type(self.pods)((int(self.pods.network_address) + number * step, self.pods_of_a_node))
+
+    @property
+    def pods_here(self) -> tuple[Network, ...]:
+        """All that nodes of this machine can have; the rest is for nodes that join from others."""
+        first, last = self.pods, self.pod_cidr(MAX_NODES)
+        if isinstance(first, IPv4Network) and isinstance(last, IPv4Network):
+            return tuple(summarize_address_range(first[0], last[-1]))
+        return tuple(summarize_address_range(IPv6Address(int(first[0])), IPv6Address(int(last[-1]))))
 
     @property
     def load_balancers(self) -> str:

@@ -32,6 +32,7 @@ class CidrRange:
         self._count = 1 << (size - cluster.prefixlen)
         self._step = 1 << (cluster.max_prefixlen - size)
         self._used: set[int] = set()
+        self._reserved: set[int] = set()
         self._next = 0
 
     def __str__(self) -> str:
@@ -54,9 +55,14 @@ class CidrRange:
         self._used.update(found)
         return bool(found)
 
+    def reserve(self, network: Network) -> None:
+        """The parts that the network has something of are given to nobody, ever."""
+        self._reserved.update(self._numbers(network))
+        self._used |= self._reserved
+
     def release(self, network: Network) -> None:
         """They are free again."""
-        self._used.difference_update(self._numbers(network))
+        self._used.difference_update({*self._numbers(network)} - self._reserved)
 
     def _numbers(self, network: Network) -> range:
         if network.version != self._cluster.version:
@@ -67,7 +73,8 @@ class CidrRange:
 
 
 def cluster_ranges(settings: Mapping[str, Any]) -> list[CidrRange]:
-    """The ranges of `cluster-cidr`, without those of Services. Raises Permanent for settings that make no sense."""
+    """The ranges of `cluster-cidr`, without those of Services and `reserved-cidrs`. Raises Permanent for settings that
+    make no sense."""
     clusters = _networks(str(settings.get("cluster-cidr") or ""))
     versions = [each.version for each in clusters]
     if len(clusters) > 2:
@@ -77,9 +84,10 @@ def cluster_ranges(settings: Mapping[str, Any]) -> list[CidrRange]:
         raise Permanent(f"len of ClusterCIDRs=={len(clusters)} {text}")
     sizes = _sizes(settings, versions)
     ranges = [CidrRange(each, sizes[each.version]) for each in clusters]
-    for service in _networks(str(settings.get("service-cluster-ip-range") or "")):
+    services = _networks(str(settings.get("service-cluster-ip-range") or ""))
+    for others in (*services, *settings.get("reserved-cidrs", ())):
         for each in ranges:
-            each.occupy(service)
+            each.reserve(others)
     return ranges
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 
 from tiphys.base.errors import ApiError, NotFound, Permanent
@@ -46,6 +47,8 @@ class NodeIpamController(Controller):
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self._clusters = cluster_ranges(context.settings)
+        self._fixed: Callable[[str], Sequence[str]] = context.settings.get("node-ranges") or (lambda name: ())
+        """The ranges that a node has in any case, by name: they are only written down."""
         self._nodes = self.watch(NODES)
         self._given: dict[str, list[Network]] = {}
         """By node's UID, until the cache shows it too: it may still have an older node."""
@@ -56,7 +59,7 @@ class NodeIpamController(Controller):
         node = self._nodes.get("", key)
         if node is None or deleting(node) or has_ranges(node) or uid(node) in self._given:
             return None
-        wanted = self._take(node)
+        wanted = [ip_network(each) for each in self._fixed(name(node))] or self._take(node)
         try:
             await self._write(node, [str(each) for each in wanted])
         except (ApiError, OSError):
