@@ -102,13 +102,13 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
     )
 
 
-def signing_pair(config: ClusterConfig) -> tuple[bytes, bytes]:
 def _pod_ranges(cluster: str, name: str) -> tuple[str, ...]:
     """The ranges that a node of this machine has in any case; none for nodes that joined from elsewhere."""
     config = configs.existing(cluster)
     return tuple(str(each) for node in config.nodes if node.name == name for each in config.pod_cidrs(node))
 
 
+def signing_pair(config: ClusterConfig) -> tuple[bytes, bytes]:
     """The cluster's own authority: it signs approved certificate requests."""
     pki = config.paths.pki
     return (pki / "ca.crt").read_bytes(), (pki / "ca.key").read_bytes()
