@@ -5,11 +5,13 @@ Addresses are written in one way only, and nothing else of an object but names t
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from ipaddress import collapse_addresses, ip_address, ip_network
-from typing import Any
+from dataclasses import dataclass
+from ipaddress import collapse_addresses, ip_network
+from socket import AF_INET, AF_INET6, AddressFamily, inet_ntop, inet_pton
+from typing import Any, NamedTuple
 
 from tiphys.client.informer import key_of
 from tiphys.client.types import Object
@@ -31,19 +33,19 @@ class Family:
     address: str
     """The type of a set's element."""
     version: int
+    socket: AddressFamily
     loopback: str
 
     def join(self, address: str, port: int) -> str:
         return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
 
 
-IPV4 = Family("IPv4", "ip", "ipv4_addr", 4, "127.0.0.0/8")
-IPV6 = Family("IPv6", "ip6", "ipv6_addr", 6, "::1")
+IPV4 = Family("IPv4", "ip", "ipv4_addr", 4, AF_INET, "127.0.0.0/8")
+IPV6 = Family("IPv6", "ip6", "ipv6_addr", 6, AF_INET6, "::1")
 FAMILIES = {family.name: family for family in (IPV4, IPV6)}
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(NamedTuple):
     """One port of a Service."""
 
     service: str
@@ -78,16 +80,15 @@ class ServicePort:
         return self.internal_local or (self.external_local and self.external)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     address: str
     port: int
     ready: bool = True
     serving: bool = True
     terminating: bool = False
     node: str = ""
-    for_zones: frozenset[str] = field(default=frozenset())
-    for_nodes: frozenset[str] = field(default=frozenset())
+    for_zones: frozenset[str] = frozenset()
+    for_nodes: frozenset[str] = frozenset()
 
     @property
     def going(self) -> bool:
@@ -115,15 +116,13 @@ def owner_of(endpoint_slice: Object) -> str:
 def service_ports(service: Object, family: Family) -> dict[PortKey, ServicePort]:
     """The ports of a Service that are to be proxied in the family; none without a cluster IP."""
     spec, key = service.get("spec") or {}, key_of(service)
-    cluster_ip = next(of_family([*(spec.get("clusterIPs") or ()), spec.get("clusterIP") or ""], family), "")
-    if not cluster_ip or spec.get("type") == "ExternalName" or not is_proxied(service) or not _is_sound(key):
+    cluster_ips = of_family(spec.get("clusterIPs") or (spec.get("clusterIP") or "",), family)
+    if not cluster_ips or spec.get("type") == "ExternalName" or not is_proxied(service) or not _is_sound(key):
         return {}
-    shared = ServicePort(
+    shared = functools.partial(
+        ServicePort,
         service=key,
-        name="",
-        protocol="",
-        cluster_ip=cluster_ip,
-        port=0,
+        cluster_ip=cluster_ips[0],
         external_ips=tuple(of_family(spec.get("externalIPs") or (), family)),
         load_balancer_ips=tuple(of_family(_ingress_ips(service), family)),
         source_ranges=ranges(spec.get("loadBalancerSourceRanges") or (), family),
@@ -137,7 +136,7 @@ def service_ports(service: Object, family: Family) -> dict[PortKey, ServicePort]
         name, protocol = port.get("name") or "", _PROTOCOLS.get(port.get("protocol") or "TCP", "")
         if protocol and (not name or _is_sound(name)):
             number, node_port = int(port["port"]), int(port.get("nodePort") or 0)
-            found[name, protocol] = replace(shared, name=name, protocol=protocol, port=number, node_port=node_port)
+            found[name, protocol] = shared(name=name, protocol=protocol, port=number, node_port=node_port)
     return found
 
 
@@ -172,15 +171,17 @@ def _ingress_ips(service: Object) -> Iterator[str]:
             yield ingress["ip"]
 
 
-def of_family(addresses: Iterable[str], family: Family) -> Iterator[str]:
+def of_family(addresses: Iterable[str], family: Family) -> list[str]:
     """Those of the family, each as it is usually written; what is no address is left out."""
-    for text in addresses:
-        try:
-            address = ip_address(text)
-        except ValueError:
-            continue
-        if address.version == family.version:
-            yield str(address)
+    return [found for text in addresses if (found := _written(text, family))]
+
+
+def _written(text: str, family: Family) -> str:
+    """The address as it is usually written; "" for what is none of the family. Ten times as fast as ipaddress."""
+    try:
+        return inet_ntop(family.socket, inet_pton(family.socket, text))
+    except OSError:
+        return ""
 
 
 def ranges(texts: Iterable[str], family: Family) -> tuple[str, ...]:
@@ -216,8 +217,8 @@ def _collect(
     into: dict[tuple[str, int], Endpoint], endpoints: Collection[Mapping[str, Any]], port: int, family: Family
 ) -> None:
     for each in endpoints:
-        address = next(of_family((each.get("addresses") or ())[:1], family), "")
-        if not address:
+        addresses = each.get("addresses") or ()
+        if not addresses or not (address := _written(addresses[0], family)):
             continue
         endpoint = _endpoint(each, address, port)
         # An address may be in two slices for a moment, also as that of a pod that ends and of its successor.
@@ -234,6 +235,10 @@ def _endpoint(each: Mapping[str, Any], address: str, port: int) -> Endpoint:
         serving=conditions.get("serving") is not False,
         terminating=bool(conditions.get("terminating")),
         node=each.get("nodeName") or "",
-        for_zones=frozenset(zone["name"] for zone in hints.get("forZones") or ()),
-        for_nodes=frozenset(node["name"] for node in hints.get("forNodes") or ()),
+        for_zones=_names(hints.get("forZones")),
+        for_nodes=_names(hints.get("forNodes")),
     )
+
+
+def _names(hints: Iterable[Mapping[str, str]] | None) -> frozenset[str]:
+    return frozenset(each["name"] for each in hints) if hints else frozenset()

@@ -16,6 +16,9 @@ from tiphys.proxy.services.config import ROUND_ROBIN, ProxyConfig
 from tiphys.proxy.services.facts import Endpoint, Family, ServicePort, ranges
 from tiphys.proxy.services.topology import Place, Usable
 
+_FEW = 4
+"""Endpoints that are chosen by rules instead of by a map."""
+
 ElementKey = tuple[str, str]
 """The name of a map or set, and the key in it."""
 
@@ -106,17 +109,25 @@ class _Port:
             return ""
         if self.port.affinity:
             return self._chain(kind, self._sticky(endpoints))
-        return self._chain(kind, [f"meta l4proto {self.port.protocol} {self._translate(endpoints)}"])
+        return self._chain(kind, self._translate(endpoints))
 
-    def _translate(self, endpoints: Sequence[Endpoint]) -> str:
-        if len(endpoints) == 1:
-            return f"dnat to {self.family.join(endpoints[0].address, endpoints[0].port)}"
-        numbered = ", ".join(f"{number} : {each.address} . {each.port}" for number, each in enumerate(endpoints))
-        return f"dnat {self.family.nft} addr . port to {self._number(endpoints)} map {{ {numbered} }}"
+    def _translate(self, endpoints: Sequence[Endpoint]) -> list[str]:
+        """The choice of an endpoint. A map costs the kernel as much as five rules."""
+        count, protocol = len(endpoints), f"meta l4proto {self.port.protocol}"
+        if count > _FEW:
+            numbered = ", ".join(f"{number} : {each.address} . {each.port}" for number, each in enumerate(endpoints))
+            to = f"{self._number(count)} map {{ {numbered} }}"
+            return [f"{protocol} dnat {self.family.nft} addr . port to {to}"]
+        # The first takes one of three, the second one of the two that are left: even, and turns stay turns.
+        turns = [f"{self._number(count - place)} 0 " for place in range(count - 1)] + [""]
+        return [
+            f"{turn}{protocol} dnat to {self.family.join(each.address, each.port)}"
+            for turn, each in zip(turns, endpoints, strict=True)
+        ]
 
-    def _number(self, endpoints: Sequence[Endpoint]) -> str:
+    def _number(self, count: int) -> str:
         how = "inc" if (self.port.balancing or self.config.balancing) == ROUND_ROBIN else "random"
-        return f"numgen {how} mod {len(endpoints)}"
+        return f"numgen {how} mod {count}"
 
     def _sticky(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """First where a client has been before, else by number; each endpoint's chain remembers its clients."""
@@ -125,7 +136,7 @@ class _Port:
         if len(ways) == 1:
             return [f"goto {ways[0][1]}"]
         numbered = ", ".join(f"{number} : goto {chain}" for number, (_, chain) in enumerate(ways))
-        return [*lines, f"{self._number(endpoints)} vmap {{ {numbered} }}"]
+        return [*lines, f"{self._number(len(ways))} vmap {{ {numbered} }}"]
 
     def _remember(self, endpoint: Endpoint) -> tuple[str, str]:
         """The set of an endpoint's clients, and the chain that leads to it."""
@@ -137,10 +148,7 @@ class _Port:
         self.rules.sets[clients] = held
         chain = self._chain(
             "endpoint",
-            [
-                f"update @{clients} {{ {self.family.nft} saddr }}",
-                f"meta l4proto {self.port.protocol} {self._translate([endpoint])}",
-            ],
+            [f"update @{clients} {{ {self.family.nft} saddr }}", *self._translate([endpoint])],
             of,
         )
         return clients, chain

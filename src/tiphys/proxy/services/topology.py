@@ -5,13 +5,19 @@ Behaviour: the Service API (traffic policies), KEP-1669 (terminating endpoints),
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from tiphys.proxy.services.facts import Endpoint, ServicePort
 
 Endpoints = tuple[Endpoint, ...]
+
+
+@functools.lru_cache(64)
+def _network(cidr: str) -> IPv4Network | IPv6Network:
+    return ip_network(cidr, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Place:
         if self.node:
             return endpoint.node == self.node
         address = ip_address(endpoint.address)
-        return any(address in ip_network(network) for network in self.near)
+        return any(address in _network(near) for near in self.near)
 
 
 @dataclass(frozen=True, slots=True)
