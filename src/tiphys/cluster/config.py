@@ -108,6 +108,11 @@ class ClusterConfig:
         """The addresses of the nodes' networks that no node can have, FIRST-LAST, by commas."""
         return ",".join(each.load_balancers for each in self.ranges)
 
+    @property
+    def dns_addresses(self) -> tuple[str, ...]:
+        """Where pods find name servers: the tenth address of each range of Services."""
+        return tuple(str(each[10]) for each in self.service_networks)
+
     def node_addresses(self, node: NodeConfig) -> tuple[Address, ...]:
         return tuple(each.node_address(node.index) for each in self.ranges)
 

@@ -87,6 +87,7 @@ async def run_controllers(config: ClusterConfig, server: ApiServer, clock: Clock
         "node-ranges": lambda name: _pod_ranges(config.name, name),
         "reserved-cidrs": config.pods_here,
         "load-balancer-addresses": config.load_balancers,
+        "cluster-dns": ",".join(config.dns_addresses),
         "root-ca": (config.paths.pki / "ca.crt").read_text(),
         "service-account-token": server.issuer.issue_legacy,
         "cluster-signing": dict.fromkeys(SIGNERS, signing_pair(config)),

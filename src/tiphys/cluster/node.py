@@ -13,6 +13,7 @@ import logging
 import socket
 from pathlib import Path
 
+from tiphys.api.wellknown import CLUSTER_DNS_LABEL
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.http.server import BACKLOG
 from tiphys.client.config import ClientConfig
@@ -116,6 +117,8 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
         client_ca=pki / "ca.crt",
         cgroup_root=cgroup_root(config, node),
         network=PODS,
+        cluster_dns=config.dns_addresses,
+        node_labels={CLUSTER_DNS_LABEL: "true"},
         kernel_log=Path("/dev/kmsg"),
         capacity=shares.LiveShare(config, shares.machine_of),
         image_dir=paths.images_dir(),

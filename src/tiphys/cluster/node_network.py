@@ -13,7 +13,7 @@ from tiphys.base.clock import Clock
 from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import InformerFactory
-from tiphys.cluster import node_services
+from tiphys.cluster import node_dns, node_services
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.node_proxy_health import NodeProxyHealth
 from tiphys.runtime.node import NodeNetwork
@@ -48,4 +48,5 @@ async def serve(parts: Parts) -> None:
         around = NodeProxyHealth(parts)
         tasks.create_task(around.run(), name="around the service proxy")
         tasks.create_task(node_services.service_proxy(parts, [around.observer]).run(), name="services")
+        tasks.create_task(node_dns.run(parts), name="names")
         await asyncio.get_running_loop().create_future()

@@ -156,6 +156,7 @@ _CONTROLLERS = (
     "endpointslice_mirroring.EndpointSliceMirroringController",
     "service_cidr.ServiceCidrController",
     "service_lb.ServiceLbController",
+    "cluster_dns.ClusterDnsController",
     "resource_quota.ResourceQuotaController",
     "clusterrole_aggregation.ClusterRoleAggregationController",
     "policy_status.PolicyStatusController",

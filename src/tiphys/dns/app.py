@@ -75,19 +75,17 @@ Bind = Callable[[str, int, socket.SocketKind], socket.socket]
 
 
 def listen(bind: Bind, addresses: Sequence[str], port: int = PORT, metrics_port: int = METRICS_PORT) -> Listeners:
-    """The sockets at these addresses; no metrics at port 0. Raises OSError."""
+    """The sockets at these addresses; no metrics at port 0, or where somebody else has theirs. Raises OSError."""
     with contextlib.ExitStack() as stack:
-
-        def opened(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
-            return stack.enter_context(bind(address, port, kind))
-
-        made = Listeners(
-            [opened(address, port, socket.SOCK_DGRAM) for address in addresses],
-            [opened(address, port, socket.SOCK_STREAM) for address in addresses],
-            [opened(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port],
-        )
+        udp = [stack.enter_context(bind(address, port, socket.SOCK_DGRAM)) for address in addresses]
+        tcp = [stack.enter_context(bind(address, port, socket.SOCK_STREAM)) for address in addresses]
+        metrics = []
+        try:
+            metrics += [bind(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port]
+        except OSError as error:
+            log.warning("no metrics of the name server: port %d: %s", metrics_port, error.strerror)
         stack.pop_all()
-    return made
+    return Listeners(udp, tcp, metrics)
 
 
 async def run(
