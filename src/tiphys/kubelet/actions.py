@@ -39,7 +39,6 @@ from tiphys.kubelet.starter import Starter
 from tiphys.kubelet.staticpods.manifest import is_static
 from tiphys.kubelet.status_manager import StatusManager
 from tiphys.kubelet.termination import termination_message
-from tiphys.kubelet.unsupported import unmapped_host_ports
 from tiphys.kubelet.volumes.manager import VolumeManager, VolumesError
 from tiphys.kubelet.volumes.waiting import VolumeWait
 from tiphys.kubelet.worker import Hands, PodWorker
@@ -139,9 +138,6 @@ class Actions(Hands):
         else:
             for reason, message in pod_dns(self._config, pod)[1]:
                 self.record_event(worker, do.RecordEvent("Warning", reason, message))
-            if ports := ", ".join(unmapped_host_ports(pod)):
-                text = f"hostPort is not supported by this node yet, only the pod's own address answers: {ports}"
-                self.record_event(worker, do.RecordEvent("Warning", "HostPortNotSupported", text))
             worker.post(ev.SandboxChanged(sandbox_of(status)))
 
     async def _handler(self, pod: Object) -> str:

@@ -17,6 +17,7 @@ from tiphys.kubelet.expansion import expand, expand_strictly
 from tiphys.kubelet.instructions import StartContainer
 from tiphys.kubelet.limits import ANY, Assigned, Rules, container_resources
 from tiphys.kubelet.machine import Machine
+from tiphys.kubelet.podnetwork import bandwidth, port_mappings
 from tiphys.kubelet.podspec import Object, is_host_network, name_of, namespace_of, uid_of
 from tiphys.kubelet.resources import qos_class
 from tiphys.kubelet.security import may_be_privileged, security_of, strict_groups, supplemental_groups, user_of
@@ -43,7 +44,7 @@ def cgroup_parent(config: KubeletConfig, pod: Object) -> str:
 def sandbox_spec(
     config: KubeletConfig, pod: Object, attempt: int, limits: Resources, user_namespace: tuple[int, int] | None = None
 ) -> SandboxSpec:
-    """Of the pod's sandbox; the same for the same attempt."""
+    """Of the pod's sandbox; the same for the same attempt. Raises InvalidSpec."""
     spec = pod["spec"]
     return SandboxSpec(
         id=labels.sandbox_id(uid_of(pod), attempt),
@@ -58,6 +59,8 @@ def sandbox_spec(
         labels=labels.pod_labels(pod, config.node_name) | {labels.ATTEMPT: str(attempt)},
         user_namespace=user_namespace,
         privileged=may_be_privileged(pod),
+        ports=port_mappings(pod),
+        bandwidth=bandwidth(pod),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from tiphys.kubelet.podspec import Object, all_containers, is_host_network, main_containers
+from tiphys.kubelet.podspec import Object, all_containers
 from tiphys.kubelet.security import apparmor_profile, effective
 
 
@@ -26,14 +24,3 @@ def apparmor_refusal(pod: Object, enabled: bool) -> str:
         if profile.get("type") == "Localhost" and not str(profile.get("localhostProfile") or "").strip():
             return 'Cannot enforce AppArmor: invalid empty AppArmor profile name: ""'
     return ""
-
-
-def unmapped_host_ports(pod: Object) -> Iterator[str]:
-    """Host ports that nothing maps yet: "web: 8080/TCP"."""
-    if is_host_network(pod):
-        return
-    for container in main_containers(pod):
-        ports: Iterable[Object] = container.get("ports") or ()
-        for port in ports:
-            if port.get("hostPort"):
-                yield f"{container['name']}: {port['hostPort']}/{port.get('protocol') or 'TCP'}"

@@ -60,7 +60,7 @@ class OverlayLink(Netlink):
         index = self.index(name)
         if settings.mtu and self.mtu(name) != settings.mtu:
             body = _link_header(index) + attributes([(_MTU, struct.pack("=I", settings.mtu))])
-            self._request(_NEWLINK, 0, body, f"size of packets of {name}")
+            self.request(_NEWLINK, 0, body, f"size of packets of {name}")
         self.set_up(index)
         return index
 
@@ -80,7 +80,7 @@ class OverlayLink(Netlink):
 
     def _as_wanted(self, settings: Settings) -> bool:
         body = _link_header(0) + attributes([(_IFNAME, settings.device.encode() + b"\0")])
-        for _, payload in self._request(_GETLINK, 0, body, f"look at {settings.device}"):
+        for _, payload in self.request(_GETLINK, 0, body, f"look at {settings.device}"):
             found = dict(_parsed(payload[16:]))
             data = dict(_parsed(dict(_parsed(found.get(_LINKINFO, b""))).get(_INFO_DATA, b"")))
             local = data.get(_VXLAN_LOCAL if settings.version == 4 else _VXLAN_LOCAL6)
@@ -146,7 +146,7 @@ class OverlayLink(Netlink):
         return lambda: self._change(_NEWROUTE, _DELROUTE, body, add, f"route to {one.subnet}")
 
     def _change(self, new: int, delete: int, body: bytes, add: bool, what: str) -> None:
-        self._request(new if add else delete, _CREATE | _REPLACE if add else 0, body, what)
+        self.request(new if add else delete, _CREATE | _REPLACE if add else 0, body, what)
 
     def _forwards(self, device: int) -> Iterator[Forward]:
         for found in self._neighbour_entries(_BRIDGE_FAMILY, device):
@@ -161,7 +161,7 @@ class OverlayLink(Netlink):
 
     def _neighbour_entries(self, family: int, device: int) -> Iterator[dict[int, bytes]]:
         header = struct.pack("=BBHiHBB", family, 0, 0, 0, 0, 0, 0)
-        for _, payload in self._request(_GETNEIGH, _DUMP, header, "list neighbours"):
+        for _, payload in self.request(_GETNEIGH, _DUMP, header, "list neighbours"):
             index, state = struct.unpack_from("=iH", payload, 4)
             if index == device and state & _PERMANENT:
                 yield dict(_parsed(payload[12:]))
@@ -169,7 +169,7 @@ class OverlayLink(Netlink):
     def _routes(self, metric: int) -> Iterator[Route]:
         for family in (socket.AF_INET, socket.AF_INET6):
             header = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for _, payload in self._request(_GETROUTE, _DUMP, header, "list routes"):
+            for _, payload in self.request(_GETROUTE, _DUMP, header, "list routes"):
                 length, protocol = payload[1], payload[5]
                 found = dict(_parsed(payload[12:]))
                 ours = protocol == PROTOCOL and found.get(_RTA_PRIORITY) == struct.pack("=I", metric)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tiphys.runtime import netns, nft
-from tiphys.runtime.types import PortMapping, RuntimeFailure
+from tiphys.runtime.connectivity import PortMapping
+from tiphys.runtime.types import RuntimeFailure
 
 TABLE = "tiphys-hostports"
 

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns, shaping
+from tiphys.runtime.connectivity import NO_LIMITS
 from tiphys.runtime.hostports import HostPorts
 from tiphys.runtime.ipam import pools
-from tiphys.runtime.types import Bandwidth, RuntimeFailure, SandboxSpec, SandboxStatus, State
+from tiphys.runtime.types import RuntimeFailure, SandboxSpec, SandboxStatus, State
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class PodNetwork:
             with netns.inside(namespace, _enter) as there, netns.netlink_in(self._namespace) as here:
                 self._connect(here, there, name, hardware_address(addresses[0]), namespace)
                 self._configure(there, addresses)
-                if sandbox.bandwidth != Bandwidth():
+                if sandbox.bandwidth != NO_LIMITS:
                     self._shaped.add(sandbox.id)
                     shaping.limit(here, name, device_name(sandbox.id, SHAPERS), sandbox.bandwidth)
                 self._lead(here, name, addresses, loopback=bool(sandbox.ports))

@@ -10,7 +10,7 @@ import socket
 import struct
 
 from tiphys.base.netlink import CREATE, EXCLUSIVE, REPLACE, Netlink, attributes
-from tiphys.runtime.types import Bandwidth
+from tiphys.runtime.connectivity import Bandwidth
 
 _NEW_QDISC, _NEW_FILTER = 36, 44
 _ROOT, _INGRESS, _INGRESS_HANDLE = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFF0000

@@ -10,16 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiphys.runtime.types import (
-    Bandwidth,
-    ContainerSpec,
-    Device,
-    Mount,
-    PortMapping,
-    Resources,
-    SandboxSpec,
-    Security,
-)
+from tiphys.runtime.connectivity import Bandwidth, PortMapping
+from tiphys.runtime.types import ContainerSpec, Device, Mount, Resources, SandboxSpec, Security
 
 
 def plain(value: object) -> Any:

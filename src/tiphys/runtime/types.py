@@ -18,6 +18,7 @@ from typing import Protocol
 
 from tiphys.base.errors import Permanent, TiphysError
 from tiphys.base.http.types import Duplex
+from tiphys.runtime.connectivity import NO_LIMITS, Bandwidth, PortMapping
 from tiphys.runtime.measures import DiskUsage, Processes, SandboxUsage, Usage
 
 
@@ -120,26 +121,6 @@ class Security:
 
 
 @dataclass(frozen=True, slots=True)
-class PortMapping:
-    """A port of the node that leads to one of a sandbox."""
-
-    protocol: str
-    """tcp, udp or sctp."""
-    host_port: int
-    port: int
-    host_address: str = ""
-    """Which of the node's addresses; "" for all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bandwidth:
-    """Bits per second that a sandbox may receive and send; 0: no limit."""
-
-    ingress: int = 0
-    egress: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """`id` is the caller's, unique on the machine, [a-z0-9-]{1,64}."""
 
@@ -163,7 +144,7 @@ class SandboxSpec:
     privileged: bool = False
     """Whether containers in it may be privileged: other runtimes want to know beforehand."""
     ports: tuple[PortMapping, ...] = ()
-    bandwidth: Bandwidth = Bandwidth()
+    bandwidth: Bandwidth = NO_LIMITS
     """Both mean nothing in the host's network."""
 
 

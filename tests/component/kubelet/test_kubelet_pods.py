@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.client.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
+from tiphys.runtime.connectivity import Bandwidth, PortMapping
 from tiphys.runtime.types import RuntimeFailure
 
 
@@ -312,13 +313,36 @@ def test_what_the_sandbox_cannot_have_is_said_with_the_fields_name(
     node.clock.run(scenario())
 
 
-def test_host_ports_that_nothing_maps_are_warned_of(node: Any, pod: Any) -> None:
+def test_the_sandbox_is_asked_for_host_ports_and_bandwidth(node: Any, pod: Any) -> None:
     async def scenario() -> None:
         async with node.running():
-            await node.create(pod(containers=[{"ports": [{"containerPort": 80, "hostPort": 8080}]}]))
+            ports = [{"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}, {"containerPort": 81}]
+            sidecar = {"name": "side", "image": "busybox", "restartPolicy": "Always"}
+            made = pod(
+                containers=[{"ports": ports}],
+                initContainers=[{**sidecar, "ports": [{"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]}],
+            )
+            made["metadata"]["annotations"] = {"kubernetes.io/egress-bandwidth": "10M"}
+            await node.create(made)
             await node.until(node.is_phase("Running"))
-            await node.until(lambda: bool(node.events("HostPortNotSupported")))
-            assert node.events("HostPortNotSupported")[0].endswith("main: 8080/TCP")
+            spec = (await node.runtime.sandboxes())[0].spec
+            assert spec.ports == (PortMapping("udp", 53, 53), PortMapping("tcp", 8080, 80, "127.0.0.1"))
+            assert spec.bandwidth == Bandwidth(egress=10_000_000)
+
+    node.clock.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"), [("999", "small (< 1kbit)"), ("2P", "large (> 1Pbit)"), ("fast", "must match")]
+)
+def test_a_bandwidth_that_cannot_be_is_told(node: Any, pod: Any, rate: str, words: str) -> None:
+    async def scenario() -> None:
+        async with node.running():
+            made = pod()
+            made["metadata"]["annotations"] = {"kubernetes.io/ingress-bandwidth": rate}
+            await node.create(made)
+            await node.until(lambda: bool(node.events("FailedCreatePodSandBox")))
+            assert words in node.events("FailedCreatePodSandBox")[0]
 
     node.clock.run(scenario())
 

@@ -14,9 +14,9 @@ import pytest
 from e2e.runtime.links import Pod, families, nodes, pod
 from tiphys.base.clock import SystemClock
 from tiphys.runtime import netns
+from tiphys.runtime.connectivity import Bandwidth
 from tiphys.runtime.network import SHAPERS
 from tiphys.runtime.node import NodeNetwork
-from tiphys.runtime.types import Bandwidth
 
 __all__ = ["families", "nodes", "pod"]
 pytestmark = [pytest.mark.e2e, pytest.mark.parametrize("families", ["dual"], indirect=True)]

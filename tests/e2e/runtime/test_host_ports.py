@@ -17,10 +17,11 @@ import pytest
 from e2e.runtime.links import Pod, families, nodes, pod
 from tiphys.base.nftables import Nftables
 from tiphys.runtime import netns
+from tiphys.runtime.connectivity import PortMapping
 from tiphys.runtime.hostports import TABLE
 from tiphys.runtime.network import hardware_address
 from tiphys.runtime.node import NodeNetwork
-from tiphys.runtime.types import PortMapping, SandboxSpec, SandboxStatus, State
+from tiphys.runtime.types import SandboxSpec, SandboxStatus, State
 
 __all__ = ["families", "nodes", "pod"]
 pytestmark = pytest.mark.e2e

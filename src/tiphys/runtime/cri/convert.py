@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiphys.runtime import bundle, spec
+from tiphys.runtime.connectivity import Bandwidth, PortMapping
 from tiphys.runtime.cri import protocol
 from tiphys.runtime.types import ContainerSpec, ContainerStatus, InvalidSpec, Mount, Resources, SandboxSpec, State
 
@@ -56,7 +57,8 @@ def sandbox(wanted: SandboxSpec) -> dict[str, Any]:
         "hostname": "" if wanted.network == "host" else wanted.hostname,
         "log_directory": "/",  # logs have paths of their own
         "labels": {**wanted.labels, ID: wanted.id},
-        "annotations": {SPEC: content},
+        "port_mappings": [_port(each) for each in wanted.ports],
+        "annotations": {SPEC: content, **_bandwidth(wanted.bandwidth)},
         "linux": {
             "cgroup_parent": f"/{wanted.cgroup_parent.strip('/')}" if wanted.cgroup_parent else "",
             "sysctls": dict(wanted.sysctls),
@@ -68,6 +70,21 @@ def sandbox(wanted: SandboxSpec) -> dict[str, Any]:
             },
         },
     }
+
+
+def _port(wanted: PortMapping) -> dict[str, Any]:
+    return {
+        "protocol": ("tcp", "udp", "sctp").index(wanted.protocol),
+        "container_port": wanted.port,
+        "host_port": wanted.host_port,
+        "host_ip": wanted.host_address,
+    }
+
+
+def _bandwidth(wanted: Bandwidth) -> dict[str, str]:
+    """Where CRI runtimes look for it."""
+    rates = {"ingress": wanted.ingress, "egress": wanted.egress}
+    return {f"kubernetes.io/{name}-bandwidth": str(rate) for name, rate in rates.items() if rate}
 
 
 def namespaces(wanted: SandboxSpec, target: str = "") -> dict[str, Any]:

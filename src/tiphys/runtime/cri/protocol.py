@@ -68,10 +68,12 @@ _SANDBOX_SECURITY = Message(
 _SANDBOX_LINUX = Message(
     cgroup_parent=(1, STRING), security_context=(2, _SANDBOX_SECURITY), sysctls=(3, _TABLE), resources=(5, RESOURCES)
 )
+_PORT = Message(protocol=(1, ENUM), container_port=(2, INT32), host_port=(3, INT32), host_ip=(4, STRING))
 SANDBOX_CONFIG = Message(
     metadata=(1, _SANDBOX_META),
     hostname=(2, STRING),
     log_directory=(3, STRING),
+    port_mappings=(5, Repeated(_PORT)),
     labels=(6, _TABLE),
     annotations=(7, _TABLE),
     linux=(8, _SANDBOX_LINUX),
