@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 CLIENT, NODE, NODE_INSIDE, REMOTE = "192.0.2.9", "192.0.2.1", "198.51.100.1", "198.51.100.2"
 GATEWAY = "10.1.1.1"
+CLIENT_SIX, NODE_SIX, GATEWAY_SIX = "fd00::9", "fd00::1", "fd01::1"
 PATIENCE = 1.0
 """Seconds until a dropped connection counts as one that times out."""
 
@@ -47,10 +48,14 @@ class Machine:
         self._stack.callback(self.servers.close)
         self.node = self._namespace("node")
         netns.write_sysctl(self.node, "net.ipv4.ip_forward", "1")
+        netns.write_sysctl(self.node, "net.ipv6.conf.all.forwarding", "1")
         self.client = self._neighbour("client", NODE, CLIENT)
+        self._six_of_client()
         self.remote = self._neighbour("remote", NODE_INSIDE, REMOTE)
         with netns.netlink_in(self.node) as link:
             link.add_route("10.1.2.0/24", REMOTE)
+            link.add_route("default", CLIENT)
+            link.add_route("default", CLIENT_SIX)
 
     def close(self) -> None:
         self._stack.close()
@@ -60,6 +65,8 @@ class Machine:
         netns.persist(path)
         self._stack.callback(netns.drop, path)
         netns.loopback_up(str(path))
+        # Link-local addresses would be unusable for a second, and neighbours could not be asked for.
+        netns.write_sysctl(str(path), "net.ipv6.conf.default.accept_dad", "0")
         return str(path)
 
     def _neighbour(self, name: str, here: str, there: str) -> str:
@@ -71,6 +78,12 @@ class Machine:
             _up(other, f"{there}/24")
             other.add_route("default", here)
         return path
+
+    def _six_of_client(self) -> None:
+        with netns.netlink_in(self.node) as node, netns.netlink_in(self.client) as client:
+            node.add_address(node.index("client"), f"{NODE_SIX}/64")
+            client.add_address(client.index("eth0"), f"{CLIENT_SIX}/64")
+            client.add_route("default", NODE_SIX)
 
     def pod(self, remote: bool = False) -> tuple[str, str]:
         """Another pod: its namespace and address."""
@@ -89,7 +102,16 @@ class Machine:
             _up(pod, f"{address}/32")
             pod.add_route(f"{GATEWAY}/32", index=pod.index("eth0"))
             pod.add_route("default", GATEWAY)
+            self._six_of_pod(node, pod, device)
         return path, address
+
+    def _six_of_pod(self, node: Netlink, pod: Netlink, device: str) -> None:
+        address, eth0 = six(f"10.1.1.{self._pods}"), pod.index("eth0")
+        node.add_address(node.index(device), f"{GATEWAY_SIX}/128")
+        node.add_route(f"{address}/128", index=node.index(device))
+        pod.add_address(eth0, f"{address}/128")
+        pod.add_route(f"{GATEWAY_SIX}/128", index=eth0)
+        pod.add_route("default", GATEWAY_SIX)
 
     def server(self, port: int = 80, remote: bool = False, kind: int = socket.SOCK_STREAM) -> str:
         """The address of a new pod that answers on the port."""
@@ -99,6 +121,15 @@ class Machine:
 
     def nftables(self) -> Nftables:
         return Nftables(lambda work: netns.inside(self.node, work))
+
+
+def six(address: str) -> str:
+    """The IPv6 address of the node's pod that has this IPv4 one."""
+    return f"fd01::{address.rpartition('.')[2]}"
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _veth(link: Netlink, name: str, namespace: str) -> None:
@@ -126,7 +157,7 @@ class Servers:
         self._thread.start()
 
     def listen(self, namespace: str, address: str, port: int, kind: int) -> None:
-        opened = netns.socket_in(namespace, kind=kind)
+        opened = netns.socket_in(namespace, _family(address), kind)
         opened.bind((address, port))
         if kind == socket.SOCK_STREAM:
             opened.listen(64)
@@ -162,7 +193,7 @@ class Servers:
 
 def ask(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM, source: str = "") -> tuple[str, str]:
     """(who answered, whom it saw), or (REFUSED, "") or (DROPPED, "")."""
-    with netns.socket_in(namespace, kind=kind) as asking:
+    with netns.socket_in(namespace, _family(address), kind) as asking:
         asking.settimeout(PATIENCE)
         if source:
             asking.bind((source, 0))
@@ -196,18 +227,22 @@ def endpoints(
     """A slice with these addresses; those in 10.1.1.0/24 are the node's own."""
     return {
         "metadata": {"namespace": "default", "name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
+        "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
         "ports": [{"name": port_name, "port": port, "protocol": protocol}],
         "endpoints": [endpoint(address, **more) for address in addresses],
     }
 
 
 def endpoint(address: str, **more: Any) -> dict[str, Any]:
-    return {"addresses": [address], "nodeName": "node-1" if address.startswith("10.1.1.") else "node-2", **more}
+    return {
+        "addresses": [address],
+        "nodeName": "node-1" if address.startswith(("10.1.1.", "fd01::")) else "node-2",
+        **more,
+    }
 
 
 CONFIG = ProxyConfig(node="node-1", local_pods=("10.1.1.0/24",), node_ips=(NODE, NODE_INSIDE))
-RANGES = [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}}]
+RANGES = [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "fd96::/112"]}}]
 
 
 class Rules:

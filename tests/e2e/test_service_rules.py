@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from e2e.service_network import (
+    CLIENT,
+    CONFIG,
+    DROPPED,
+    GATEWAY,
+    GATEWAY_SIX,
+    NODE,
+    NODE_INSIDE,
+    NODE_SIX,
+    REFUSED,
     Machine,
     Rules,
     ask,
     endpoints,
     machine,
     service,
+    six,
 )
+from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN
+from tiphys.proxy.services.facts import IPV4
+from tiphys.proxy.services.topology import Place
 
 pytestmark = pytest.mark.e2e
 
@@ -41,3 +58,308 @@ def test_a_pod_reaches_a_pod_by_the_cluster_ip_and_keeps_its_address(net: Machin
     assert ask(here, VIP, 80) == (near, own)
     rules.put(service(), endpoints(far))
     assert ask(here, VIP, 80) == (far, own)
+
+
+def test_the_choice_among_endpoints_is_even(net: Machine, rules: Rules) -> None:
+    servers = [net.server(), net.server(), net.server(remote=True)]
+    here, _ = net.pod()
+    rules.put(service(metadata={"annotations": {BALANCING: ROUND_ROBIN}}), endpoints(*servers))
+    assert Counter(ask(here, VIP, 80)[0] for _ in range(12)) == dict.fromkeys(servers, 4)
+    rules.put(service(), endpoints(*servers))
+    found = Counter(ask(here, VIP, 80)[0] for _ in range(90))
+    assert set(found) == set(servers)
+    assert min(found.values()) > 10
+
+
+def test_many_endpoints_are_chosen_as_evenly(net: Machine, rules: Rules) -> None:
+    servers = [net.server(remote=True) for _ in range(6)]
+    here, _ = net.pod()
+    rules.put(service(metadata={"annotations": {BALANCING: ROUND_ROBIN}}), endpoints(*servers))
+    assert Counter(ask(here, VIP, 80)[0] for _ in range(12)) == dict.fromkeys(servers, 2)
+    rules.put(service(), endpoints(*servers))
+    assert set(Counter(ask(here, VIP, 80)[0] for _ in range(100))) == set(servers)
+
+
+def test_a_pod_reaches_itself_by_its_service(net: Machine, rules: Rules) -> None:
+    here, own = net.pod()
+    net.servers.listen(here, own, 80, socket.SOCK_STREAM)
+    rules.put(service(), endpoints(own))
+    assert ask(here, VIP, 80) == (own, GATEWAY)
+
+
+def test_the_node_itself_reaches_services(net: Machine, rules: Rules) -> None:
+    near, far = net.server(), net.server(remote=True)
+    rules.put(service(), endpoints(near))
+    assert ask(net.node, VIP, 80)[0] == near
+    rules.put(service(), endpoints(far))
+    assert ask(net.node, VIP, 80)[0] == far
+
+
+def test_who_comes_from_outside_to_a_cluster_ip_is_masqueraded(net: Machine, rules: Rules) -> None:
+    far = net.server(remote=True)
+    rules.put(service(), endpoints(far))
+    assert ask(net.client, VIP, 80) == (far, NODE_INSIDE)
+
+
+def test_without_endpoints_connections_are_refused_at_once(net: Machine, rules: Rules) -> None:
+    here, _ = net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 53, "protocol": "UDP", "name": "dns"}]
+    rules.put(service(ports=ports, type="NodePort", externalIPs=["203.0.113.7"]))
+    assert ask(here, VIP, 80) == (REFUSED, "")
+    assert ask(net.node, VIP, 80) == (REFUSED, "")
+    assert ask(here, VIP, 53, socket.SOCK_DGRAM) == (REFUSED, "")
+    assert ask(net.client, NODE, 30080) == (REFUSED, "")
+    assert ask(net.client, "203.0.113.7", 80) == (REFUSED, "")
+
+
+def test_other_ports_and_other_addresses_of_services_are_refused(net: Machine, rules: Rules) -> None:
+    here, _ = net.pod()
+    rules.put(service(), endpoints(net.server()))
+    assert ask(here, VIP, 81) == (REFUSED, "")
+    assert ask(here, "10.96.77.77", 80) == (REFUSED, "")
+    assert ask(net.node, "10.96.77.77", 80) == (REFUSED, "")
+
+
+def test_a_deleted_service_is_refused(net: Machine, rules: Rules) -> None:
+    here, _ = net.pod()
+    near = net.server()
+    rules.put(service(), endpoints(near))
+    assert ask(here, VIP, 80)[0] == near
+    rules.put(None, endpoints(near))
+    assert ask(here, VIP, 80) == (REFUSED, "")
+
+
+def test_node_ports_answer_on_every_address_of_the_node(net: Machine, rules: Rules) -> None:
+    far = net.server(remote=True)
+    here, _ = net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    rules.put(service(ports=ports, type="NodePort"), endpoints(far))
+    assert ask(net.client, NODE, 30080) == (far, NODE_INSIDE)
+    assert ask(net.client, NODE_INSIDE, 30080) == (far, NODE_INSIDE)
+    assert ask(here, NODE, 30080) == (far, NODE_INSIDE)
+    assert ask(net.node, NODE, 30080) == (far, NODE_INSIDE)
+    assert ask(net.node, "127.0.0.1", 30080) == (REFUSED, "")
+
+
+def test_node_ports_can_be_kept_to_some_addresses(net: Machine) -> None:
+    rules = Rules(net.nftables, replace(CONFIG, node_port_addresses=("198.51.100.0/24",)))
+    near = net.server()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    rules.put(service(ports=ports, type="NodePort"), endpoints(near))
+    assert ask(net.client, NODE_INSIDE, 30080)[0] == near
+    assert ask(net.client, NODE, 30080) == (REFUSED, "")
+
+
+def test_the_external_policy_local_keeps_sources_and_stays_here(net: Machine, rules: Rules) -> None:
+    near, far = net.server(), net.server(remote=True)
+    here, own = net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    local = service(ports=ports, type="LoadBalancer", externalTrafficPolicy="Local", ingress=[{"ip": "203.0.113.8"}])
+    rules.put(local, endpoints(near, far))
+    for address, port in ((NODE, 30080), ("203.0.113.8", 80)):
+        assert {ask(net.client, address, port) for _ in range(8)} == {(near, CLIENT)}
+    # Pods and processes of the node are served by all, as if they had gone out and come back.
+    assert {ask(here, "203.0.113.8", 80) for _ in range(20)} == {(near, own), (far, own)}
+    assert {ask(net.node, NODE, 30080)[0] for _ in range(20)} == {near, far}
+
+
+def test_the_external_policy_local_drops_where_no_endpoint_is(net: Machine, rules: Rules) -> None:
+    far = net.server(remote=True)
+    here, _ = net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    rules.put(service(ports=ports, type="NodePort", externalTrafficPolicy="Local"), endpoints(far))
+    assert ask(net.client, NODE, 30080) == (DROPPED, "")
+    assert ask(here, NODE, 30080)[0] == far
+    assert ask(here, VIP, 80)[0] == far
+
+
+def test_the_internal_policy_local_stays_here(net: Machine, rules: Rules) -> None:
+    near, far = net.server(), net.server(remote=True)
+    here, own = net.pod()
+    local = service(internalTrafficPolicy="Local")
+    rules.put(local, endpoints(near, far))
+    assert {ask(here, VIP, 80) for _ in range(8)} == {(near, own)}
+    rules.put(local, endpoints(far))
+    assert ask(here, VIP, 80) == (DROPPED, "")
+
+
+def test_external_ips_answer(net: Machine, rules: Rules) -> None:
+    near = net.server()
+    here, _ = net.pod()
+    rules.put(service(externalIPs=["203.0.113.7"]), endpoints(near))
+    assert ask(net.client, "203.0.113.7", 80) == (near, GATEWAY)
+    assert ask(here, "203.0.113.7", 80)[0] == near
+
+
+def test_load_balancers_are_for_their_source_ranges(net: Machine, rules: Rules) -> None:
+    near = net.server()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    spec: dict[str, Any] = {"ports": ports, "type": "LoadBalancer", "ingress": [{"ip": "203.0.113.8"}]}
+    for allowed, expected in (
+        (["192.0.2.0/25", " 192.0.2.9/32 "], near),
+        (["198.18.0.0/15"], DROPPED),
+        (["198.18.0.0/15", "0.0.0.0/0"], near),
+    ):
+        rules.put(service(loadBalancerSourceRanges=allowed, **spec), endpoints(near))
+        assert ask(net.client, "203.0.113.8", 80)[0] == expected
+        assert ask(net.client, NODE, 30080)[0] == near
+
+
+def test_addresses_of_balancers_that_do_the_work_themselves_are_left_alone(net: Machine, rules: Rules) -> None:
+    near = net.server()
+    here, _ = net.pod()
+    ingress = [{"ip": "203.0.113.8", "ipMode": "Proxy"}, {"ip": "203.0.113.9", "ipMode": "VIP"}]
+    rules.put(service(type="LoadBalancer", ingress=ingress), endpoints(near))
+    assert ask(here, "203.0.113.9", 80)[0] == near
+    with pytest.raises(OSError, match="No route to host"):
+        ask(here, "203.0.113.8", 80)
+
+
+def test_a_client_stays_with_its_endpoint(net: Machine, rules: Rules) -> None:
+    servers = [net.server(), net.server(), net.server(remote=True)]
+    sticky = service(sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}})
+    rules.put(sticky, endpoints(*servers))
+    first = {}
+    for _ in range(6):
+        here, own = net.pod()
+        first[here] = ask(here, VIP, 80)[0]
+        assert {ask(here, VIP, 80) for _ in range(6)} == {(first[here], own)}
+    # Other endpoints leave a client where it was, and so does another process.
+    more = [*servers, net.server()]
+    rules.put(sticky, endpoints(*more))
+    rules.sweep()
+    assert rules.compare() == 0
+    assert {here: ask(here, VIP, 80)[0] for here in first} == first
+    # The endpoint goes: another one serves.
+    gone = next(iter(first.values()))
+    rules.put(sticky, endpoints(*(server for server in more if server != gone)))
+    assert all(ask(here, VIP, 80)[0] not in (gone, REFUSED, DROPPED) for here in first)
+
+
+def test_a_client_is_forgotten_after_the_timeout(net: Machine, rules: Rules) -> None:
+    servers = [net.server(), net.server()]
+    here, _ = net.pod()
+    turns = {"annotations": {BALANCING: ROUND_ROBIN}}
+    config = {"clientIP": {"timeoutSeconds": 1}}
+    rules.put(service(metadata=turns, sessionAffinity="ClientIP", sessionAffinityConfig=config), endpoints(*servers))
+    first = ask(here, VIP, 80)[0]
+    (clients,) = (name for name in rules.compiler.desired[IPV4].sets if f"/{first}/" in name)
+    with net.nftables() as nft:
+        while nft.list_json(f"list set ip tiphys-services {clients}")[0]["set"].get("elem"):
+            pass
+    assert ask(here, VIP, 80)[0] != first
+
+
+def test_sctp_is_translated(net: Machine, rules: Rules) -> None:
+    ports = [{"port": 132, "protocol": "SCTP", "nodePort": 30132}]
+    rules.put(service(ports=ports, type="NodePort"), endpoints("10.1.1.7", port=99, protocol="SCTP"))
+    table = net.nftables().run("list table ip tiphys-services")
+    assert f"{VIP} . sctp . 132 : goto cluster-" in table
+    assert "meta l4proto sctp dnat to 10.1.1.7:99" in table
+    assert rules.compare() == 0
+
+
+def test_ipv6_services_are_translated(net: Machine) -> None:
+    rules = Rules(net.nftables, replace(CONFIG, families=("IPv6", "IPv4"), local_pods=("fd01::/64", "10.1.1.0/24")))
+    (here, four), (asking, from_four) = net.pod(), net.pod()
+    near, own = six(four), six(from_four)
+    net.servers.listen(here, near, 80, socket.SOCK_STREAM)
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    dual = service(ports=ports, type="NodePort", clusterIPs=["fd96::a", VIP], externalIPs=["fd0e::7"])
+    empty = service("empty", clusterIPs=["fd96::b"], sessionAffinity="ClientIP")
+    rules.put(dual, endpoints(near))
+    rules.put(empty, name="empty")
+    assert ask(asking, "fd96::a", 80) == (near, own)
+    assert ask(here, "fd96::a", 80) == (near, GATEWAY_SIX)
+    assert ask(net.client, "fd0e::7", 80) == (near, GATEWAY_SIX)
+    assert ask(net.client, NODE_SIX, 30080)[0] == near
+    assert ask(net.node, "fd96::a", 80)[0] == near
+    assert ask(asking, "fd96::a", 81) == (REFUSED, "")
+    assert ask(asking, "fd96::b", 80) == (REFUSED, "")
+    assert ask(asking, VIP, 80) == (REFUSED, "")
+    rules.put(empty, endpoints(near, name="empty"), name="empty")
+    assert ask(asking, "fd96::b", 80) == (near, own)
+    assert rules.compare() == 0
+
+
+def test_udp_is_translated(net: Machine, rules: Rules) -> None:
+    near = net.server(5353, kind=socket.SOCK_DGRAM)
+    here, own = net.pod()
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
+    udp = endpoints(near, port=5353, port_name="dns", protocol="UDP")
+    rules.put(service(ports=ports, type="NodePort"), udp)
+    assert ask(here, VIP, 53, socket.SOCK_DGRAM) == (near, own)
+    assert ask(net.client, NODE, 30053, socket.SOCK_DGRAM)[0] == near
+    assert ask(here, VIP, 53) == (REFUSED, "")
+
+
+def test_ports_of_several_slices_lead_to_their_own_endpoints(net: Machine, rules: Rules) -> None:
+    old, new = net.server(8080), net.server(9090)
+    admin = net.server(7070)
+    here, _ = net.pod()
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "admin", "port": 81, "protocol": "TCP"}]
+    rules.put(
+        service(ports=ports),
+        endpoints(old, port=8080, port_name="http"),
+        endpoints(new, port=9090, port_name="http"),
+        endpoints(admin, port=7070, port_name="admin"),
+    )
+    assert {ask(here, VIP, 80)[0] for _ in range(20)} == {old, new}
+    assert {ask(here, VIP, 81)[0] for _ in range(6)} == {admin}
+
+
+def test_endpoints_that_end_serve_when_nobody_else_does(net: Machine, rules: Rules) -> None:
+    going, ready = net.server(), net.server()
+    here, _ = net.pod()
+    ends = endpoints(going, conditions={"ready": False, "serving": True, "terminating": True})
+    rules.put(service(), ends, endpoints(ready))
+    assert {ask(here, VIP, 80)[0] for _ in range(8)} == {ready}
+    rules.put(service(), ends, endpoints(ready, conditions={"ready": False, "serving": False}))
+    assert {ask(here, VIP, 80)[0] for _ in range(8)} == {going}
+
+
+def test_another_process_changes_nothing_and_breaks_no_connection(net: Machine, rules: Rules) -> None:
+    near = net.server()
+    here, own = net.pod()
+    clients = {"clientIP": {"timeoutSeconds": 60}}
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    full = service(
+        ports=ports,
+        type="LoadBalancer",
+        externalIPs=["203.0.113.7"],
+        ingress=[{"ip": "203.0.113.8"}],
+        loadBalancerSourceRanges=["192.0.2.0/24", "10.0.0.0/8"],
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig=clients,
+    )
+    rules.put(full, endpoints(near, net.server(remote=True)))
+    rules.put(service("empty", clusterIP="10.96.0.11"), name="empty")
+    rules.put(None, name="web")
+    rules.put(full, endpoints(near))
+    before = net.nftables().run("list table ip tiphys-services")
+    again = Rules(net.nftables)
+    again.compiler.put("default/web", full, [endpoints(near)], Place("node-1"))
+    again.compiler.put("default/empty", service("empty", clusterIP="10.96.0.11"), [], Place("node-1"))
+    assert again.compare() == 0
+    assert net.nftables().run("list table ip tiphys-services") == before
+    again.sweep()
+    assert again.compare() == 0
+    assert ask(here, VIP, 80) == (near, own)
+
+
+def test_what_somebody_else_did_to_the_table_is_put_right(net: Machine, rules: Rules) -> None:
+    near = net.server()
+    here, own = net.pod()
+    rules.put(service(), endpoints(near))
+    with net.nftables() as nft:
+        nft.run(f"delete element ip tiphys-services service-ips {{ {VIP} . tcp . 80 }}")
+    assert ask(here, VIP, 80) == (REFUSED, "")
+    assert rules.compare() == 1
+    assert ask(here, VIP, 80) == (near, own)
+    with net.nftables() as nft:
+        nft.run("flush ruleset")
+    rules.compare()
+    assert ask(here, VIP, 80) == (near, own)
