@@ -196,7 +196,7 @@ class ApiServer:
         ranges = ServiceRanges(caches.of("networking.k8s.io", "servicecidrs"), config.service_cidr)
         self._ips = ServiceIps(caches, storage, self._clock)
         services = ServiceAddresses(
-            caches.of("", "services"), ranges.networks, range(first, last + 1), {address}, self._ips.exists
+            caches.of("", "services"), ranges, range(first, last + 1), {address}, self._ips.exists
         )
         return Parts(
             caches=caches,

@@ -54,6 +54,7 @@ class ApiServerConfig:
     extensions: tuple[Extension, ...] = ()
     """Groups that somebody else in this process answers for."""
     service_cidr: str = "10.96.0.0/16"
+    """From where Services get addresses: one range, or one of each family by commas, the default family's first."""
     node_ports: tuple[int, int] = (30000, 32767)
     """First and last node port."""
     advertise_address: str = "127.0.0.1"

@@ -14,9 +14,10 @@ import argparse
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 
+from tiphys.apiserver.service_ranges import configured_networks
 from tiphys.apiserver.tokens import new_key
 from tiphys.base.clock import Clock
 from tiphys.base.files import write_atomic
@@ -51,7 +52,7 @@ def prepare(options: argparse.Namespace, clock: Clock) -> Credentials:
         names = (
             *NAMES,
             advertised(options),
-            str(ip_network(options.service_cluster_ip_range)[1]),
+            *(str(network[1]) for network in configured_networks(options.service_cluster_ip_range)),
             socket.gethostname(),
         )
         server = _ensure(pki / "apiserver", lambda: authority.issue("kube-apiserver", names=names, server=True))
@@ -77,13 +78,15 @@ def advertised(options: argparse.Namespace) -> str:
         return str(options.advertise_address)
     if not ip_address(options.bind_address).is_unspecified:
         return str(options.bind_address)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    six = configured_networks(options.service_cluster_ip_range)[0].version == 6
+    outside, loopback = ("2001:db8::1", "::1") if six else ("192.0.2.1", "127.0.0.1")
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # Connecting a datagram socket sends nothing: it only asks the routing table.
-            probe.connect(("192.0.2.1", 9))
+            probe.connect((outside, 9))
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            return loopback
 
 
 def write_kubeconfig(data: Path, port: int, clock: Clock) -> Path:

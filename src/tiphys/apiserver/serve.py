@@ -14,7 +14,7 @@ import gc
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tiphys.apiserver.authn.settings import AuthenticationSettings
 from tiphys.apiserver.authz import flags as authz_flags
 from tiphys.apiserver.config import ApiServerConfig
 from tiphys.apiserver.credentials import Credentials, advertised, prepare, write_kubeconfig
+from tiphys.apiserver.service_ranges import configured_networks
 from tiphys.base.certificates import ClientVerifier
 from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.errors import Permanent
@@ -62,7 +63,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="whether requests without credentials are system:anonymous",
     )
-    add("--service-cluster-ip-range", type=_network, default="10.96.0.0/16", help="CIDR of service cluster IPs")
+    add(
+        "--service-cluster-ip-range",
+        type=_networks,
+        default="10.96.0.0/16",
+        metavar="CIDR[,CIDR]",
+        help="range of service cluster IPs, or one of each IP family",
+    )
     add("--service-node-port-range", type=_ports, default="30000-32767", help="first and last node port")
     add(
         "--service-account-issuer",
@@ -135,11 +142,18 @@ def _address(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
 
 
-def _network(text: str) -> str:
+def _networks(text: str) -> str:
     try:
-        return str(ip_network(text))
+        return ",".join(map(str, configured_networks(text)))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 10.96.0.0/16: {error}") from None
+
+
+def _check_families(options: argparse.Namespace) -> None:
+    """The Service `kubernetes` has one family: that of its endpoints. Raises Permanent."""
+    own, primary = advertised(options), configured_networks(options.service_cluster_ip_range)[0]
+    if ip_address(own).version != primary.version:
+        raise Permanent(f'service IP family "{primary}" must match public address family "{own}"')
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -205,6 +219,7 @@ def configuration(options: argparse.Namespace, credentials: Credentials) -> ApiS
     tokens: list[TokenAuthenticator] = []
     if options.token_auth_file:
         tokens.append(TokenFile.load(options.token_auth_file))
+    _check_families(options)
     first, _, last = options.service_node_port_range.partition("-")
     return ApiServerConfig(
         authenticators=tuple(authenticators),

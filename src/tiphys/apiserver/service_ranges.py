@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Any
+from typing import Any, Protocol
 
 from tiphys.api.validation.addresses import parse_cidr
 from tiphys.apiserver.cache import ResourceCache
@@ -19,11 +19,37 @@ Address = IPv4Address | IPv6Address
 DEFAULT = "kubernetes"
 
 
+class Ranges(Protocol):
+    """From where Services get addresses."""
+
+    @property
+    def families(self) -> Sequence[str]:
+        """Of which families they can be ("IPv4", "IPv6"), the default one first."""
+        ...
+
+    def networks(self) -> Sequence[Network]:
+        """The ranges of all families; within one, in the order in which they are used."""
+        ...
+
+
+def configured_networks(text: str) -> tuple[Network, ...]:
+    """What --service-cluster-ip-range says: one range, or two of different families. Raises ValueError."""
+    networks = tuple(ip_network(each.strip()) for each in text.split(","))
+    versions = [network.version for network in networks]
+    if len(networks) > 2:
+        raise ValueError("--service-cluster-ip-range must not contain more than two entries")
+    if len(set(versions)) < len(versions):
+        text = "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family"
+        raise ValueError(text)
+    return networks
+
+
 class ServiceRanges:
-    """`cache` holds the ServiceCIDRs; `configured` is the flag's range, whose IP version all others must have."""
+    """`cache` holds the ServiceCIDRs; `configured` is the flag's value, which says of which families all can be."""
 
     def __init__(self, cache: ResourceCache, configured: str) -> None:
-        self._cache, self._configured = cache, ip_network(configured)
+        self._cache, self._configured = cache, configured_networks(configured)
+        self.families = tuple(f"IPv{network.version}" for network in self._configured)
         self._seen = -1
         self._networks: tuple[Network, ...] = ()
 
@@ -37,13 +63,13 @@ class ServiceRanges:
 
     def _ready(self, cidrs: Sequence[Mapping[str, Any]]) -> Iterator[Network]:
         if all(cidr["metadata"]["name"] != DEFAULT for cidr in cidrs):
-            yield self._configured
+            yield from self._configured
         for cidr in sorted(cidrs, key=lambda each: each["metadata"]["name"] != DEFAULT):
             if not _is_ready(cidr):
                 continue
             for text in (cidr.get("spec") or {}).get("cidrs") or ():
                 parsed = parse_cidr(text)
-                if parsed is not None and parsed[1].version == self._configured.version:
+                if parsed is not None and f"IPv{parsed[1].version}" in self.families:
                     yield parsed[1]
 
 

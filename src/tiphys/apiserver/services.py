@@ -11,30 +11,34 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Set
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tiphys.api.kinds.base import invalid
-from tiphys.api.kinds.core.service import address_problems
+from tiphys.api.kinds.core.service import settle_families
+from tiphys.api.kinds.core.service_families import keeps_preference
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.nodeports import NodePorts, refusal
 from tiphys.apiserver.service_ips import ServiceIps
-from tiphys.apiserver.service_ranges import Network, gives
+from tiphys.apiserver.service_ranges import Ranges, gives
 from tiphys.base.errors import InternalError
 
 Spec = dict[str, Any]
+Object = Mapping[str, Any]
 Taken = set[str | int]
 EXTERNAL, NONE = "ExternalName", "None"
 
 
 class ServiceAddresses:
-    """Addresses and ports. `reserved` addresses are never given out; `listed` tells which have an IPAddress."""
+    """Addresses and ports. `reserved` addresses are never given out; `listed` tells which have an IPAddress.
+
+    `ranges` say from where addresses come, and of which families they can be."""
 
     def __init__(
         self,
         cache: ResourceCache,
-        ranges: Callable[[], Sequence[Network]],
+        ranges: Ranges,
         ports: range,
         reserved: set[str],
         listed: Callable[[str], bool] = lambda ip: False,
@@ -52,18 +56,24 @@ class ServiceAddresses:
 
     @contextmanager
     def reserving(self, new: dict[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Iterator[Taken]:
-        """Fill in the addresses and ports of `new`; they are held until the body ends. Raises Invalid.
+        """Fill in the families, addresses and ports of `new`; they are held until the body ends. Raises Invalid.
 
         Yields those that `old` did not have."""
+        held: Taken = set()
+        if old is not None and new.get("spec") == old.get("spec"):
+            yield held
+            return
         self._follow()
         spec: Spec = dict(new.get("spec") or {})
         new["spec"] = spec
-        held: Taken = set()
         pool = _Write(self, held, dry_run=dry_run)
         try:
-            if problems := address_problems(new, old):
+            was = (old or {}).get("spec") or {}
+            kept = keeps_preference(spec, was)
+            if problems := settle_families(spec, old, self._ranges.families):
                 raise refusal(new, problems)
-            self._cluster_ip(new, spec, (old or {}).get("spec") or {}, pool)
+            if not kept:
+                self._cluster_ips(new, spec, was, pool)
             ports = NodePorts(pool, new, spec, dry_run=dry_run)
             ports.create() if old is None else ports.update(old.get("spec") or {})
             yield held
@@ -106,37 +116,49 @@ class ServiceAddresses:
         """Keep it from others until the write ends."""
         self._pending[what] += 1
 
-    def _cluster_ip(self, service: Mapping[str, Any], spec: Spec, was: Mapping[str, Any], pool: _Write) -> None:
-        if spec.get("type") == EXTERNAL or spec.get("clusterIP") == NONE:
+    def _cluster_ips(self, service: Object, spec: Spec, was: Object, pool: _Write) -> None:
+        """One address of each family; those that it has already stay."""
+        has = bool(was) and was.get("type") != EXTERNAL
+        if spec.get("type") == EXTERNAL or (was if has else spec).get("clusterIP") == NONE:
             return
-        wanted = spec.get("clusterIP")
-        if wanted and was and was.get("type") != EXTERNAL:
-            return  # it has an address; validation says that it stays
-        if not wanted:
-            wanted = self._next_address(service, pool)
-        else:
-            self._check_address(service, spec, wanted)
-        pool.hold(wanted)
-        spec["clusterIP"] = wanted
-        spec["clusterIPs"] = spec.get("clusterIPs") or [wanted]
+        families = spec["ipFamilies"]
+        kept = len(was.get("ipFamilies") or ()) if has else 0
+        missing = families[kept:]
+        if not missing:
+            return
+        addresses = spec["clusterIPs"] = [*(spec.get("clusterIPs") or ()), *[""] * len(missing)][: len(families)]
+        given = list(addresses)
+        for i, family in enumerate(missing, kept):
+            if wanted := addresses[i]:
+                if problem := self._problem(service, wanted, family, pool):
+                    text = f"failed to allocate IP {wanted}: {problem}"
+                    raise refusal(service, [invalid("spec.clusterIPs", addresses, text)])
+            else:
+                given[i] = self._next_address(service, family, pool)
+            pool.hold(given[i])
+        spec["clusterIP"], spec["clusterIPs"] = given[0], given
 
-    def _check_address(self, service: Mapping[str, Any], spec: Spec, wanted: str) -> None:
-        problem = ""
+    def _problem(self, service: Object, wanted: str, family: str, pool: _Write) -> str:
+        """Why an address that is asked for cannot be had; "" if it can. A dry run takes what others have."""
         try:
             address = ipaddress.ip_address(wanted)
         except ValueError:
-            return  # as above
-        if not any(gives(network, address) for network in self._ranges()):
-            problem = "the provided network does not match the current range"
-        elif not _is_apiserver(service) if wanted in self.reserved else not self.free(wanted):
-            problem = "provided IP is already allocated"
-        if problem:
-            shown = list(spec.get("clusterIPs") or [wanted])
-            text = f"failed to allocate IP {wanted}: {problem}"
-            raise refusal(service, [invalid("spec.clusterIPs", shown, text)])
+            return ""  # one of an old Service that is let be
+        networks = [network for network in self._ranges.networks() if family == f"IPv{network.version}"]
+        if not any(gives(network, address) for network in networks):
+            if pool.dry_run and networks:
+                valid = f"The range of valid IPs is {networks[0]}"
+                return f"the provided IP ({wanted}) is not in the valid range. {valid}"
+            return "the provided network does not match the current range"
+        if pool.dry_run:
+            return ""
+        free = _is_apiserver(service) if wanted in self.reserved else self.free(wanted)
+        return "" if free else "provided IP is already allocated"
 
-    def _next_address(self, service: Mapping[str, Any], pool: _Write) -> str:
-        for network in self._ranges():
+    def _next_address(self, service: Object, family: str, pool: _Write) -> str:
+        for network in self._ranges.networks():
+            if family != f"IPv{network.version}":
+                continue
             if pool.dry_run:
                 return str(network.network_address)  # nothing is given out: this stands for any
             size = network.num_addresses - (2 if network.version == 4 else 1)

@@ -16,7 +16,7 @@ from tiphys.api.kinds.core.node import Node
 from tiphys.api.kinds.core.persistentvolume import PersistentVolume
 from tiphys.api.kinds.core.pod import Pod
 from tiphys.api.kinds.core.secret import Secret
-from tiphys.api.kinds.core.service import Service, address_problems
+from tiphys.api.kinds.core.service import Service, settle_families
 from tiphys.api.validation.goform import difference
 
 CONTEXT = Context(now=0.0)
@@ -126,7 +126,7 @@ def test_what_makes_no_sense_is_said_before_families_are_filled_in() -> None:
     service: dict[str, Any] = {"metadata": {}, "spec": {"type": "ClusterIP", "clusterIPs": ["v", "v"]}}
     Service().prepare_create(service, CONTEXT)
     assert "ipFamilies" not in service["spec"]
-    fields = [error.field for error in address_problems(service, None)]
+    fields = [error.field for error in settle_families(service["spec"], None, ("IPv4",))]
     assert fields == ["spec.clusterIPs", "spec.clusterIPs[0]", "spec.clusterIPs[1]"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from tiphys.apiserver import codec
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Stored
+from tiphys.apiserver.service_ranges import Network, configured_networks
 from tiphys.apiserver.services import ServiceAddresses
 from tiphys.base.errors import InternalError, Invalid
 from tiphys.store.types import Event, Row
@@ -24,10 +25,21 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "a"}, "spec": {"type": "ClusterIP", "ports": ports, **spec}}
 
 
+class Fixed:
+    """Ranges that stay."""
+
+    def __init__(self, cidrs: str) -> None:
+        self._networks = configured_networks(cidrs)
+        self.families = tuple(f"IPv{network.version}" for network in self._networks)
+
+    def networks(self) -> Sequence[Network]:
+        return self._networks
+
+
 class World:
-    def __init__(self, cidr: str = "10.96.0.0/16", ports: range = range(30000, 32768)) -> None:
+    def __init__(self, cidrs: str = "10.96.0.0/16", ports: range = range(30000, 32768)) -> None:
         self.cache = ResourceCache(SERVICES)
-        self.addresses = ServiceAddresses(self.cache, lambda: (ip_network(cidr),), ports, {"10.96.0.1"})
+        self.addresses = ServiceAddresses(self.cache, Fixed(cidrs), ports, {"10.96.0.1"})
         self.revision = 0
 
     def create(self, obj: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,15 @@ def _replace_all(wish: Desired, have: Object) -> dict[str, Any] | None:
     return {**have, **fields}
 
 
+def _add_family(wish: Desired, have: Object) -> dict[str, Any] | None:
+    """The default ServiceCIDR of a cluster that has become dual-stack; another first range is left to its owner."""
+    cidrs = (have.get("spec") or {}).get("cidrs") or []
+    wanted = wish.obj["spec"]["cidrs"]
+    if len(cidrs) == 1 and len(wanted) == 2 and cidrs[0] == wanted[0]:
+        return {**have, "spec": {**have["spec"], "cidrs": wanted}}
+    return None
+
+
 def _add_permissions(wish: Desired, have: Object) -> dict[str, Any] | None:
     """Roles get missing rules, bindings missing subjects, both the labels that they lost."""
     if not _marked(have, RBAC_ANNOTATIONS):
@@ -128,4 +137,5 @@ _RULES: dict[str, Callable[[Desired, Object], dict[str, Any] | None]] = {
     "spec": _replace_spec,
     "all": _replace_all,
     "rbac": _add_permissions,
+    "family": _add_family,
 }

@@ -47,6 +47,7 @@ class BootstrapConfig:
     servers: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of all API servers, in order; none: this one is alone."""
     service_cidr: str = "10.96.0.0/16"
+    """One range, or one of each family by commas, the primary one first."""
     hostname: str = "localhost"
     front_proxy_ca: str = ""
     """PEM of the CA of the certificate that this server shows to API servers behind it."""
@@ -55,8 +56,12 @@ class BootstrapConfig:
 
     @property
     def service_address(self) -> str:
-        """The cluster IP of the service `kubernetes`: the first of the range."""
-        return str(ip_network(self.service_cidr)[1])
+        """The cluster IP of the service `kubernetes`: the first of the primary range."""
+        return str(ip_network(self.service_cidrs[0])[1])
+
+    @property
+    def service_cidrs(self) -> list[str]:
+        return [each.strip() for each in self.service_cidr.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ class Desired:
     plural: str
     obj: dict[str, Any]
     update: str = ""
-    """"" leaves an existing one alone; "rbac" adds what is missing; "spec" and "all" replace that much."""
+    """"" leaves an existing one alone; "rbac" adds what is missing; "spec" and "all" replace that much; "family" adds
+    the range of a second IP family."""
 
 
 def desired(config: BootstrapConfig, now: float) -> Iterator[Desired]:
@@ -190,8 +196,8 @@ def _service_cidr(config: BootstrapConfig, moment: str) -> Desired:
         "message": "Kubernetes default Service CIDR is ready",
     }
     head = {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "kubernetes"}}
-    body = {"spec": {"cidrs": [config.service_cidr]}, "status": {"conditions": [condition]}}
-    return Desired("networking.k8s.io", "servicecidrs", {**head, **body})
+    body = {"spec": {"cidrs": config.service_cidrs}, "status": {"conditions": [condition]}}
+    return Desired("networking.k8s.io", "servicecidrs", {**head, **body}, "family")
 
 
 def _lease(config: BootstrapConfig, now: float) -> Desired:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiphys.api.kinds import printing
 from tiphys.api.kinds.base import Column, Context, FieldError, MutableObject, Object, quote
 from tiphys.api.kinds.common import StatusKind, child, fill_empty, setdefaults
-from tiphys.api.kinds.core.service_families import family_errors, fill_families, fill_policy
-from tiphys.api.kinds.core.service_rules import cluster_ips, load_balancer_status, service, service_update
+from tiphys.api.kinds.core.service_families import settle
+from tiphys.api.kinds.core.service_rules import load_balancer_status, service, service_update
 from tiphys.api.validation.addresses import cidr_warnings, ip_warnings
 from tiphys.api.validation.errors import Errors
 
@@ -68,7 +68,6 @@ class Service(StatusKind):
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
         normalize_cluster_ips(obj["spec"], None)
-        _families(obj["spec"], {})
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         super().prepare_update(new, old, context)
@@ -76,7 +75,6 @@ class Service(StatusKind):
         _carry_over(spec, was)
         normalize_cluster_ips(spec, was)
         _drop_by_type(spec, was)
-        _families(spec, was)
         if spec.get("type") != "LoadBalancer":
             new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
@@ -129,6 +127,8 @@ def normalize_cluster_ips(spec: MutableObject, old: Mapping[str, Any] | None) ->
             spec["clusterIPs"] = [single]
         return
     was, were = old.get("clusterIP") or "", old.get("clusterIPs") or []
+    if were and not listed and single == was:
+        spec["clusterIPs"] = list(were)
     if single != was:
         if not single and listed == were:
             spec.pop("clusterIPs", None)
@@ -191,23 +191,12 @@ def _drop_same(spec: MutableObject, was: Mapping[str, Any], *names: str) -> None
             spec.pop(name, None)
 
 
-def _families(spec: MutableObject, was: Mapping[str, Any]) -> None:
-    """Fill in policy and families, unless what is there makes no sense."""
-    if spec.get("type") == "ExternalName":
-        return
-    fill_policy(spec, was)
+def settle_families(spec: MutableObject, old: Object | None, families: Sequence[str]) -> list[FieldError]:
+    """Fill in policy and families of `spec`, in a cluster that has `families`.
+
+    Returns why addresses cannot be handed out as they are asked for: then that is all that is said of a Service."""
     errors = Errors()
-    cluster_ips(errors, spec, was.get("clusterIPs") or ())
-    if not errors:
-        fill_families(spec, was)
-
-
-def address_problems(obj: Object, old: Object | None) -> list[FieldError]:
-    """Why addresses cannot be handed out as they are asked for: then that is all that is said of a Service."""
-    errors, spec, was = Errors(), obj.get("spec") or {}, (old or {}).get("spec") or {}
-    cluster_ips(errors, spec, was.get("clusterIPs") or ())
-    if not errors:
-        family_errors(errors, spec, was)
+    settle(errors, spec, (old or {}).get("spec") or {}, families)
     return errors
 
 
