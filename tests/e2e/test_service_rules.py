@@ -31,6 +31,8 @@ from e2e.service_network import (
 )
 from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN
 from tiphys.proxy.services.facts import IPV4
+from tiphys.proxy.services.layout import SERVICE_IPS
+from tiphys.proxy.services.rules import Rules as Bad
 from tiphys.proxy.services.topology import Place
 
 pytestmark = pytest.mark.e2e
@@ -363,3 +365,29 @@ def test_what_somebody_else_did_to_the_table_is_put_right(net: Machine, rules: R
         nft.run("flush ruleset")
     rules.compare()
     assert ask(here, VIP, 80) == (near, own)
+
+
+def test_a_service_that_the_kernel_refuses_does_not_keep_others_out(
+    net: Machine, rules: Rules, caplog: pytest.LogCaptureFixture
+) -> None:
+    near = net.server()
+    here, own = net.pod()
+    for number in range(20):
+        rules.put(
+            service(f"good-{number}", clusterIP=f"10.96.1.{number}"),
+            endpoints(near, name=f"good-{number}"),
+            name=f"good-{number}",
+        )
+    desired = rules.compiler.desired[IPV4]
+    desired.put(
+        "default/bad",
+        Bad(
+            chains={"cluster-bad": ("no such rule",)},
+            elements={(SERVICE_IPS, "10.96.0.1 . tcp . 1"): "goto cluster-bad"},
+        ),
+    )
+    rules.compare()
+    assert "Service default/bad cannot be had" in caplog.text
+    rules.put(service(), endpoints(near))
+    assert ask(here, VIP, 80) == (near, own)
+    assert {ask(here, f"10.96.1.{number}", 80) for number in range(20)} == {(near, own)}

@@ -106,6 +106,21 @@ class Desired:
         """All that is wanted or there."""
         return Touched(set(self.chains), set(self.sets), {*self._claims, *actual.elements})
 
+    def owners(self) -> list[str]:
+        """Who wants anything, by name."""
+        return sorted(self._rules)
+
+    def of(self, owners: Iterable[str]) -> Touched:
+        """All that these owners want."""
+        touched = Touched()
+        for rules in (self._rules[owner] for owner in owners):
+            touched.add(Touched({*rules.chains}, {*rules.sets}, {*rules.elements}))
+        return touched
+
+    def leftover(self, actual: Actual) -> Touched:
+        """The elements that nobody wants."""
+        return Touched(elements={key for key in actual.elements if key not in self._claims})
+
     def difference(self, touched: Touched, actual: Actual) -> Change:
         """What has to change, among what was touched."""
         change = Change(
