@@ -52,7 +52,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         work = tasks.create_task(kubelet.run(), name="kubelet")
         account = client_config(config, node, "network")
-        tasks.create_task(node_network.run(config, node, namespace, account, clock), name="network")
+        tasks.create_task(node_network.run(node_network.place(config, node, namespace), account, clock), name="network")
         await until_ready(client, clock, node.name)
         gc.collect()
         gc.freeze()

@@ -29,13 +29,13 @@ async def run(parts: Parts) -> None:
     failures = 0
     while True:
         try:
-            listeners = netns.inside(parts.namespace.namespace, lambda: app.listen(_bound, parts.namespace.addresses))
+            listeners = netns.inside(parts.place.namespace, lambda: app.listen(_bound, parts.place.addresses))
         except OSError as error:
             log.warning("no name server on this node: port %d: %s", app.PORT, error.strerror)
             await parts.clock.sleep(backoff.delay(failures))
             failures += 1
         else:
-            await app.run(app.DnsConfig(domain(parts.config)), parts.informers, listeners, parts.clock)
+            await app.run(app.DnsConfig(parts.place.domain), parts.informers, listeners, parts.clock)
 
 
 def domain(config: ClusterConfig) -> str:

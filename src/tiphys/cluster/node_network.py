@@ -20,26 +20,47 @@ from tiphys.runtime.node import NodeNetwork
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A node as its network sees it."""
+
+    name: str
+    namespace: str
+    """The path of its network namespace."""
+    addresses: tuple[str, ...]
+    """Of each IP family, the primary one first."""
+    pod_cidrs: tuple[str, ...]
+    domain: str
+    """The cluster's, e.g. cluster.local."""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """As the API names them, the primary one first."""
+        return tuple("IPv6" if ":" in each else "IPv4" for each in self.pod_cidrs)
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What each of them is made from."""
 
-    config: ClusterConfig
-    node: NodeConfig
-    namespace: NodeNetwork
+    place: Place
     informers: InformerFactory
     client: HttpsClient
     clock: Clock
 
 
-async def run(
-    config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork, account: ClientConfig, clock: Clock
-) -> None:
+def place(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> Place:
+    """That of a node of this machine's cluster."""
+    domain = node_dns.domain(config)
+    return Place(node.name, namespace.namespace, namespace.addresses, namespace.pod_cidrs, domain)
+
+
+async def run(place: Place, account: ClientConfig, clock: Clock) -> None:
     """Serve until cancelled; what is in the kernel stays. `account` is who asks the API server: system:kube-proxy."""
     client = HttpsClient(account, clock=clock, agent="kube-proxy")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
         informers = await stack.enter_async_context(InformerFactory(client, clock))
-        await serve(Parts(config, node, namespace, informers, client, clock))
+        await serve(Parts(place, informers, client, clock))
 
 
 async def serve(parts: Parts) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from tiphys.base.conntrack import Conntrack, open_socket
 from tiphys.base.metrics import Registry
 from tiphys.client.events import EventRecorder
-from tiphys.cluster.node_services import families
 from tiphys.proxy.health.answers import health_handler, metrics_handler
 from tiphys.proxy.health.serving import HEALTH_PORT, METRICS_PORT, listeners, serve_plainly
 from tiphys.proxy.metrics import ProxyMetrics
@@ -26,12 +25,11 @@ class NodeProxyHealth:
     """`observer` is to be told of each sync of the node's proxy."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._namespace = parts, parts.namespace.namespace
-        self._families = families(parts.config)
-        self._recorder = EventRecorder(parts.client, parts.clock, "kube-proxy", parts.node.name)
-        addresses = tuple(map(str, parts.config.node_addresses(parts.node)))
+        self._parts, self._namespace = parts, parts.place.namespace
+        self._families = parts.place.families
+        self._recorder = EventRecorder(parts.client, parts.clock, "kube-proxy", parts.place.name)
         self.observer = ProxyObserver(
-            Node(parts.node.name, self._families, addresses),
+            Node(parts.place.name, self._families, parts.place.addresses),
             parts.informers,
             parts.clock,
             ProxyMetrics(Registry()),

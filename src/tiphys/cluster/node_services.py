@@ -6,35 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiphys.base.nftables import Nftables
-from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.config import ClusterConfig
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.proxy import ServiceProxy
 from tiphys.proxy.services.state import Observer
 from tiphys.runtime import netns
 
 if TYPE_CHECKING:
-    from tiphys.cluster.node_network import Parts
+    from tiphys.cluster.node_network import Parts, Place
 
 
 def service_proxy(parts: Parts, observers: Sequence[Observer] = ()) -> ServiceProxy:
     """The proxy in the node's network namespace; its informers are asked for here."""
-    namespace = parts.namespace.namespace
+    namespace = parts.place.namespace
     return ServiceProxy(
         parts.informers,
         parts.clock,
-        proxy_config(parts.config, parts.node),
+        proxy_config(parts.place),
         lambda: Nftables(lambda work: netns.inside(namespace, work)),
         observers,
     )
 
 
-def proxy_config(config: ClusterConfig, node: NodeConfig) -> ProxyConfig:
-    return ProxyConfig(
-        node=node.name,
-        families=families(config),
-        local_pods=tuple(map(str, config.pod_cidrs(node))),
-        node_ips=tuple(map(str, config.node_addresses(node))),
-    )
+def proxy_config(place: Place) -> ProxyConfig:
+    return ProxyConfig(node=place.name, families=place.families, local_pods=place.pod_cidrs, node_ips=place.addresses)
 
 
 def families(config: ClusterConfig) -> tuple[str, ...]:

@@ -80,9 +80,7 @@ def _check_client(usages: Collection[str]) -> None:
 
 
 def _check_organization(csr: x509.CertificateSigningRequest) -> None:
-    from cryptography.x509.oid import NameOID
-
-    if [each.value for each in csr.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] != [NODES]:
+    if organizations(csr) != [NODES]:
         raise Refused("subject organization is not system:nodes")
 
 
@@ -95,6 +93,13 @@ def _check_usages(usages: Collection[str], purpose: str) -> None:
     wanted = {SIGNATURE, ENCIPHERMENT, purpose}
     if set(usages) not in (wanted, wanted - {ENCIPHERMENT}):
         raise Refused(f"usages did not match [{' '.join(sorted(wanted))}]")
+
+
+def organizations(csr: x509.CertificateSigningRequest) -> list[str]:
+    """The subject's groups."""
+    from cryptography.x509.oid import NameOID
+
+    return [str(each.value) for each in csr.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
 
 
 def common_name(csr: x509.CertificateSigningRequest) -> str:

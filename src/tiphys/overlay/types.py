@@ -17,9 +17,9 @@ PORT = 8472
 OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN adds to a packet: Ethernet, VXLAN, UDP and the outer IP header."""
 
-ADDRESS = "network.tiphys.dev/overlay-address"
+ADDRESS = "tiphys.io/overlay-address"
 """Annotation of a Node that is reached by another address than its InternalIP: a node behind its machine."""
-SUBNETS = "network.tiphys.dev/overlay-subnets"
+SUBNETS = "tiphys.io/overlay-subnets"
 """Annotation: the ranges, by commas, of such nodes' own addresses."""
 
 

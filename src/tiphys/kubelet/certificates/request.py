@@ -10,18 +10,28 @@ from typing import Any
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER = "kubernetes.io/kubelet-serving"
+ACCOUNT_SIGNER = "kubernetes.io/kube-apiserver-client"
 ORGANIZATION = "system:nodes"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A certificate of the node `node`: as a client, or, with `names`, as a server of these names and addresses."""
+    """A certificate of the node `node`: as a client, or, with `names`, as a server of these names and addresses; or,
+    with `account`, of the user and the group as which its network asks the API server."""
 
     node: str
     names: tuple[str, ...] = ()
+    account: tuple[str, str] | None = None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """User and group."""
+        return self.account or (f"system:node:{self.node}", ORGANIZATION)
 
     @property
     def signer(self) -> str:
+        if self.account:
+            return ACCOUNT_SIGNER
         return SERVING_SIGNER if self.names else CLIENT_SIGNER
 
     @property
@@ -38,9 +48,10 @@ def make_request(wanted: Wanted) -> tuple[dict[str, Any], bytes]:
     from cryptography.x509.oid import NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
+    user, group = wanted.subject
     subject = [
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{wanted.node}"),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, group),
+        x509.NameAttribute(NameOID.COMMON_NAME, user),
     ]
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
     if wanted.names:
