@@ -26,7 +26,7 @@ from tiphys.base.identity import User
 from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
 from tiphys.cluster import config as configs
-from tiphys.cluster import edge, network, processes, stores
+from tiphys.cluster import edge, network, network_role, processes, stores
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.metrics import Metrics
 from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
@@ -68,6 +68,7 @@ async def run(config: ClusterConfig) -> None:
 @contextlib.asynccontextmanager
 async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> AsyncIterator[None]:
     """HTTPS for the user of this machine, and for the pods at the nodes' gateway."""
+    await network_role.ensure(server.handler)
     pki = config.paths.pki
     tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes(), verify_later=True)
     async with contextlib.AsyncExitStack() as stack:

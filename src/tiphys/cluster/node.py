@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import socket
+from functools import partial
 from pathlib import Path
 
 from tiphys.api.wellknown import CLUSTER_DNS_LABEL
@@ -21,11 +22,12 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
-from tiphys.cluster import images, kubelet_settings, network, node_network, paths, processes, shares
+from tiphys.cluster import images, kubelet_settings, network, node_network, node_policies, paths, processes, shares
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.runtime import netns
+from tiphys.runtime.dial import connect_from
 from tiphys.runtime.linux import LinuxRuntime
 from tiphys.runtime.node import NodeNetwork
 
@@ -44,14 +46,26 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         log.warning("%s", missing)
     runtime = open_runtime(config, node, namespace, clock)
     client = HttpsClient(client_config(config, node), clock=clock, agent="kubelet")
-    kubelet = Kubelet(kubelet_config(config, node, namespace), client, runtime, clock, listener=listener(namespace))
+    account = client_config(config, node, "network")
+    reader = HttpsClient(account, clock=clock, agent="kube-proxy")
+    policies = node_policies.enforcer(namespace, reader, clock)
+    kubelet = Kubelet(
+        kubelet_config(config, node, namespace),
+        client,
+        runtime,
+        clock,
+        listener=listener(namespace),
+        guard=policies,
+        dial=partial(connect_from, namespace.namespace),
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
+        stack.push_async_callback(reader.close)
         stack.push_async_callback(runtime.close)
         await processes.await_go()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         work = tasks.create_task(kubelet.run(), name="kubelet")
-        account = client_config(config, node, "network")
+        tasks.create_task(policies.run(), name="network policies")
         tasks.create_task(node_network.run(node_network.place(config, node, namespace), account, clock), name="network")
         await until_ready(client, clock, node.name)
         gc.collect()

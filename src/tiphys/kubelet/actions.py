@@ -23,6 +23,7 @@ from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.downward import PodFacts
 from tiphys.kubelet.dra.claims import ClaimError
 from tiphys.kubelet.hooks import HookFailed, Hooks
+from tiphys.kubelet.isolation import Isolation
 from tiphys.kubelet.labels import record_of, sandbox_of
 from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.limits import pod_resources
@@ -70,6 +71,7 @@ class Tools:
     statuses: StatusManager
     recorder: EventRecorder
     plugins: NodePlugins
+    isolation: Isolation
 
 
 class Actions(Hands):
@@ -147,6 +149,7 @@ class Actions(Hands):
 
     async def remove_sandbox(self, worker: PodWorker, id: str) -> None:
         await self._insist(f"remove sandbox {id}", lambda: self._runtime.remove_sandbox(id))
+        self._tools.isolation.removed(worker.uid, id)
         worker.post(ev.SandboxRemoved(id))
 
     async def remove_container(self, worker: PodWorker, id: str) -> None:
@@ -170,7 +173,12 @@ class Actions(Hands):
         worker.seconds_pulling += self._clock.monotonic() - began
 
     async def start_container(self, worker: PodWorker, wanted: do.StartContainer) -> None:
-        await self._tools.starter.start(worker, wanted)
+        try:
+            await self._tools.isolation.isolate(worker.state)
+        except (TiphysError, OSError) as error:
+            worker.post(ev.StartFailed(wanted.container, "CreateContainerError", str(error)))
+        else:
+            await self._tools.starter.start(worker, wanted)
 
     def _sandbox_spec(self, pod: Object, attempt: int, users: tuple[int, int] | None) -> SandboxSpec:
         around = self._tools.starter.around

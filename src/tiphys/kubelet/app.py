@@ -31,6 +31,7 @@ from tiphys.kubelet.duties import NodeDuties
 from tiphys.kubelet.eviction.meter import Meter
 from tiphys.kubelet.eviction.refusal import is_critical
 from tiphys.kubelet.hooks import Hooks
+from tiphys.kubelet.isolation import Guard, Isolation
 from tiphys.kubelet.labels import Record, SandboxRecord, record_of, sandbox_of
 from tiphys.kubelet.limit_metrics import LimitMetrics
 from tiphys.kubelet.logdirs import drop_pod_logs
@@ -43,6 +44,7 @@ from tiphys.kubelet.orphans import orphan_pod
 from tiphys.kubelet.plugins.node import NodePlugins
 from tiphys.kubelet.podmetrics import PodMetrics
 from tiphys.kubelet.podspec import Object, full_name, is_deleted, phase_of, uid_of
+from tiphys.kubelet.probes.dialing import Dial
 from tiphys.kubelet.probes.prober import Prober
 from tiphys.kubelet.probes.schedule import Asks
 from tiphys.kubelet.room import Room
@@ -69,7 +71,10 @@ and Python looks at old objects only when there are a quarter more of them."""
 
 
 class Kubelet:
-    """See the module's docstring. `started` is set when it follows its pods. `listener`: see server.listen."""
+    """See the module's docstring. `started` is set when it follows its pods. `listener`: see server.listen.
+
+    `guard` keeps what network policies say; `dial` connects from inside the node's network, else from this process's.
+    """
 
     def __init__(
         self,
@@ -81,6 +86,8 @@ class Kubelet:
         prober: Asks | None = None,
         listener: socket.socket | None = None,
         meter: Meter | None = None,
+        guard: Guard | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.config = config
         self.client = client
@@ -98,7 +105,9 @@ class Kubelet:
         self._node = Informer(client, NODES, clock, fields=f"metadata.name={config.node_name}")
         self._listener = listener
         self._meter = meter
-        self._prober = prober or Prober(runtime)
+        self._prober = prober or Prober(runtime, dial)
+        self._dial = dial
+        self._isolation = Isolation(guard)
         self.workers: dict[str, PodWorker] = {}
         self._finished = 0
         self.started = asyncio.Event()
@@ -179,13 +188,14 @@ class Kubelet:
                 clock=clock,
                 volumes=self.volumes,
                 starter=Starter(around),
-                hooks=Hooks(self.runtime, clock),
+                hooks=Hooks(self.runtime, clock, self._dial),
                 prober=self._prober,
                 metrics=self.metrics,
                 resizes=counted,
                 statuses=self._statuses,
                 recorder=self.recorder,
                 plugins=self.plugins,
+                isolation=self._isolation,
             )
         )
         self.plugins.resave = self._actions.resave
@@ -224,10 +234,12 @@ class Kubelet:
     async def _take_up(self) -> None:
         """What runs here, the pods that should, and what must go because its pod is gone."""
         self._found = await self._observe_all()
+        self._isolation.observed(self._found, self._labels)
         await self._static.begin()
         await self.pods.wait_synced()
         for pod in sorted(self.pods.list(), key=self._turn):
             self._pod_changed(None, pod)
+        self._isolation.settle()
         self.pods.subscribe(self._pod_changed)
         if self._static.ready.is_set():
             self._clear_leftovers()
@@ -308,6 +320,7 @@ class Kubelet:
         """Run a pod that is not run yet."""
         found = self._found.get(uid_of(pod)) or ev.Observed((), ())
         worker = self._new_worker(self.limits.allocations.take_up(pod, found.containers))
+        self._isolation.took_up(worker.uid, pod)
         self.limits.allocations.resume(worker)
         fresh = not found.sandboxes and not found.containers and self._is_fresh(pod)
         refusal = self.limits.place(worker.state.pod) if fresh else None

@@ -11,6 +11,7 @@ from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
 from tiphys.kubelet.podspec import Object, full_name
 from tiphys.kubelet.probes import http
+from tiphys.kubelet.probes.dialing import Dial
 from tiphys.runtime.types import Runtime
 
 
@@ -21,8 +22,9 @@ class HookFailed(TiphysError):
 class Hooks:
     """Runs hooks."""
 
-    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, runtime: Runtime, clock: Clock, dial: Dial | None = None) -> None:
         self._runtime = runtime
+        self._dial = dial
         self._clock = clock
 
     async def run(self, pod: Object, container: Object, id: str, hook: Mapping[str, Any], pod_ip: str) -> str:
@@ -46,14 +48,14 @@ class Hooks:
     async def _http(self, request: http.Get) -> str:
         """Any answer will do; a server that does not speak TLS is asked without."""
         try:
-            await http.get(request, None)
+            await http.get(request, None, self._dial)
         except http.PlainAnswer:
             plain = replace(
                 request,
                 url="http" + request.url.removeprefix("https"),
                 headers=[one for one in request.headers if str(one["name"]).lower() != "authorization"],
             )
-            await http.get(plain, None)
+            await http.get(plain, None, self._dial)
             host = urlsplit(request.url).netloc
             return f"request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
         return ""

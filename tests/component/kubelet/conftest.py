@@ -19,6 +19,7 @@ from tiphys.base.http.types import Duplex
 from tiphys.client.types import Listing, Object, Resource, WatchEvent
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
+from tiphys.kubelet.isolation import Guard
 from tiphys.kubelet.probes.prober import Result, Target
 from tiphys.runtime import measures
 from tiphys.runtime import types as rt
@@ -390,6 +391,7 @@ class Node:
         self.runtime = MemoryRuntime(clock)
         self.machine = FakeMachine()
         self.probes: dict[str, Result] = {}
+        self.guard: Guard | None = None
         self.config = KubeletConfig(
             node_name="node-1",
             root_dir=root / "kubelet",
@@ -408,7 +410,9 @@ class Node:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Kubelet]:
-        self.kubelet = Kubelet(self.config, self.api, self.runtime, self.clock, prober=self, meter=self.machine)
+        self.kubelet = Kubelet(
+            self.config, self.api, self.runtime, self.clock, prober=self, meter=self.machine, guard=self.guard
+        )
         task = asyncio.get_running_loop().create_task(self.kubelet.run())
         try:
             await asyncio.wait_for(self.kubelet.started.wait(), 60)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiphys.base.grpc.paths import ShortPath
@@ -11,18 +13,23 @@ from tiphys.base.grpc.types import Code, Content, Method, RpcError
 
 if TYPE_CHECKING:
     from grpclib.client import Channel as Connection
+    from grpclib.protocol import H2Protocol
+
+Dial = Callable[[str, int], Awaitable[socket.socket]]
+"""A connected socket that does not block, to a host and port. Raises OSError."""
 
 Take = Callable[[dict[str, Any]], None]
 
 
 class Channel:
-    """Calls to the server at `path`, or at `host` and `port`, in plain text.
+    """Calls to the server at `path`, or at `host` and `port` (connected to by `dial` if given), in plain text.
 
     Connects with the first call and again after the connection was lost. Close it when done.
     """
 
-    def __init__(self, path: str = "", *, host: str = "", port: int = 0) -> None:
+    def __init__(self, path: str = "", *, host: str = "", port: int = 0, dial: Dial | None = None) -> None:
         self.path = path
+        self._dial = dial
         self._address = (host, port)
         self._connection: Connection | None = None
         self._short: ShortPath | None = None
@@ -91,7 +98,19 @@ class Channel:
                 self._short = ShortPath(self.path)
                 where = {"path": self._short.text}
             self._connection = Connection(**where, codec=TableCodec())
+            if self._dial is not None:
+                self._dialled(self._connection, partial(self._dial, host, port))
         return self._connection
+
+    @staticmethod
+    def _dialled(connection: Connection, dial: Callable[[], Awaitable[socket.socket]]) -> None:
+        """Have it use what `dial` connects; grpclib itself can only be told of hosts and paths."""
+
+        async def connect() -> H2Protocol:
+            _, protocol = await connection._loop.create_connection(connection._protocol_factory, sock=await dial())
+            return protocol
+
+        connection._create_connection = connect  # type: ignore[method-assign]  # its one place where it connects
 
     def __str__(self) -> str:
         return self.path or "{}:{}".format(*self._address)

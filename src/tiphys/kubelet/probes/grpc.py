@@ -5,16 +5,17 @@ from __future__ import annotations
 from tiphys.base.grpc.client import Channel
 from tiphys.base.grpc.messages import ENUM, STRING, Message
 from tiphys.base.grpc.types import Code, Method, RpcError
+from tiphys.kubelet.probes.dialing import Dial
 
 _CHECK = Method("/grpc.health.v1.Health/Check", Message(service=(1, STRING)), Message(status=(1, ENUM)))
 _SERVING = 1
 _NAMES = {0: "UNKNOWN", _SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
-async def check(host: str, port: int, service: str, timeout: float) -> tuple[bool, str]:
+async def check(host: str, port: int, service: str, timeout: float, dial: Dial | None = None) -> tuple[bool, str]:
     """(healthy, what to tell); `timeout` in seconds."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    channel = Channel(host=host, port=port)
+    channel = Channel(host=host, port=port, dial=dial)
     try:
         await channel.connect(timeout)
     except (OSError, TimeoutError):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from tiphys.kubelet.probes.dialing import Dial, open_streams
+
 _BODY_LIMIT = 10 * 1024
 _HEAD_LIMIT = 64 * 1024
 _REDIRECTS = 10
@@ -65,21 +67,21 @@ def resolve_port(port: Any, container: Mapping[str, Any]) -> int:
     raise ValueError(f"couldn't find port: {port!r}")
 
 
-async def get(request: Get, timeout: float | None) -> Answer:
+async def get(request: Get, timeout: float | None, dial: Dial | None = None) -> Answer:
     """The final answer. Raises RequestFailed; `timeout` in seconds (None: no limit) covers redirects too."""
     try:
         async with asyncio.timeout(timeout):
-            return await _follow(request)
+            return await _follow(request, dial)
     except TimeoutError:
         why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         raise RequestFailed(f'Get "{request.url}": {why}') from None
 
 
-async def _follow(request: Get) -> Answer:
+async def _follow(request: Get, dial: Dial | None) -> Answer:
     origin = urlsplit(request.url)
     url = request.url
     for _ in range(_REDIRECTS):
-        answer = await _once(urlsplit(url), request)
+        answer = await _once(urlsplit(url), request, dial)
         location = answer.headers.get("location")
         if answer.status not in (301, 302, 303, 307, 308) or not location:
             return answer
@@ -89,12 +91,11 @@ async def _follow(request: Get) -> Answer:
     raise RequestFailed(f'Get "{url}": stopped after 10 redirects')
 
 
-async def _once(url: SplitResult, request: Get) -> Answer:
+async def _once(url: SplitResult, request: Get, dial: Dial | None) -> Answer:
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        reader, writer = await asyncio.open_connection(
-            url.hostname, port, ssl=_unchecked_tls() if url.scheme == "https" else None, limit=_HEAD_LIMIT
-        )
+        tls = _unchecked_tls() if url.scheme == "https" else None
+        reader, writer = await open_streams(dial, url.hostname or "", port, tls, _HEAD_LIMIT)
     except OSError as error:
         raise _unreachable(url, error) from error
     try:

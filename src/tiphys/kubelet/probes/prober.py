@@ -10,6 +10,7 @@ from typing import Any
 from tiphys.base.errors import TiphysError
 from tiphys.kubelet.expansion import expand
 from tiphys.kubelet.probes import grpc, http
+from tiphys.kubelet.probes.dialing import Dial, open_streams
 from tiphys.runtime.types import Runtime
 
 _OUTPUT_LIMIT = 10 * 1024
@@ -36,10 +37,11 @@ class Target:
 
 
 class Prober:
-    """Makes probes from this node."""
+    """Makes probes from this node, by `dial` if there is one."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, dial: Dial | None = None) -> None:
         self._runtime = runtime
+        self._dial = dial
 
     async def probe(self, probe: Mapping[str, Any], target: Target) -> Result:
         """One result. Raises ProbeError."""
@@ -48,16 +50,15 @@ class Prober:
             return await self._exec(action, target, timeout)
         try:
             if (action := probe.get("httpGet")) is not None:
-                return await _http(http.target(action, target.container, target.pod_ip, "probe"), timeout)
+                return await _http(http.target(action, target.container, target.pod_ip, "probe"), timeout, self._dial)
             if (action := probe.get("tcpSocket")) is not None:
                 port = http.resolve_port(action["port"], target.container)
-                return await _tcp(str(action.get("host") or target.pod_ip), port, timeout)
+                return await _tcp(str(action.get("host") or target.pod_ip), port, timeout, self._dial)
         except ValueError as error:
             raise ProbeError(str(error)) from error
         if (action := probe.get("grpc")) is not None:
-            healthy, text = await grpc.check(
-                target.pod_ip, int(action["port"]), str(action.get("service") or ""), timeout
-            )
+            service = str(action.get("service") or "")
+            healthy, text = await grpc.check(target.pod_ip, int(action["port"]), service, timeout, self._dial)
             return Result(healthy, text)
         raise ProbeError("missing probe handler")
 
@@ -74,9 +75,9 @@ class Prober:
         return Result(done.exit_code == 0, output)
 
 
-async def _http(request: http.Get, timeout: float) -> Result:
+async def _http(request: http.Get, timeout: float, dial: Dial | None) -> Result:
     try:
-        answer = await http.get(request, timeout)
+        answer = await http.get(request, timeout, dial)
     except http.RequestFailed as error:
         return Result(False, str(error))
     if answer.redirected_away:
@@ -86,11 +87,11 @@ async def _http(request: http.Get, timeout: float) -> Result:
     return Result(False, f"HTTP probe failed with statuscode: {answer.status}")
 
 
-async def _tcp(host: str, port: int, timeout: float) -> Result:
+async def _tcp(host: str, port: int, timeout: float, dial: Dial | None) -> Result:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await open_streams(dial, host, port)
         writer.transport.abort()
     except TimeoutError:
         return Result(False, f"dial tcp {address}: i/o timeout")

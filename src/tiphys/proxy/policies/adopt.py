@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tiphys.proxy.policies.render import BASE_CHAINS
+from tiphys.proxy.policies.render import BASE_CHAINS, mark
 from tiphys.proxy.policies.ruleset import MAPS, GroupChain, Ruleset
 
 FOUND = GroupChain(("found",))
@@ -27,6 +27,11 @@ def adopted(entries: Iterable[Mapping[str, Any]]) -> Ruleset:
             elif kind == "map" and value["name"] in MAPS:
                 found.maps[value["name"]] = {str(key): _target(verdict) for key, verdict in value.get("elem") or ()}
     return found
+
+
+def is_founded(entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether hook and base chains are those of this version."""
+    return any(entry.get("rule", {}).get("comment") == mark() for entry in entries)
 
 
 def _element(value: Any) -> str:

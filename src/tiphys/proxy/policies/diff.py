@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tiphys.proxy.policies import render
 from tiphys.proxy.policies.ruleset import MAPS, Chain, Ruleset
 
+T = TypeVar("T")
 Transaction = list[str]
 """Lines."""
 
@@ -85,3 +87,19 @@ def foundation(table: str) -> Transaction:
     """The table with its hook and what is always in it; harmless where that is there, from whichever version."""
     lines = [*render.base(table), *(f"flush chain inet {table} {name}" for name in render.BASE_CHAINS)]
     return [*lines, *render.base_rules(table)]
+
+
+def advance(applied: Ruleset, wanted: Ruleset, touched: Iterable[str]) -> None:
+    """Make `touched` of `applied` what they are in `wanted`, which goes on changing."""
+    for name in touched:
+        if name in MAPS:
+            applied.maps[name] = dict(wanted.maps[name])
+        _copy(applied.sets, name, set(wanted.sets[name]) if name in wanted.sets else None)
+        _copy(applied.chains, name, wanted.chains.get(name))
+
+
+def _copy(into: dict[str, T], name: str, value: T | None) -> None:
+    if value is None:
+        into.pop(name, None)
+    else:
+        into[name] = value

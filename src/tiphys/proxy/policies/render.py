@@ -7,12 +7,13 @@ by the policies of now.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
 from tiphys.proxy.policies.policy import EGRESS, INGRESS, Direction
 from tiphys.proxy.policies.ranges import Ranges
-from tiphys.proxy.policies.ruleset import FAMILIES, MAPS, OWN, Chain, GroupChain, PolicyChain, Rule, map_name
+from tiphys.proxy.policies.ruleset import FAMILIES, MAPS, OWN, Chain, GroupChain, PolicyChain, Rule, digest, map_name
 
 _WORD = {4: "ip", 6: "ip6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -31,6 +32,18 @@ def base(table: str) -> Iterator[str]:
 
 
 def base_rules(table: str) -> Iterator[str]:
+    """Those of the hook; the last has a comment that tells which they are (`mark`)."""
+    yield from _base_rules(table)
+    yield rule(table, "ingress", f'accept comment "{mark()}"')
+
+
+@functools.cache
+def mark() -> str:
+    """What the foundation of this version is known by."""
+    return digest("\n".join((*base("t"), *_base_rules("t"))))
+
+
+def _base_rules(table: str) -> Iterator[str]:
     """Connections without a place in conntrack match no `ct original`: those of isolated pods meet their group by the
     packet's addresses, where only rules for everybody let them pass."""
     errors = "ct state related meta l4proto { icmp, ipv6-icmp } accept"
@@ -41,7 +54,6 @@ def base_rules(table: str) -> Iterator[str]:
     yield from _dispatch(table, "forward", EGRESS, "ct original", "saddr")
     yield rule(table, "forward", "goto ingress")
     yield from _dispatch(table, "ingress", INGRESS, "ct reply", "daddr")
-    yield rule(table, "ingress", "accept")
 
 
 def _dispatch(table: str, chain: str, direction: Direction, connection: str, packet: str) -> Iterator[str]:
