@@ -258,6 +258,7 @@ class ApiServer:
             service_cidr=config.service_cidr,
             client_ca=config.client_ca.decode(),
             front_proxy_ca=config.front_proxy_ca.decode(),
+            objects=config.objects,
         )
 
     async def _ensure_defaults(self, parts: Parts, served: Mapping[Key, Resource]) -> None:

@@ -15,6 +15,7 @@ from tiphys.base.tls import KeyPair
 
 if TYPE_CHECKING:
     from tiphys.apiserver.aggregation.extension import Extension
+    from tiphys.apiserver.bootstrap import Desired
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class ApiServerConfig:
     """Presents the API server to kubelets and trusts only the cluster's CA."""
     extensions: tuple[Extension, ...] = ()
     """Groups that somebody else in this process answers for."""
+    objects: tuple[Desired, ...] = ()
+    """What it starts with, besides its own defaults."""
     service_cidr: str = "10.96.0.0/16"
     """From where Services get addresses: one range, or one of each family by commas, the default family's first."""
     node_ports: tuple[int, int] = (30000, 32767)

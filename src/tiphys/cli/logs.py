@@ -1,4 +1,4 @@
-"""Print what the components of a cluster logged: control-plane, and each node by its name."""
+"""Print what the components of a cluster logged: control-plane, each node by its name, and gateway."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from tiphys.cluster import config, logs
-    from tiphys.cluster.processes import CONTROL_PLANE
+    from tiphys.cluster.processes import CONTROL_PLANE, GATEWAY
 
     output = Output(options)
     found = config.existing(options.name)
-    known = [CONTROL_PLANE, *(node.name for node in found.nodes)]
+    gateway = [GATEWAY] if found.paths.log(GATEWAY).exists() else []
+    known = [CONTROL_PLANE, *(node.name for node in found.nodes), *gateway]
     if options.component and options.component not in known:
         raise Permanent(f"no component {options.component!r} in cluster {found.name}; components: {', '.join(known)}")
     chosen = [options.component] if options.component else known

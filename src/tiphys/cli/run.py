@@ -15,7 +15,7 @@ GC_THRESHOLDS = (50_000, 20, 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("process", choices=("control-plane", "node", "agent"))
+    parser.add_argument("process", choices=("control-plane", "node", "gateway", "agent"))
     parser.add_argument("--node", default="", metavar="NODE", help="which node to be")
     add_cluster_flag(parser)
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     if options.process == "agent":
         return _agent()
     found = config.existing(options.name)
-    component = options.process if options.process == "control-plane" else found.node(options.node).name
+    component = found.node(options.node).name if options.process == "node" else options.process
     gc.set_threshold(*GC_THRESHOLDS)
     processes.hold(found.paths.lock(component))
     log.configure(logging.INFO)
@@ -34,6 +34,10 @@ def run(options: argparse.Namespace) -> int:
         from tiphys.cluster import control_plane
 
         return run_loop(control_plane.run(found), trace=True)
+    if options.process == "gateway":
+        from tiphys.cluster import gateway
+
+        return run_loop(gateway.run(found), trace=True)
     from tiphys.cluster import node
 
     return run_loop(node.run(found, found.node(options.node)), trace=True)

@@ -23,6 +23,8 @@ from tiphys.cluster.locks import locked
 from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES, Address, Network, Ranges, ranges_of
 
 MAX_CLUSTERS = 48
+COMPONENTS = ("control-plane", "gateway")
+"""Names of processes, which no node may have."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 DEFAULT_NAME = "default"
 DEFAULT_PORT = 6443
@@ -141,6 +143,8 @@ class ClusterConfig:
             raise Permanent(f"cluster {self.name} has {MAX_NODES} nodes, no more fit into {self.node_networks[0]}")
         name = name or f"node-{index}"
         check_name("node name", name)
+        if name in COMPONENTS:
+            raise Permanent(f"node name {name!r} is the name of another component; choose another one")
         if any(node.name == name for node in self.nodes):
             raise Permanent(f"cluster {self.name} has a node {name!r} already")
         return replace(self, nodes=(*self.nodes, NodeConfig(name, index)))

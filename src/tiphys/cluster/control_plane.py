@@ -26,7 +26,7 @@ from tiphys.base.identity import User
 from tiphys.base.tls import KeyPair, client_context, server_context
 from tiphys.client.local import LocalClient
 from tiphys.cluster import config as configs
-from tiphys.cluster import edge, network, network_role, processes, stores
+from tiphys.cluster import edge, gateway, gateway_objects, network, network_role, processes, stores
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.metrics import Metrics
 from tiphys.cluster.pki import FRONT_PROXY, FRONT_PROXY_CA
@@ -57,6 +57,7 @@ async def run(config: ClusterConfig) -> None:
         work = [
             tasks.create_task(run_controllers(config, server, clock), name="controllers"),
             tasks.create_task(run_scheduler(server, clock), name="scheduler"),
+            tasks.create_task(gateway.supervise(config, gateway.connect(server.handler), clock), name="gateway"),
             tasks.create_task(edge.run(config, server, asked, clock), name="edge"),
         ]
         gc.collect()
@@ -132,6 +133,7 @@ def api_config(config: ClusterConfig) -> ApiServerConfig:
         front_proxy_ca=(pki / f"{FRONT_PROXY_CA}.crt").read_bytes(),
         kubelet_tls=client_context(ca, key_pair(pki, "apiserver-kubelet-client")),
         service_cidr=",".join(map(str, config.service_networks)),
+        objects=gateway_objects.desired(),
         advertise_address=str(config.gateway),
         secure_port=config.port,
     )

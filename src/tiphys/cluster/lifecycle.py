@@ -19,7 +19,7 @@ from tiphys.cluster import config as configs
 from tiphys.cluster import kubeconfig, kubelet_settings, paths, processes, stores
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
-from tiphys.cluster.processes import CONTROL_PLANE
+from tiphys.cluster.processes import CONTROL_PLANE, GATEWAY
 
 READY_WITHIN = 60.0
 STOP_GRACE = 15.0
@@ -166,10 +166,12 @@ def start_missing(config: ClusterConfig, children: list[processes.Child]) -> Non
 
 
 def stop_processes(config: ClusterConfig, progress: Progress) -> None:
-    """Nodes first, so that their last words reach the API server."""
-    for component in (*(node.name for node in config.nodes), CONTROL_PLANE):
+    """Nodes first, so that their last words reach the API server; the gateway last: while the control plane lives, it
+    would start it again."""
+    for component in (*(node.name for node in config.nodes), CONTROL_PLANE, GATEWAY):
         if processes.stop(config.paths.lock(component), STOP_GRACE):
             progress(f"{component} stopped")
+    config.paths.lock(GATEWAY).unlink(missing_ok=True)
 
 
 def load_images(files: Sequence[Path], progress: Progress) -> None:

@@ -44,6 +44,7 @@ def subjects(config: ClusterConfig) -> Iterator[Subject]:
     # An authority of its own: whom it signs may speak for others, to API servers behind this one.
     yield Subject(FRONT_PROXY, FRONT_PROXY, client=True, authority=FRONT_PROXY_CA)
     yield Subject("admin", "kubernetes-admin", ("system:masters",), client=True)
+    yield Subject("gateway", "tiphys:gateway", client=True)
     for node in config.nodes:
         yield from node_subjects(config, node)
 

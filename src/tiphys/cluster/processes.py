@@ -23,6 +23,8 @@ from tiphys.base.clock import SystemClock
 from tiphys.base.errors import Permanent
 
 CONTROL_PLANE = "control-plane"
+GATEWAY = "gateway"
+"""It runs when there is something for it to do: the control plane starts it."""
 READY_FD = "TIPHYS_READY_FD"
 GO_FD = "TIPHYS_GO_FD"
 LOG_TAIL = 4000

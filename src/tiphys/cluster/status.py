@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tiphys.cluster import config as configs
 from tiphys.cluster import processes
 from tiphys.cluster.config import ClusterConfig
-from tiphys.cluster.processes import CONTROL_PLANE
+from tiphys.cluster.processes import CONTROL_PLANE, GATEWAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Status:
 
 
 def of(config: ClusterConfig) -> Status:
-    names = (CONTROL_PLANE, *(node.name for node in config.nodes))
+    gateway = (GATEWAY,) if config.paths.lock(GATEWAY).exists() else ()
+    names = (CONTROL_PLANE, *(node.name for node in config.nodes), *gateway)
     return Status(config, tuple(_component(config, name) for name in names))
 
 

@@ -58,7 +58,7 @@ async def ensure(reader: Reader, writer: Writer, config: BootstrapConfig, now: f
 
 def reconcile(wish: Desired, have: Object) -> dict[str, Any] | None:
     """`have` brought up to date; None when nothing is to be done."""
-    return _RULES[wish.update](wish, have)
+    return wish.renew(have) if wish.renew is not None else _RULES[wish.update](wish, have)
 
 
 def _leave(wish: Desired, have: Object) -> None:

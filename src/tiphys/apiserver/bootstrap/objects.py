@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from ipaddress import ip_address, ip_network
@@ -53,6 +53,8 @@ class BootstrapConfig:
     """PEM of the CA of the certificate that this server shows to API servers behind it."""
     client_ca: str = ""
     """PEM of the CA of client certificates, for extension API servers."""
+    objects: tuple[Desired, ...] = ()
+    """What else is to be there."""
 
     @property
     def service_address(self) -> str:
@@ -74,6 +76,8 @@ class Desired:
     update: str = ""
     """"" leaves an existing one alone; "rbac" adds what is missing; "spec" and "all" replace that much; "family" adds
     the range of a second IP family."""
+    renew: Callable[[Mapping[str, Any]], dict[str, Any] | None] | None = None
+    """Instead of `update`: the existing one as it is to be, None when it is."""
 
 
 def desired(config: BootstrapConfig, now: float) -> Iterator[Desired]:
@@ -95,6 +99,7 @@ def desired(config: BootstrapConfig, now: float) -> Iterator[Desired]:
     yield from _config_maps(config, moment)
     for name, (group_priority, version_priority) in _load("apiservices.json").items():
         yield _api_service(name, group_priority, version_priority, moment)
+    yield from config.objects
 
 
 def _load(name: str) -> Any:

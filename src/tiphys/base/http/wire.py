@@ -270,14 +270,21 @@ class Wire:
 
     async def drain(self) -> None:
         """Wait until the queue is short. Raises ConnectionError when the peer has gone."""
-        if self.buffered > HIGH_WATER:
-            self.flush()
-        if self.buffered > HIGH_WATER and not self.closed:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._drained.append(waiter)
+        waiter = self.drained()
+        if waiter is not None:
             await waiter
         if self.closed and not self._closing:
             raise ConnectionResetError("the peer closed the connection")
+
+    def drained(self) -> asyncio.Future[None] | None:
+        """For who cannot wait: done when the queue is short again or the connection over; None when it is short."""
+        if self.buffered > HIGH_WATER:
+            self.flush()
+        if self.buffered <= HIGH_WATER or self.closed:
+            return None
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._drained.append(waiter)
+        return waiter
 
     def _wake(self) -> None:
         waiters, self._drained = self._drained, []

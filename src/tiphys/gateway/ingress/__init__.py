@@ -1,0 +1,1 @@
+"""Ingresses -> routes: which are ours, what they say, what their annotations change."""
