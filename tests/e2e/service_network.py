@@ -31,8 +31,8 @@ T = TypeVar("T")
 CLIENT, NODE, NODE_INSIDE, REMOTE = "192.0.2.9", "192.0.2.1", "198.51.100.1", "198.51.100.2"
 GATEWAY = "10.1.1.1"
 CLIENT_SIX, NODE_SIX, GATEWAY_SIX = "fd00::9", "fd00::1", "fd01::1"
-PATIENCE = 1.0
-"""Seconds until a dropped connection counts as one that times out."""
+PATIENCE, SHORT = 5.0, 0.5
+"""Seconds for an answer, and where none is expected. The first packets on a new link may be lost."""
 
 REFUSED, DROPPED = "refused", "dropped"
 
@@ -191,12 +191,12 @@ class Servers:
             found.close()
 
 
-def ask(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM, source: str = "") -> tuple[str, str]:
+def ask(
+    namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM, patience: float = PATIENCE
+) -> tuple[str, str]:
     """(who answered, whom it saw), or (REFUSED, "") or (DROPPED, "")."""
     with netns.socket_in(namespace, _family(address), kind) as asking:
-        asking.settimeout(PATIENCE)
-        if source:
-            asking.bind((source, 0))
+        asking.settimeout(patience)
         try:
             asking.connect((address, port))
             if kind == socket.SOCK_DGRAM:

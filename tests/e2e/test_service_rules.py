@@ -20,7 +20,9 @@ from e2e.service_network import (
     NODE,
     NODE_INSIDE,
     NODE_SIX,
+    PATIENCE,
     REFUSED,
+    SHORT,
     Machine,
     Rules,
     ask,
@@ -170,7 +172,7 @@ def test_the_external_policy_local_drops_where_no_endpoint_is(net: Machine, rule
     here, _ = net.pod()
     ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
     rules.put(service(ports=ports, type="NodePort", externalTrafficPolicy="Local"), endpoints(far))
-    assert ask(net.client, NODE, 30080) == (DROPPED, "")
+    assert ask(net.client, NODE, 30080, patience=SHORT) == (DROPPED, "")
     assert ask(here, NODE, 30080)[0] == far
     assert ask(here, VIP, 80)[0] == far
 
@@ -182,7 +184,7 @@ def test_the_internal_policy_local_stays_here(net: Machine, rules: Rules) -> Non
     rules.put(local, endpoints(near, far))
     assert {ask(here, VIP, 80) for _ in range(8)} == {(near, own)}
     rules.put(local, endpoints(far))
-    assert ask(here, VIP, 80) == (DROPPED, "")
+    assert ask(here, VIP, 80, patience=SHORT) == (DROPPED, "")
 
 
 def test_external_ips_answer(net: Machine, rules: Rules) -> None:
@@ -203,7 +205,7 @@ def test_load_balancers_are_for_their_source_ranges(net: Machine, rules: Rules) 
         (["198.18.0.0/15", "0.0.0.0/0"], near),
     ):
         rules.put(service(loadBalancerSourceRanges=allowed, **spec), endpoints(near))
-        assert ask(net.client, "203.0.113.8", 80)[0] == expected
+        assert ask(net.client, "203.0.113.8", 80, patience=SHORT if expected == DROPPED else PATIENCE)[0] == expected
         assert ask(net.client, NODE, 30080)[0] == near
 
 

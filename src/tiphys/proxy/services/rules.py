@@ -19,6 +19,9 @@ from tiphys.proxy.services.topology import Place, Usable
 _FEW = 4
 """Endpoints that are chosen by rules instead of by a map."""
 
+_LONGEST = 200
+"""Characters of a name."""
+
 ElementKey = tuple[str, str]
 """The name of a map or set, and the key in it."""
 
@@ -97,9 +100,8 @@ class _Port:
         self.rules.elements[name, key] = value
 
     def _chain(self, kind: str, lines: Sequence[str], of: str = "") -> str:
-        digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
         parts = (self.port.service, self.port.protocol, *filter(None, (self.port.name, of)))
-        name = f"{kind}-{digest}-{'/'.join(parts)}"
+        name = _named(kind, "/".join(parts), lines)
         self.rules.chains[name] = tuple(lines)
         return name
 
@@ -142,9 +144,7 @@ class _Port:
         """The set of an endpoint's clients, and the chain that leads to it."""
         held = f"{{ type {self.family.address}; flags dynamic, timeout; timeout {self.port.affinity}s; }}"
         of = f"{endpoint.address}/{endpoint.port}".replace(":", ".")
-        key = (self.port.service, self.port.protocol, self.port.name, of, held)
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
-        clients = f"clients-{digest}-{self.port.service}/{of}"
+        clients = _named("clients", f"{self.port.service}/{of}", (self.port.protocol, self.port.name, held))
         self.rules.sets[clients] = held
         chain = self._chain(
             "endpoint",
@@ -174,3 +174,9 @@ class _Port:
         chain = self._chain("firewall", [f"{self.family.nft} saddr != {{ {sources} }} drop"])
         for address in self.port.load_balancer_ips:
             self._element(layout.FIREWALL, self._at(address, self.port.port), f"goto {chain}")
+
+
+def _named(kind: str, whose: str, content: Sequence[str]) -> str:
+    """A name that only this content has, and that tells people what it is. The kernel takes 255 characters."""
+    digest = hashlib.blake2b("\n".join((whose, *content)).encode(), digest_size=6).hexdigest()
+    return f"{kind}-{digest}-{whose}"[:_LONGEST].rstrip("./-")
