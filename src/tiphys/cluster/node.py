@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from tiphys.api.wellknown import CLUSTER_DNS_LABEL
+from tiphys.base import listening
 from tiphys.base.clock import Clock, SystemClock
-from tiphys.base.http.server import BACKLOG
 from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
@@ -54,7 +54,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         client,
         runtime,
         clock,
-        listener=listener(namespace),
+        listeners=listeners(namespace),
         guard=policies,
         dial=partial(connect_from, namespace.namespace),
     )
@@ -98,13 +98,13 @@ def open_runtime(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork
     return LinuxRuntime(directory / "runtime", images.store(namespace.namespace), {PODS: pods}, clock)
 
 
-def listener(namespace: NodeNetwork) -> socket.socket:
-    """Where the node API listens: the kubelet's port, in the node's own network namespace."""
-    opened = netns.socket_in(namespace.namespace)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.bind((namespace.address, NODE_API_PORT))
-    opened.listen(BACKLOG)
-    return opened
+def listeners(namespace: NodeNetwork) -> list[socket.socket]:
+    """Where the node API listens: the kubelet's port of the node's addresses, in its own network namespace."""
+
+    def opened() -> list[socket.socket]:
+        return [each for address in namespace.addresses for each in listening.listeners(address, NODE_API_PORT)]
+
+    return netns.inside(namespace.namespace, opened)
 
 
 def client_config(config: ClusterConfig, node: NodeConfig, who: str = "client") -> ClientConfig:
@@ -124,7 +124,7 @@ def kubelet_config(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwo
     own = KubeletConfig(
         node_name=node.name,
         root_dir=directory / "kubelet",
-        node_ip=namespace.address,
+        node_ips=namespace.addresses,
         address=namespace.address,
         tls_cert=pki / f"{node.name}-server.crt",
         tls_key=pki / f"{node.name}-server.key",

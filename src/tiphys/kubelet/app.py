@@ -13,7 +13,7 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tiphys.base.clock import Clock
 from tiphys.base.errors import TiphysError
@@ -71,7 +71,7 @@ and Python looks at old objects only when there are a quarter more of them."""
 
 
 class Kubelet:
-    """See the module's docstring. `started` is set when it follows its pods. `listener`: see server.listen.
+    """See the module's docstring. `started` is set when it follows its pods. `listeners`: see server.listen.
 
     `guard` keeps what network policies say; `dial` connects from inside the node's network, else from this process's.
     """
@@ -84,7 +84,7 @@ class Kubelet:
         clock: Clock,
         *,
         prober: Asks | None = None,
-        listener: socket.socket | None = None,
+        listeners: Sequence[socket.socket] = (),
         meter: Meter | None = None,
         guard: Guard | None = None,
         dial: Dial | None = None,
@@ -103,7 +103,7 @@ class Kubelet:
         self.pods = Informer(client, PODS, clock, fields=fields)
         self._services = Informer(client, SERVICES, clock)
         self._node = Informer(client, NODES, clock, fields=f"metadata.name={config.node_name}")
-        self._listener = listener
+        self._listeners = listeners
         self._meter = meter
         self._prober = prober or Prober(runtime, dial)
         self._dial = dial
@@ -220,7 +220,7 @@ class Kubelet:
             if port:
                 work = listen_plainly(address, port, handler, self.clock)
                 self._group.create_task(work, name=f"port {port}")
-        work = listen(self.config, api.handle, api.certificate, self.clock, ready, self._listener)
+        work = listen(self.config, api.handle, api.certificate, self.clock, ready, self._listeners)
         serving = self._group.create_task(work, name="node API")
         serving.add_done_callback(lambda _: listening.set())
         await listening.wait()
@@ -375,7 +375,7 @@ class Kubelet:
         return judge(pod, node, self._admitted(uid_of(pod)), allowed, self.agent.machine.apparmor)
 
     def _new_worker(self, pod: Object) -> PodWorker:
-        state = PodState(pod, host_ips=(self.config.node_ip,), max_backoff=self.config.max_restart_period)
+        state = PodState(pod, host_ips=self.config.node_ips, max_backoff=self.config.max_restart_period)
         worker = PodWorker(state, self._actions, self.clock, self._group, self._drop)
         self.workers[worker.uid] = worker
         PodMetrics(worker, self.metrics, self.clock)

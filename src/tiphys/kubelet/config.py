@@ -18,7 +18,8 @@ class KubeletConfig:
     node_name: str
     root_dir: Path
     """Pods' volumes and files: root_dir/pods/UID/..."""
-    node_ip: str = "127.0.0.1"
+    node_ips: tuple[str, ...] = ("127.0.0.1",)
+    """Of each IP family that the node has, the primary one first."""
     address: str = "0.0.0.0"  # noqa: S104 - upstream's default: the API server comes from anywhere
     port: int = 10250
     """Of the node API; 0 picks one."""

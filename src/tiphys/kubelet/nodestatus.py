@@ -44,7 +44,7 @@ def node_status(
         "allocatable": {name: str(amount) for name, amount in allocatable(config, whole).items()},
         "conditions": node_conditions(health, old, now),
         "addresses": [
-            {"type": "InternalIP", "address": config.node_ip},
+            *({"type": "InternalIP", "address": address} for address in config.node_ips),
             {"type": "Hostname", "address": config.node_name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},

@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tiphys.base.durations import parse_duration
 from tiphys.base.errors import Permanent
 from tiphys.client.config import ClientConfig, load
 from tiphys.client.https import HttpsClient
+from tiphys.kubelet.addresses import node_addresses
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.certificates.bootstrap import ensure_access
 from tiphys.kubelet.certificates.upkeep import client_store, keep_fresh
@@ -29,6 +31,7 @@ from tiphys.kubelet.configfile import flags
 from tiphys.kubelet.configfile.reader import read_config
 from tiphys.kubelet.eviction.manager import thresholds_of
 from tiphys.kubelet.eviction.meter import Disks
+from tiphys.kubelet.isolation import Guard
 from tiphys.kubelet.server import flags as server_flags
 from tiphys.kubelet.server import settings
 from tiphys.kubelet.standalone import NoApi
@@ -36,7 +39,11 @@ from tiphys.runtime.types import Runtime
 
 log = logging.getLogger(__name__)
 
+_OUTSIDE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - compared, never bound
+"""For each family an address (of documentation) that the default route leads to."""
 RuntimeFactory = Callable[[KubeletConfig, Clock], Awaitable[Runtime]]
+Beside = Callable[[KubeletConfig, ClientConfig, HttpsClient, asyncio.TaskGroup], Awaitable[Guard | None]]
+"""Starts what serves the node beside its kubelet, by the kubelet's access; returns who enforces network policies."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flag("--config-dir", metavar="DIR", help="drop-ins of it: *.conf, merged in the order of their names")
     flag("--node-name", "--hostname-override", dest="node_name", default="", help="default: the host's name")
     flag("--root-dir", metavar="DIR", default="/var/lib/kubelet", help="pods' volumes and files (%(default)s)")
-    flag("--node-ip", metavar="IP", default="", help="the node's address; default: that of the way to the API server")
+    flag("--node-ip", metavar="IP[,IP]", default="", help="the node's address, or one a family; default: by route")
     flag("--address", metavar="IP", help="where the node API listens (0.0.0.0)")
     flag("--port", type=int, help="of the node API (10250)")
     flag("--cert-dir", metavar="DIR", help="where a self-made certificate is kept (ROOT_DIR/pki)")
@@ -77,8 +84,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     server_flags.add(parser)
 
 
-async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: Clock | None = None) -> None:
-    """Until cancelled. Raises Permanent for flags that make no sense, OSError for files that cannot be read."""
+async def run(
+    options: argparse.Namespace,
+    make_runtime: RuntimeFactory,
+    clock: Clock | None = None,
+    begin: Beside | None = None,
+) -> None:
+    """Until cancelled; `begin` starts what else the node runs. Raises Permanent for flags that make no sense, OSError
+    for files that cannot be read."""
     clock = clock or SystemClock()
     if not options.kubeconfig:
         await _stand_alone(make_config(options, _ANYWHERE), make_runtime, clock)
@@ -92,7 +105,8 @@ async def run(options: argparse.Namespace, make_runtime: RuntimeFactory, clock: 
         stack.push_async_callback(runtime.close)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(keep_fresh(config, client, clock, client.present), name="certificates")
-        await Kubelet(config, client, runtime, clock).run()
+        guard = await begin(config, access, client, group) if begin else None
+        await Kubelet(config, client, runtime, clock, guard=guard).run()
 
 
 _ANYWHERE = "http://192.0.2.1"
@@ -150,7 +164,7 @@ def make_config(options: argparse.Namespace, server: str = "") -> KubeletConfig:
         "allowed_unsafe_sysctls": tuple(filter(None, (options.allowed_unsafe_sysctls or "").split(","))) or None,
         "node_labels": _labels(options.node_labels) or None,
         "register_with_taints": _taints(options.register_with_taints) or None,
-        "node_ip": options.node_ip or own_address(server),
+        "node_ips": own_addresses(options.node_ip, server),
     }
     flags.check_labels(given["node_labels"] or {})
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
@@ -200,15 +214,22 @@ def _taints(text: str) -> tuple[Mapping[str, str], ...]:
     return tuple(taints)
 
 
-def own_address(server: str) -> str:
-    """This machine's address on the way to `server` (a URL); no packet is sent."""
+def own_addresses(given: str, server: str) -> tuple[str, ...]:
+    """The node's addresses: those `given`, or this machine's on the way to `server` (a URL).
+
+    "0.0.0.0" and "::" say of which family it shall be. Raises Permanent."""
     from urllib.parse import urlsplit
 
+    addresses = node_addresses(given) if given else ()
+    if addresses and not ip_address(addresses[0]).is_unspecified:
+        return addresses
     host = urlsplit(server).hostname or "127.0.0.1"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if addresses and (":" in host) is not (":" in addresses[0]):
+        host = _OUTSIDE[addresses[0]]
+    six = ":" in host
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))
-            return str(probe.getsockname()[0])
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # no packet is sent
+            return (str(probe.getsockname()[0]),)
     except OSError:
-        return "127.0.0.1"
+        return ("::1" if six else "127.0.0.1",)

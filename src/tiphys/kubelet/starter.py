@@ -15,6 +15,7 @@ from tiphys.client.events import EventRecorder
 from tiphys.client.informer import Informer
 from tiphys.client.types import Client
 from tiphys.kubelet import events as ev
+from tiphys.kubelet.addresses import pod_addresses
 from tiphys.kubelet.backoff import PullBackoff
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.devices.grants import Grants
@@ -96,7 +97,7 @@ class Starter:
     def facts(self, state: PodState) -> PodFacts:
         """What the pod may be told about itself now."""
         host = tuple(state.host_ips)
-        own = state.sandbox.ips if state.sandbox is not None else ()
+        own = pod_addresses(state.sandbox.ips if state.sandbox is not None else (), host)
         return PodFacts(
             pod=state.pod,
             pod_ips=host if is_host_network(state.pod) else own,

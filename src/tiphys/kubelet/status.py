@@ -11,6 +11,7 @@ from typing import Any
 
 from tiphys.base.clock import rfc3339
 from tiphys.kubelet import restart_all
+from tiphys.kubelet.addresses import host_network_addresses, pod_addresses
 from tiphys.kubelet.conditions import disruption, is_own, pod_conditions, restarting_condition
 from tiphys.kubelet.container_status import Facts, Waiting, container_statuses, mark_lost, set_readiness
 from tiphys.kubelet.labels import SandboxRecord
@@ -112,10 +113,10 @@ def _add_addresses(given: Situation, status: dict[str, Any]) -> None:
     if given.host_ips:
         status["hostIP"] = given.host_ips[0]
         status["hostIPs"] = [{"ip": address} for address in given.host_ips]
-    addresses: Sequence[str] = given.sandbox.ips if given.sandbox is not None else ()
-    if is_host_network(given.view.pod):
-        addresses = given.host_ips
     known = [entry["ip"] for entry in given.old.get("podIPs") or ()]
+    addresses = pod_addresses(given.sandbox.ips if given.sandbox is not None else (), given.host_ips)
+    if is_host_network(given.view.pod):
+        addresses = host_network_addresses(given.host_ips, known)
     if found := list(addresses) or known:
         status["podIP"] = found[0]
         status["podIPs"] = [{"ip": address} for address in found]

@@ -1,7 +1,8 @@
 """The smallest strategic merge patch from one pod or node status to another. Pure.
 
-Lists of conditions merge by type and lists of addresses by their key; all other lists are replaced whole, as the
-API's schema says (x-kubernetes-patch-merge-key).
+Lists of conditions merge by type and lists of a pod's addresses by their key; all other lists are replaced whole, as
+the API's schema says (x-kubernetes-patch-merge-key). It says that a node's addresses merge by type, too; but a node may
+have two of one type, so they are replaced, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip", "addresses": "type"}
+_KEYS = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip"}
 
 
 def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, An
             value = _list_patch(old.get(name) or (), value, _KEYS[name])
             if not value:
                 continue
+        if name == "addresses":
+            value = [*value, {"$patch": "replace"}]
         if value != [] or old.get(name):
             patch[name] = value
     return patch

@@ -174,6 +174,8 @@ def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
     for name, value in patch.items():
         if value is None:
             target.pop(name, None)
+        elif isinstance(value, list) and {"$patch": "replace"} in value:
+            target[name] = [entry for entry in value if "$patch" not in entry]
         elif name in _KEYS and isinstance(value, list):
             key = _KEYS[name]
             entries = {entry[key]: entry for entry in target.get(name) or []}
@@ -395,7 +397,7 @@ class Node:
         self.config = KubeletConfig(
             node_name="node-1",
             root_dir=root / "kubelet",
-            node_ip="10.0.0.1",
+            node_ips=("10.0.0.1",),
             log_dir=root / "log/pods",
             container_log_dir=root / "log/containers",
             userns_claims=root / "userns",

@@ -40,7 +40,7 @@ async def keep_fresh(config: KubeletConfig, client: Client, clock: Clock, presen
                 client,
                 clock,
                 server_store(config, clock),
-                Wanted(config.node_name, tuple(dict.fromkeys((config.node_name, config.node_ip)))),
+                Wanted(config.node_name, tuple(dict.fromkeys((config.node_name, *config.node_ips)))),
                 lambda pair: pair.save(directory / "kubelet.crt", directory / "kubelet.key"),
             )
             group.create_task(serving.run(), name="serving certificate")

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tiphys.base.clock import Clock
-from tiphys.base.http.server import BACKLOG, serve_on
+from tiphys.base.http.server import serve_on
 from tiphys.base.http.types import Handler
 from tiphys.base.inotify import DirectoryWatch
+from tiphys.base.listening import listeners
 from tiphys.base.tls import Authority, KeyPair, server_context
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.server.settings import ServerSettings
@@ -76,7 +77,7 @@ def _pair(config: KubeletConfig, files: tuple[Path, Path], clock: Clock) -> KeyP
     certificate, key = files
     if config.tls_cert is None and not (certificate.exists() and key.exists()):
         authority = Authority.create(f"{config.node_name}-ca", clock=clock)
-        names = (config.node_name, config.node_ip, "127.0.0.1", "localhost")
+        names = (config.node_name, *config.node_ips, "127.0.0.1", "localhost")
         authority.issue(f"{config.node_name}@kubelet", names=names, server=True).save(certificate, key)
     return KeyPair.load(certificate, key)
 
@@ -87,15 +88,17 @@ async def listen(
     certificate: Certificate,
     clock: Clock,
     listening: Callable[[int], None],
-    listener: socket.socket | None = None,
+    own: Sequence[socket.socket] = (),
 ) -> None:
     """Serve until cancelled; `listening(port)` is called once connections are taken. Raises OSError.
 
-    `listener` is a listening socket to serve on, of the node's own network namespace; without one, the configured
+    `own` are listening sockets to serve on, of the node's own network namespace; without them, the configured
     address."""
-    listener = listener or socket.create_server((config.address, config.port), backlog=BACKLOG)
+    sockets = own or listeners(config.address, config.port)
     with certificate.watching():
-        async with serve_on(handler, listener, tls=certificate.context, clock=clock) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            for each in sockets:
+                server = await stack.enter_async_context(serve_on(handler, each, tls=certificate.context, clock=clock))
             listening(server.port)
             await asyncio.Event().wait()
 
@@ -106,12 +109,14 @@ async def listen_plainly(address: str, port: int, handler: Handler, clock: Clock
     told = False
     while True:
         try:
-            listener = socket.create_server((address, port), backlog=BACKLOG)
+            sockets = listeners(address, port)
         except OSError as error:
             if not told:
                 log.warning("nothing is served on %s:%d, trying again: %s", address, port, error)
             told = True
             await clock.sleep(_AGAIN)
             continue
-        async with serve_on(handler, listener, tls=None, clock=clock):
+        async with contextlib.AsyncExitStack() as stack:
+            for each in sockets:
+                await stack.enter_async_context(serve_on(handler, each, tls=None, clock=clock))
             await asyncio.Event().wait()

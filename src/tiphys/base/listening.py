@@ -1,0 +1,33 @@
+"""Listening TCP sockets for an address; the unspecified one stands for all addresses of both IP versions."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from ipaddress import ip_address
+
+BACKLOG = 1024
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def listeners(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on `port` of the address `host` (0: any, the same of all). Raises OSError.
+
+    "0.0.0.0" and "::" are all addresses, as servers in Go take them. There is a socket for each IP version, so that
+    no peer shows as an IPv6 address with an IPv4 one in it; a machine without IPv6 has only one."""
+    if not ip_address(host).is_unspecified:
+        return [_listen(host, port)]
+    opened = [_listen("0.0.0.0", port)]  # noqa: S104 - asked for
+    try:
+        opened.append(_listen("::", opened[0].getsockname()[1]))
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            with contextlib.closing(opened[0]):
+                raise
+    return opened
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
