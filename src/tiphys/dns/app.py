@@ -20,6 +20,7 @@ from tiphys.base.http.server import BACKLOG, serve_on
 from tiphys.client.informer import Informer, InformerFactory
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.types import Object
+from tiphys.dns import tcp as tcp_server
 from tiphys.dns.exchange import Sockets
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.index import Index
@@ -79,6 +80,8 @@ def listen(bind: Bind, addresses: Sequence[str], port: int = PORT, metrics_port:
     with contextlib.ExitStack() as stack:
         udp = [stack.enter_context(bind(address, port, socket.SOCK_DGRAM)) for address in addresses]
         tcp = [stack.enter_context(bind(address, port, socket.SOCK_STREAM)) for address in addresses]
+        for sock in tcp:
+            sock.listen(tcp_server.BACKLOG)
         metrics = []
         try:
             metrics += [bind(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port]

@@ -62,11 +62,11 @@ class Cache:
         self.hits += 1
         return aged(entry.message, int(now - entry.since), int(entry.until - entry.since))
 
-    def put(self, key: Key, message: Message, now: float) -> None:
-        """Keep what may be kept; the oldest go when there are too many."""
+    def put(self, key: Key, message: Message, now: float) -> Message:
+        """Keep what may be kept, and return it with the TTLs that are told; the oldest go when there are too many."""
         seconds = lifetime(message)
         if seconds <= 0:
-            return
+            return message
         self._remove(key)
         records = (*message.answers, *message.authority, *message.additional)
         size = _OVERHEAD + sum(_OVERHEAD + len(each.name) + len(each.data) for each in records)
@@ -74,6 +74,7 @@ class Cache:
         self._size += size
         while len(self._entries) > self._max_entries or self._size > self._max_size:
             self._remove(next(iter(self._entries)))
+        return aged(message, 0, seconds)
 
     def clear(self) -> None:
         self._entries.clear()

@@ -1,8 +1,8 @@
 """DNS messages written: answers with compressed names, and questions to other servers.
 
 The question comes back byte for byte as it was asked (some resolvers mix capitals in, to know their answers again),
-and names in the answer point to it. An answer may be given many times: `Rendered` is all of it but the ID, and begins
-with another of its addresses each time.
+and names in the answer point to it. An answer may be given many times: `Rendered` is all of it but ID and question, and
+begins with another of its addresses each time.
 """
 
 from __future__ import annotations
@@ -35,27 +35,30 @@ class Sections:
 
 
 class Rendered:
-    """An answer to exactly one question, without its ID."""
+    """An answer to one question, in whatever capitals it is written, without ID and question."""
 
-    __slots__ = ("_block", "_count", "_fit", "_head", "_tail", "_turn", "_unit")
+    __slots__ = ("_block", "_count", "_end", "_fit", "_fixed", "_head", "_tail", "_turn", "_unit")
 
-    def __init__(self, head: bytes, tail: bytes = b"", block: bytes = b"", unit: int = 0, fit: int = 0) -> None:
-        self._head, self._tail, self._unit, self._fit = head, tail, unit, fit
+    def __init__(
+        self, head: bytes, end: int, fixed: bytes, tail: bytes = b"", block: bytes = b"", unit: int = 0, fit: int = 0
+    ) -> None:
+        self._head, self._end, self._fixed, self._tail, self._unit, self._fit = head, end, fixed, tail, unit, fit
         self._count = len(block) // unit if unit else 0
         self._block = block + block[: fit * unit]
         self._turn = 0
 
     def __len__(self) -> int:
-        return len(self._head) + len(self._block) + len(self._tail)
+        return self._end + len(self._fixed) + len(self._block) + len(self._tail)
 
-    def reply(self, id: bytes) -> bytes:
-        """The whole message."""
+    def reply(self, packet: bytes) -> bytes:
+        """The whole message to who sent that packet."""
         if not self._unit:
-            return id + self._head
+            return packet[:2] + self._head + packet[QUESTION_AT : self._end] + self._fixed
         start = self._turn
         self._turn = (start + 1) % self._count
         start *= self._unit
-        return b"".join((id, self._head, self._block[start : start + self._fit * self._unit], self._tail))
+        turned = self._block[start : start + self._fit * self._unit]
+        return b"".join((packet[:2], self._head, packet[QUESTION_AT : self._end], self._fixed, turned, self._tail))
 
 
 class _Writer:
@@ -142,7 +145,7 @@ def render(query: Query, said: Sections, limit: int) -> Rendered:
     if said.spin > 1:
         return _render_spinning(query, said, writer, opt)
     counts, cut = _write(writer, said)
-    return Rendered(_head(query, said, counts, cut, bool(opt)) + bytes(writer.body) + opt)
+    return Rendered(_head(query, said, counts, cut, bool(opt)), query.end, bytes(writer.body) + opt)
 
 
 def _render_spinning(query: Query, said: Sections, writer: _Writer, opt: bytes) -> Rendered:
@@ -156,14 +159,14 @@ def _render_spinning(query: Query, said: Sections, writer: _Writer, opt: bytes) 
     unit = len(units[0])
     fit = 0 if cut else min(len(units), writer.room // unit)
     counts[0] += fit
-    head = _head(query, said, counts, fit < len(units), bool(opt)) + body
-    return Rendered(head, opt, b"".join(units), unit, fit)
+    head = _head(query, said, counts, fit < len(units), bool(opt))
+    return Rendered(head, query.end, body, opt, b"".join(units), unit, fit)
 
 
 def _head(query: Query, said: Sections, counts: list[int], cut: bool, edns: bool) -> bytes:
     flags = _flags_of(query) | said.flags | (TC if cut else 0) | said.rcode & 15
     answers, authority, additional = counts
-    return HEADER.pack(0, flags, 1, answers, authority, additional + edns)[2:] + query.question
+    return HEADER.pack(0, flags, 1, answers, authority, additional + edns)[2:]
 
 
 def _write(writer: _Writer, said: Sections) -> tuple[list[int], bool]:

@@ -100,8 +100,7 @@ class Forwarder:
             log.debug("no server answered in time")
         if answer is None:
             return _own(asked, SERVFAIL)
-        self.cache.put(_key(asked), answer, self._clock.monotonic())
-        return answer
+        return self.cache.put(_key(asked), answer, self._clock.monotonic())
 
     async def _ask_one(self, server: Server, asked: Asked) -> Message | None:
         if self.is_ours(server):

@@ -1,4 +1,5 @@
-"""From a packet to its answer: questions that were asked before in the same words are answered by one look-up.
+"""From a packet to its answer: questions that were asked before in the same words, in whatever capitals, are answered
+by one look-up.
 
 What is remembered in words holds until the index changes, or until the TTLs in it have to be a second less.
 """
@@ -28,6 +29,7 @@ from tiphys.dns.wire import (
     IXFR,
     NOERROR,
     OPT,
+    QUESTION_AT,
     RD,
     REFUSED,
     SERVFAIL,
@@ -80,10 +82,10 @@ class Responder:
         """The answer, or what has to be waited for (`finish`); None: the packet must not be answered."""
         if self._version != self._index.version:
             self._forget()
-        hot = self._hot[tcp].get(packet[2:])
+        hot = self._hot[tcp].get(_words(packet))
         if hot is not None and (hot.until == math.inf or hot.until > self._monotonic()):
             self._metrics.count(hot.labels)
-            return hot.rendered.reply(packet[:2])
+            return hot.rendered.reply(packet)
         if not answerable(packet):
             return None
         try:
@@ -128,15 +130,21 @@ class Responder:
         if until and size <= _LARGEST:
             if self._hot_bytes + size > MAX_HOT_BYTES or len(self._hot[tcp]) >= MAX_HOT:
                 self._forget()
-            self._hot[tcp][query.packet[2:]] = _Hot(rendered, until, labels)
+            self._hot[tcp][_words(query.packet)] = _Hot(rendered, until, labels)
             self._hot_bytes += size + len(query.packet)
-        return rendered.reply(query.packet[:2])
+        return rendered.reply(query.packet)
 
     def _forget(self) -> None:
         self._version = self._index.version
         self._hot[0].clear()
         self._hot[1].clear()
         self._hot_bytes = 0
+
+
+def _words(packet: bytes) -> bytes:
+    """All but the ID, in lower case up to the first zero: a name in which there is one is kept in several spellings."""
+    end = packet.find(b"\0", QUESTION_AT)
+    return packet[2:QUESTION_AT] + packet[QUESTION_AT:end].lower() + packet[end:]
 
 
 def _refusal(query: Query) -> int:

@@ -95,7 +95,8 @@ def _soa(name: str) -> Record:
 
 
 def _answer(records: list[Record], asked: str = "a", limit: int = 65535) -> bytes:
-    return render(read_query(query(asked)), Sections(answers=tuple(records)), limit).reply(b"\x12\x67")
+    packet = query(asked)
+    return render(read_query(packet), Sections(answers=tuple(records)), limit).reply(packet)
 
 
 RECORDS = st.lists(
@@ -118,10 +119,10 @@ RECORDS = st.lists(
 def test_what_is_written_is_read_back(records: list[Record], asked: bytes) -> None:
     packet = query("x")[:12] + asked + b"\0\1\0\1"
     said = Sections(3, tuple(records), tuple(records[:2]), tuple(records[2:3]))
-    read = read_message(render(read_query(packet), said, 65535).reply(b"\0\7"))
+    read = read_message(render(read_query(packet), said, 65535).reply(packet))
     lower = [(each.name.lower(), each.data.lower()) for each in read.answers]
     assert lower == [(each.name.lower(), each.data.lower()) for each in records]
-    assert (read.id, read.rcode, read.question[0]) == (7, 3, asked.lower())
+    assert (read.id, read.rcode, read.question[0]) == (4711, 3, asked.lower())
     assert (len(read.authority), len(read.additional)) == (len(records[:2]), len(records[2:3]))
 
 
@@ -142,12 +143,12 @@ def test_an_answer_by_udp_is_no_longer_than_its_asker_takes(payload: int, expect
     assert limit_of(asked, tcp=False) == expected
     for spin in (0, 500):
         said = Sections(answers=tuple(addresses), spin=spin)
-        cut = render(asked, said, limit_of(asked, tcp=False)).reply(b"\0\1")
+        cut = render(asked, said, limit_of(asked, tcp=False)).reply(asked.packet)
         read = read_message(cut)
         assert expected - 16 < len(cut) <= expected
         assert read.flags & TC
         assert (read.edns is not None) is bool(payload)
-        whole = read_message(render(asked, said, limit_of(asked, tcp=True)).reply(b"\0\1"))
+        whole = read_message(render(asked, said, limit_of(asked, tcp=True)).reply(asked.packet))
         assert len(whole.answers) == 500
         assert not whole.flags & TC
 
@@ -156,7 +157,7 @@ def test_each_answer_begins_with_another_address() -> None:
     asked = read_query(query("many"))
     addresses = tuple(Record(asked.name, A, IN, 30, bytes((10, 0, 0, n))) for n in range(3))
     rendered = render(asked, Sections(answers=addresses, spin=3), 512)
-    turns = [[each.data[3] for each in read_message(rendered.reply(b"\0\1")).answers] for _ in range(4)]
+    turns = [[each.data[3] for each in read_message(rendered.reply(asked.packet)).answers] for _ in range(4)]
     assert turns == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
 
 
@@ -166,14 +167,14 @@ def test_addresses_behind_an_alias_turn_too() -> None:
     alias = Record(asked.name, CNAME, IN, 30, to)
     addresses = tuple(Record(to, A, IN, 30, bytes((10, 0, 0, n))) for n in range(2))
     rendered = render(asked, Sections(answers=(alias, *addresses), spin=2), 512)
-    first, second = (read_message(rendered.reply(b"\0\1")).answers for _ in range(2))
+    first, second = (read_message(rendered.reply(asked.packet)).answers for _ in range(2))
     assert [each.name for each in first] == [asked.name, to, to]
     assert first[1:] == (second[2], second[1])
 
 
 def test_the_question_comes_back_in_its_own_capitals() -> None:
     asked = read_query(query("KuBerNetes.DEFAULT"))
-    reply = render(asked, Sections(), 512).reply(b"\0\1")
+    reply = render(asked, Sections(), 512).reply(asked.packet)
     assert b"\x0aKuBerNetes\7DEFAULT\0" in reply
 
 
