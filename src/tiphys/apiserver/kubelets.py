@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from tiphys.apiserver import pages
 from tiphys.base.errors import ServiceUnavailable
 from tiphys.base.http.client import HttpClient
 from tiphys.base.http.types import Duplex, Headers, Request, Response
@@ -35,6 +36,8 @@ class Target:
     path: str
     query: str = ""
     tls: ssl.SSLContext | None = None
+    prefix: str = ""
+    """The path of the proxy subresource; links of pages are made to lead through it. "" leaves answers alone."""
 
     @property
     def url(self) -> str:
@@ -73,6 +76,10 @@ def bracketed(host: str) -> str:
 async def forward(request: Request, target: Target) -> Response:
     """Pass a request on and its answer back. Raises ServiceUnavailable when nobody answers."""
     headers = onward_headers(request)
+    if target.prefix:
+        if redirect := _to_the_root(request, target):
+            return redirect
+        headers["x-forwarded-uri"] = target.prefix + target.path
     client = HttpClient(target.origin, tls=target.tls)
     try:
         if wants_upgrade(request):
@@ -104,7 +111,19 @@ async def _exchange(client: HttpClient, request: Request, target: Target, header
     context = client.stream(request.method, target.url, headers=headers, body=request.body, timeout=DIAL_SECONDS)
     streamed = await stack.enter_async_context(context)
     stack.push_async_callback(client.close)
-    return Response(streamed.status, _back(streamed.headers), stream=Relay(streamed.chunks, stack))
+    response = Response(streamed.status, _back(streamed.headers), stream=Relay(streamed.chunks, stack))
+    if not target.prefix or request.method == "HEAD":
+        return response
+    hosts = (target.origin.partition("://")[2], request.headers.get("host", ""))
+    return await pages.relinked(response, pages.through(target.prefix, hosts))
+
+
+def _to_the_root(request: Request, target: Target) -> Response | None:
+    """A redirect to the same path with a slash at its end: else links that are relative would miss the proxy."""
+    if request.path != target.prefix or request.method not in ("GET", "HEAD") or wants_upgrade(request):
+        return None
+    query = f"?{request.query_string}" if request.query_string else ""
+    return Response(301, {"Location": f"{target.prefix}/{query}"})
 
 
 class Relay:

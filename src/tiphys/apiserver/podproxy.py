@@ -80,7 +80,7 @@ class Proxies:
         if node is None:
             raise errors.not_found("", "nodes", name)
         target = self._kubelets.target(node, _rest(call), _query(call.request))
-        return await forward(call.request, target)
+        return await forward(call.request, replace(target, prefix=_prefix(call)))
 
     async def pod(self, call: Call) -> Response:
         """pods/proxy: a port of a pod, by its IP address."""
@@ -92,7 +92,7 @@ class Proxies:
         if not proxyable(host):
             raise BadRequest("address not allowed")
         number = port or _first_port(pod)
-        return await forward(call.request, Target(_origin(scheme, host, number), _rest(call), _text(call.request)))
+        return await forward(call.request, _through(call, _origin(scheme, host, number)))
 
     async def service(self, call: Call) -> Response:
         """services/proxy: one of the endpoints of a service's port."""
@@ -101,7 +101,7 @@ class Proxies:
         if service is None:
             raise errors.not_found("", "services", name)
         host, number = self._endpoint(call, service, port)
-        return await forward(call.request, Target(_origin(scheme, host, number), _rest(call), _text(call.request)))
+        return await forward(call.request, _through(call, _origin(scheme, host, number)))
 
     def _endpoint(self, call: Call, service: Object, wanted: str) -> tuple[str, str]:
         """A ready address and port behind a service's port (by name or number)."""
@@ -224,8 +224,14 @@ def _rest(call: Call) -> str:
     return "/" + quote(call.info.rest)
 
 
-def _text(request: Request) -> str:
-    return request.query_string
+def _through(call: Call, origin: str) -> Target:
+    return Target(origin, _rest(call), call.request.query_string, prefix=_prefix(call))
+
+
+def _prefix(call: Call) -> str:
+    """The path up to and with /proxy."""
+    path = call.request.path.rstrip("/")
+    return path.removesuffix(f"/{call.info.rest}") if call.info.rest else path
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

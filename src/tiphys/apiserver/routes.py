@@ -85,7 +85,7 @@ class Router:
             raise NotFound(UNKNOWN, details={})
         if info.rest and info.subresource != "proxy":
             raise NotFound(UNKNOWN, details={})
-        if info.verb not in subresource.verbs or (call.request.method == "HEAD" and info.subresource not in CONNECTING):
+        if not _takes(subresource, call):
             if call.resource.custom:
                 return _refuse_custom(call, everywhere=False)
             raise not_allowed()
@@ -142,6 +142,15 @@ def _placed(call: Call) -> bool:
         )
         return bool(info.namespace) or not (named or info.subresource)
     return not info.namespace or (info.resource == "namespaces" and info.namespace == info.name)
+
+
+def _takes(subresource: SubresourceInfo, call: Call) -> bool:
+    """Whether a subresource has the request's method; what is proxied has them all."""
+    if call.info.subresource not in CONNECTING:
+        return call.info.verb in subresource.verbs and call.request.method != "HEAD"
+    return call.info.verb in subresource.verbs or (
+        call.info.subresource == "proxy" and call.request.method == "OPTIONS"
+    )
 
 
 def _check_method(call: Call) -> None:

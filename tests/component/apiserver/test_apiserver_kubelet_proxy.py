@@ -37,6 +37,13 @@ async def kubelet(request: Request) -> Response:
         return Response(101, {"Upgrade": request.headers["upgrade"], "Connection": "Upgrade"}, upgrade=echo)
     if "previous" in request.query:
         return Response(400, {"Content-Type": "text/plain"}, b"previous terminated container not found\n")
+    if request.path == "/page":
+        return Response(200, {"Content-Type": "text/html"}, b'<a href="/other">x</a>')
+    if request.path == "/moved":
+        return Response(302, {"Location": "/elsewhere"})
+    if request.path == "/told":
+        told = f"{request.method} {request.headers['x-forwarded-uri']}"
+        return Response(200, {"Content-Type": "text/plain"}, told.encode())
     return Response(200, {"Content-Type": "text/plain"}, f"{request.path}?{request.query_string}".encode())
 
 
@@ -125,6 +132,23 @@ def test_node_proxies_reach_any_path_of_the_kubelet() -> None:
     async def scenario(client: HttpClient) -> None:
         answer = await client.request("GET", "/api/v1/nodes/n1/proxy/stats/summary?only=cpu")
         assert answer.body == b"/stats/summary?only=cpu"
+
+    play(scenario)
+
+
+def test_what_is_proxied_leads_back_through_the_proxy() -> None:
+    async def scenario(client: HttpClient) -> None:
+        prefix = "/api/v1/nodes/n1/proxy"
+        page = await client.request("GET", f"{prefix}/page")
+        assert page.body == f'<a href="{prefix}/other">x</a>'.encode()
+        moved = await client.request("GET", f"{prefix}/moved")
+        assert (moved.status, moved.headers["location"]) == (302, f"{prefix}/elsewhere")
+        root = await client.request("GET", f"{prefix}?a=b")
+        assert (root.status, root.headers["location"]) == (301, f"{prefix}/?a=b")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            told = await client.request(method, f"{prefix}/told")
+            assert told.body == f"{method} {prefix}/told".encode()
+        assert (await client.request("HEAD", f"{prefix}/told")).status == 200
 
     play(scenario)
 
