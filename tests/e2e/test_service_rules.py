@@ -31,7 +31,7 @@ from e2e.service_network import (
     service,
     six,
 )
-from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN
+from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN, ProxyConfig
 from tiphys.proxy.services.facts import IPV4
 from tiphys.proxy.services.layout import SERVICE_IPS
 from tiphys.proxy.services.rules import Rules as Bad
@@ -393,3 +393,23 @@ def test_a_service_that_the_kernel_refuses_does_not_keep_others_out(
     rules.put(service(), endpoints(near))
     assert ask(here, VIP, 80) == (near, own)
     assert {ask(here, f"10.96.1.{number}", 80) for number in range(20)} == {(near, own)}
+
+
+def test_on_the_host_addresses_answer_and_sources_are_kept(net: Machine) -> None:
+    config = ProxyConfig(table="tiphys9-services", near=("10.1.0.0/16",), local_pods=("10.1.0.0/16",))
+    rules = Rules(net.nftables, config)
+    near, far = net.server(), net.server(remote=True)
+    here, _ = net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    spec: dict[str, Any] = {"ports": ports, "type": "LoadBalancer", "externalIPs": ["203.0.113.7"]}
+    for policy in ("Cluster", "Local"):
+        rules.put(service(ingress=[{"ip": "203.0.113.8"}], externalTrafficPolicy=policy, **spec), endpoints(near, far))
+        for address in ("203.0.113.7", "203.0.113.8", VIP):
+            assert {ask(net.client, address, 80) for _ in range(20)} == {(near, CLIENT), (far, CLIENT)}
+    # Nodes have node ports, the host has none; answers to its pods could go another way than through it.
+    assert ask(net.client, NODE, 30080) == (REFUSED, "")
+    rules.put(service(ingress=[{"ip": "203.0.113.8"}], **spec), endpoints(near))
+    assert ask(here, "203.0.113.8", 80) == (near, GATEWAY)
+    assert ask(net.node, VIP, 80)[0] == near
+    assert ask(net.node, "10.96.0.77", 80) == (REFUSED, "")
+    assert rules.compare() == 0
