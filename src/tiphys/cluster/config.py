@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
@@ -25,6 +26,7 @@ from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES, Address, Network, Rang
 MAX_CLUSTERS = 48
 COMPONENTS = ("control-plane", "gateway")
 """Names of processes, which no node may have."""
+BRIDGE = re.compile(r"tiphys(\d+)")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 DEFAULT_NAME = "default"
 DEFAULT_PORT = 6443
@@ -53,8 +55,16 @@ class ClusterConfig:
     """Whether the nodes may offer more than the machine has."""
     ip_family: str = "ipv4"
     """One of `ranges.IP_FAMILIES`; fixed when the cluster is made."""
+    listen: str = ""
+    """The address at which other machines reach the API server, if nodes of theirs may join."""
+    overlay: str = "vxlan"
+    """The way to pods of other machines: one of overlay.types.MODES."""
     publish: tuple[str, ...] = ()
     """Published ports, as `ports.published` reads them."""
+    cni: str = ""
+    """Directory of CNI configurations whose plugins connect pods; "" for this program's own network."""
+    cni_bin_dirs: str = ""
+    """Where these plugins are, separated by colons; "" for the usual places."""
 
     @property
     def paths(self) -> paths.ClusterPaths:
@@ -225,7 +235,7 @@ def create(name: str, port: int, data: Path | None, store: str, ip_family: str =
         config = _kept_in(directory, name)
         if config is None:
             check_ip_family(ip_family)
-            index = _free_index({other.index for other in others}, list(_routes()), ip_family)
+            index = _free_index({*(other.index for other in others), *_bridges()}, list(_routes()), ip_family)
             config = ClusterConfig(name, index, 0, str(directory), store=store, ip_family=ip_family)
         elif sharer := next((other.name for other in others if other.index == config.index), None):
             raise Permanent(f"--data-dir {directory}: its address ranges are those of cluster {sharer} now")
@@ -303,6 +313,13 @@ def _free_index(taken: Collection[int], routes: Collection[Network], ip_family: 
         if index not in taken and not any(_overlap(net, route) for net in networks for route in routes):
             return index
     raise Permanent(f"no free address ranges: {MAX_CLUSTERS} clusters or routes of the host use them all")
+
+
+def _bridges() -> Iterator[int]:
+    """Indexes whose bridge is on this machine: those of clusters of other homes, too, whatever their families."""
+    for _, name in socket.if_nameindex():
+        if found := BRIDGE.fullmatch(name):
+            yield int(found[1])
 
 
 def _overlap(one: Network, other: Network) -> bool:

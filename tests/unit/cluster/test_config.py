@@ -20,6 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TIPHYS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TIPHYS_RUN", str(tmp_path / "run"))
     monkeypatch.setattr(configs, "_routes", lambda: iter(()))
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
     return tmp_path
 
 
@@ -159,6 +160,12 @@ def test_ipv6_routes_of_the_host_are_left_alone_by_clusters_that_have_ipv6(monke
     assert made("ipv4", "four").index == 0
     paths.pointer("four").unlink()
     assert made("dual", "both").index == 1
+
+
+def test_the_bridge_of_another_homes_cluster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["lo", "tiphys0", "tiphys0-1", "tiphys1", "tiphys30-2"]
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(names)))
+    assert made("ipv6").index == 2
 
 
 def test_the_hosts_own_routes_can_be_read() -> None:
