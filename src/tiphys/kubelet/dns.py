@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
-from tiphys.kubelet.podspec import Object, is_host_network, namespace_of
+from tiphys.kubelet.podspec import Object, full_name, is_host_network, namespace_of
 
 MAX_SERVERS = 3
 MAX_SEARCHES = 32
@@ -56,10 +57,30 @@ def parse_resolv_conf(text: str) -> Dns:
     return Dns(tuple(servers), tuple(searches), tuple(options.values()))
 
 
+def reachable(host: Dns, behind: Dns, cluster_dns: Sequence[str]) -> Dns:
+    """What pods can use of the node's: a server on the loopback is not on theirs.
+
+    `behind` is what the local server itself asks (systemd-resolved), which kubeadm has kubelets use; without that the
+    cluster's servers are as good, since they ask the local one."""
+    if not host.servers or not all(map(_is_loopback, host.servers)):
+        return host
+    if behind.servers and not any(map(_is_loopback, behind.servers)):
+        return behind
+    return replace(host, servers=tuple(cluster_dns)) if cluster_dns else host
+
+
+def _is_loopback(server: str) -> bool:
+    try:
+        return ip_address(server).is_loopback
+    except ValueError:
+        return False
+
+
 def resolve(
     pod: Object, host: Dns, cluster_dns: Sequence[str], cluster_domain: str
 ) -> tuple[Dns, tuple[Complaint, ...]]:
     """What the pod gets, and what is to be said about it. Without a cluster DNS address ClusterFirst is Default."""
+    complaints: tuple[Complaint, ...] = ()
     policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
     if policy == "ClusterFirst" and is_host_network(pod):
         policy = "Default"
@@ -69,7 +90,14 @@ def resolve(
         base = Dns(tuple(cluster_dns), _searches(pod, host, cluster_domain), ("ndots:5",))
     else:
         base = host
-    return _within_limits(_with_config(base, pod["spec"].get("dnsConfig") or {}))
+        complaints = (_missing(pod),) if policy != "Default" else ()
+    found, exceeded = _within_limits(_with_config(base, pod["spec"].get("dnsConfig") or {}))
+    return found, (*complaints, *exceeded)
+
+
+def _missing(pod: Object) -> Complaint:
+    text = 'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+    return "MissingClusterDNS", f'pod: "{full_name(pod)}". {text}Falling back to "Default" policy.'
 
 
 def _searches(pod: Object, host: Dns, cluster_domain: str) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ from tiphys.kubelet.volumes.payload import VolumeError
 from tiphys.kubelet.volumes.subpath import parts_of, prepare_subpath
 from tiphys.runtime.types import ContainerSpec, Device, Image, Mount, Resources, SandboxSpec
 
+BEHIND_LOCAL_SERVER = Path("/run/systemd/resolve/resolv.conf")
+"""Whom systemd-resolved asks, which itself is told at 127.0.0.53."""
+
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
@@ -214,8 +217,14 @@ def _standard_files(setting: Setting) -> list[tuple[str, Path]]:
 
 def pod_dns(config: KubeletConfig, pod: Object) -> tuple[dns.Dns, tuple[dns.Complaint, ...]]:
     """The pod's name resolution, and what is to be said about it."""
-    host = dns.LOCAL if config.resolv_conf is None else dns.parse_resolv_conf(_read(config.resolv_conf))
-    return dns.resolve(pod, host, config.cluster_dns, config.cluster_domain)
+    return dns.resolve(pod, _node_dns(config), config.cluster_dns, config.cluster_domain)
+
+
+def _node_dns(config: KubeletConfig) -> dns.Dns:
+    if config.resolv_conf is None:
+        return dns.LOCAL
+    host, behind = (dns.parse_resolv_conf(_read(path)) for path in (config.resolv_conf, BEHIND_LOCAL_SERVER))
+    return dns.reachable(host, behind, config.cluster_dns)
 
 
 def _read(path: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.base.errors import Permanent
-from tiphys.kubelet.dns import LOCAL, Dns, parse_resolv_conf, resolve
+from tiphys.kubelet.dns import LOCAL, Dns, parse_resolv_conf, reachable, resolve
 from tiphys.kubelet.files import hostname_of, kernel_hostname
 
 
@@ -47,8 +47,33 @@ def test_cluster_first_is_the_clusters_servers_and_domains_then_the_nodes() -> N
 
 
 def test_without_a_cluster_dns_the_nodes_is_taken() -> None:
-    assert resolve(pod(), LOCAL, [], "cluster.local") == (Dns(("127.0.0.1",), (".",)), ())
+    found, complaints = resolve(pod(), LOCAL, [], "cluster.local")
+    assert found == Dns(("127.0.0.1",), (".",))
+    text = 'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+    fallback = 'Falling back to "Default" policy.'
+    assert complaints == (("MissingClusterDNS", f'pod: "web_ns(u1)". {text}{fallback}'),)
     assert resolve(pod(dnsPolicy="Default"), HOST, [], "cluster.local") == (HOST, ())
+
+
+LOCAL_ONLY = Dns(("127.0.0.53", "::1"), ("lan",), ("trust-ad",))
+
+
+@pytest.mark.parametrize(
+    ("host", "behind", "cluster", "expected"),
+    [
+        (HOST, Dns(("8.8.8.8",)), ["10.96.0.10"], HOST),
+        (Dns(("127.0.0.1", "9.9.9.9")), Dns(("8.8.8.8",)), [], Dns(("127.0.0.1", "9.9.9.9"))),
+        (LOCAL_ONLY, Dns(("8.8.8.8",), ("office",)), ["10.96.0.10"], Dns(("8.8.8.8",), ("office",))),
+        (LOCAL_ONLY, Dns(("127.0.0.1",)), ["10.96.0.10"], Dns(("10.96.0.10",), ("lan",), ("trust-ad",))),
+        (LOCAL_ONLY, Dns(), [], LOCAL_ONLY),
+        (Dns(), Dns(("8.8.8.8",)), [], Dns()),
+        (Dns(("fe80::1%eth0",)), Dns(("8.8.8.8",)), [], Dns(("fe80::1%eth0",))),
+    ],
+)
+def test_a_server_on_the_hosts_loopback_is_no_use_to_pods(
+    host: Dns, behind: Dns, cluster: list[str], expected: Dns
+) -> None:
+    assert reachable(host, behind, cluster) == expected
 
 
 def test_dns_config_is_merged_in() -> None:
