@@ -34,6 +34,7 @@ VERBS = {
     "controller-manager": "run the controllers in the foreground",
     "scheduler": "run the scheduler in the foreground",
     "kubelet": "run a node in the foreground",
+    "dns": "run a cluster's name server in the foreground",
     "proxy": "run the proxy of Services in the foreground",
 }
 HIDDEN = {"run": "run a process of a cluster in the foreground"}

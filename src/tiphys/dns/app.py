@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Listeners:
 
     udp: Sequence[socket.socket]
     tcp: Sequence[socket.socket]
-    metrics: Sequence[socket.socket] = ()
+    metrics: list[socket.socket] = field(default_factory=list)
 
     def close(self) -> None:
         for sock in (*self.udp, *self.tcp, *self.metrics):
