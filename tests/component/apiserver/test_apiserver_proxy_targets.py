@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import pytest
 
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.config import ApiServerConfig
-from tiphys.apiserver.podproxy import _rest
+from tiphys.apiserver.podproxy import _rest, _through
 from tiphys.apiserver.proxyable import proxyable
 from tiphys.base.clock import SystemClock
 from tiphys.base.http.server import serve
@@ -110,6 +111,17 @@ def test_what_follows_proxy_is_passed_on_as_it_came(raw: str, namespace: str, re
     call: Any = SimpleNamespace(request=Request("GET", raw, raw_path=raw), namespace=namespace)
     call.info = SimpleNamespace(rest="")
     assert _rest(call) == rest
+
+
+def test_a_pods_certificate_is_taken_as_it_is() -> None:
+    from types import SimpleNamespace
+
+    call: Any = SimpleNamespace(request=Request("GET", "/api/v1/namespaces/n/pods/https:p:/proxy/x"), namespace="n")
+    call.info = SimpleNamespace(rest="x")
+    secure, plain = (_through(call, f"{scheme}://10.1.2.3:443") for scheme in ("https", "http"))
+    assert secure.tls is not None
+    assert secure.tls.verify_mode is ssl.CERT_NONE
+    assert plain.tls is None
 
 
 def test_impersonation_ends_at_this_server() -> None:
