@@ -14,7 +14,7 @@ import os
 import resource
 from collections.abc import AsyncIterator
 
-from tiphys.base.clock import Clock, SystemClock
+from tiphys.base.clock import Clock, SystemClock, rfc3339
 from tiphys.base.errors import ApiError, Permanent
 from tiphys.base.http.types import Handler
 from tiphys.base.identity import User
@@ -107,7 +107,7 @@ async def supervise(config: ClusterConfig, client: Client, clock: Clock) -> None
 async def _prepare(client: Client, clock: Clock) -> None:
     async with asyncio.timeout(30):
         await _wait_served(client, clock)
-    await gateway_objects.ensure_gateway_class(client)
+    await gateway_objects.ensure_gateway_class(client, rfc3339(clock.time()))
 
 
 async def _wait_served(client: Client, clock: Clock) -> None:

@@ -5,15 +5,15 @@ Definitions that somebody replaced by official ones are left alone; ours are ren
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from tiphys.apiserver.bootstrap import Desired
 from tiphys.base.errors import AlreadyExists, NotFound
-from tiphys.client.types import Client
+from tiphys.client.types import MERGE_PATCH, Client
 from tiphys.gateway import definitions
+from tiphys.gateway.gatewayapi import classes
 from tiphys.gateway.ingress.classes import CONTROLLER, DEFAULT_CLASS
 from tiphys.gateway.resources import GATEWAY_CLASSES
 
@@ -36,13 +36,19 @@ def desired() -> tuple[Desired, ...]:
     )
 
 
-async def ensure_gateway_class(client: Client) -> None:
-    """Raises ApiError, OSError."""
+async def ensure_gateway_class(client: Client, now: str) -> None:
+    """With its status, for who waits for that before the first Gateway. Raises ApiError, OSError."""
     try:
-        await client.get(GATEWAY_CLASSES, CLASS)
+        have = await client.get(GATEWAY_CLASSES, CLASS)
     except NotFound:
-        with contextlib.suppress(AlreadyExists):
-            await client.create(GATEWAY_CLASSES, gateway_class())
+        try:
+            have = await client.create(GATEWAY_CLASSES, gateway_class())
+        except AlreadyExists:
+            return
+    status = classes.status(have, now)
+    if classes.is_ours(have) and have.get("status") != status:
+        patch = {"status": status}
+        await client.patch(GATEWAY_CLASSES, CLASS, patch, type=MERGE_PATCH, subresource="status")
 
 
 def _renewed_role(have: Mapping[str, Any]) -> dict[str, Any] | None:

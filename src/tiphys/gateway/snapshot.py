@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tiphys.client.types import Object
 from tiphys.gateway import endpoints
+from tiphys.gateway.gatewayapi.compile import Inputs, Outcome, compile_gateways
 from tiphys.gateway.ingress.classes import class_of, our_classes
 from tiphys.gateway.ingress.rules import Compiled, compile_ingresses
 from tiphys.gateway.model import BackendKey, Listener, Route
@@ -14,6 +15,8 @@ from tiphys.gateway.plan import FrontKey, FrontPlan, Plan, SecretKey, ServicePla
 from tiphys.gateway.proxy.backends import Address
 from tiphys.gateway.resources import INGRESSES
 
+SHARED_PORTS = {80: False, 443: True}
+"""The ports of the Service of Ingresses, and whether they speak TLS."""
 INGRESS_SERVICE = ServicePlan("kube-system", "ingress", {"http": 80, "https": 443})
 
 
@@ -69,33 +72,61 @@ def make(snapshot: Snapshot) -> Plan:
     ingresses = ours(snapshot)
     compiled = compile_ingresses(ingresses, lookups.secret, lookups.why)
     lookups.secrets.update(compiled.certificates.values(), compiled.nameless)
-    fronts: dict[FrontKey, FrontPlan] = {}
-    services: dict[str, ServicePlan] = {}
-    statuses: list[StatusPlan] = []
-    if ingresses:
+    gateways = compile_gateways(_inputs(snapshot))
+    lookups.secrets.update(gateways.secrets)
+    fronts = dict(gateways.fronts)
+    services = dict(gateways.services)
+    shared = _shared_fronts(compiled, gateways)
+    if ingresses or any(port in SHARED_PORTS for _, port in gateways.fronts):
         services[INGRESS_SERVICE.key] = INGRESS_SERVICE
-        statuses += _ingress_statuses(snapshot, ingresses)
-        fronts.update(_ingress_fronts(compiled))
+        fronts.update(shared)
     keys = _backends(fronts.values())
     return Plan(
         fronts,
         services,
-        tuple(statuses),
-        tuple(compiled.problems),
+        (*_ingress_statuses(snapshot, ingresses), *gateways.statuses),
+        (*compiled.problems, *gateways.problems),
         keys,
         resolve(snapshot, keys),
         frozenset(lookups.secrets),
     )
 
 
-def _ingress_fronts(compiled: Compiled) -> Mapping[FrontKey, FrontPlan]:
-    key = INGRESS_SERVICE.key
+def _inputs(snapshot: Snapshot) -> Inputs:
+    return Inputs(
+        snapshot.gateway_classes,
+        snapshot.gateways,
+        snapshot.routes,
+        snapshot.grants,
+        snapshot.service,
+        snapshot.namespace,
+        snapshot.usable,
+        snapshot.now,
+    )
+
+
+def _shared_fronts(compiled: Compiled, gateways: Outcome) -> Mapping[FrontKey, FrontPlan]:
+    """The ports of the Service of Ingresses. Requests that no Ingress takes are asked of the Gateways' listeners at the
+    same ports, the oldest Gateway first: so published ports lead to them too."""
     routes = compiled.sorted()
-    plain, secure = (Listener(port, tls=port == 443, routes=routes, one_label=True) for port in (80, 443))
-    return {
-        (key, 80): FrontPlan(80, False, ((plain,),)),
-        (key, 443): FrontPlan(443, True, ((secure,),), compiled.certificates, tuple(compiled.nameless)),
-    }
+    made: dict[FrontKey, FrontPlan] = {}
+    for port, tls in SHARED_PORTS.items():
+        others = [front for (_, number), front in gateways.fronts.items() if number == port and front.tls is tls]
+        certificates = dict(compiled.certificates)
+        for front in others:
+            for host, secret in front.certificates.items():
+                certificates.setdefault(host, secret)
+        made[INGRESS_SERVICE.key, port] = FrontPlan(
+            port,
+            tls,
+            (
+                (Listener(port, tls=tls, routes=routes, one_label=True),),
+                *(table for one in others for table in one.tables),
+            ),
+            certificates if tls else {},
+            (*compiled.nameless, *(secret for one in others for secret in one.nameless)) if tls else (),
+        )
+    return made
 
 
 def load_balancer(service: Object | None) -> list[dict[str, str]]:
