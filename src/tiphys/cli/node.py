@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from tiphys.cli.arguments import add_cluster_flag, node_name
 from tiphys.cli.output import Output, add_common
+from tiphys.cluster.flag_values import duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("node", type=node_name, metavar="NODE")
     down = actions.add_parser("shutdown", help="end its pods as before the machine goes down (shutdownGracePeriod)")
     down.add_argument("node", type=node_name, metavar="NODE")
-    for action in (add, remove, down, actions.add_parser("list", help="the nodes and whether their processes run")):
+    token = actions.add_parser("token", help="print a file by which a node of another machine joins")
+    token.add_argument("--ttl", type=duration, default=86400.0, metavar="TIME", help="how long it may be used (24h)")
+    found = actions.add_parser("list", help="the nodes and whether their processes run")
+    for action in (add, remove, down, token, found):
         add_cluster_flag(action)
         add_common(action)
 
 
 def run(options: argparse.Namespace) -> int:
-    verbs = {"add": _add, "remove": _remove, "shutdown": _shutdown, "list": _list}
+    verbs = {"add": _add, "remove": _remove, "shutdown": _shutdown, "list": _list, "token": _token}
     return verbs[options.action](options, Output(options))
 
 
@@ -66,4 +71,13 @@ def _list(options: argparse.Namespace, output: Output) -> int:
         for node in found.nodes
     ]
     output.table(rows, ("Name", "State", "Address", "Pods"))
+    return 0
+
+
+def _token(options: argparse.Namespace, output: Output) -> int:
+    from tiphys.cluster.join import command
+
+    file = command.make(options.name, options.ttl)
+    output.step("on the other machine, as root: tiphys kubelet --join FILE")
+    print(json.dumps(file, indent=2))
     return 0

@@ -9,6 +9,7 @@ from tiphys.cli.arguments import add_cluster_name, add_kubeconfig, port, whole
 from tiphys.cli.output import Output, add_common
 from tiphys.cli.ports import add_publish
 from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES
+from tiphys.overlay.types import MODES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ip-family", choices=tuple(IP_FAMILIES), default="", help="of a new cluster's nodes, pods and Services (ipv4)"
     )
     add_publish(parser)
+    text = "the address of this machine at which nodes of others may join (`tiphys node token`); none: no more"
+    parser.add_argument("--listen", default="", metavar="ADDRESS", help=text)
+    text = "the way to the pods of nodes that joined: vxlan (default), host-routes (all in one link), none"
+    parser.add_argument("--network", default="", choices=MODES, help=text)
     parser.add_argument("--store", default="", metavar="URL", help="sqlite (default), memory: or an etcd URL")
     add_common(parser)
 
@@ -54,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
             overcommit=options.overcommit,
             keep_context=options.keep_context,
             publish=options.publish,
+            listen=options.listen,
+            overlay=options.network,
             ip_family=options.ip_family,
         ),
         output.step,

@@ -10,7 +10,16 @@ from tiphys.runtime import nft
 def close(config: ClusterConfig) -> list[str]:
     """Nothing answers for the cluster any more; also after its processes were killed. Returns what could not be
     removed, and why."""
-    return [*manage.close(config), *_close_services(f"{config.bridge}-services")]
+    return [*manage.close(config), *_close_services(f"{config.bridge}-services"), *_close_overlay(config)]
+
+
+def _close_overlay(config: ClusterConfig) -> list[str]:
+    if not config.listen:
+        return []
+    from tiphys.cluster.join import joining
+    from tiphys.overlay.app import remove
+
+    return remove(joining.settings(config))
 
 
 def _close_services(table: str) -> list[str]:

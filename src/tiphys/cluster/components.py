@@ -6,7 +6,6 @@ For clusters over several machines, for service managers, and for trying one com
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import uuid
 from pathlib import Path
@@ -19,12 +18,10 @@ from tiphys.cluster.flag_values import boolean, duration
 if TYPE_CHECKING:
     from tiphys.client.config import ClientConfig
     from tiphys.client.https import HttpsClient
+    from tiphys.cluster.alone.ground import Ground
     from tiphys.kubelet.config import KubeletConfig
     from tiphys.runtime.linux import LinuxRuntime
     from tiphys.runtime.types import Runtime
-
-POD_CIDR = "10.88.0.0/16"
-POD_BRIDGE = "tiphys-pods"
 
 
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
@@ -85,14 +82,11 @@ def add_scheduler_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kubelet_flags(parser: argparse.ArgumentParser) -> None:
+    from tiphys.cluster.alone import flags
     from tiphys.kubelet.serve import add_flags
 
     add_flags(parser)
-    parser.add_argument(
-        "--pod-cidr",
-        default=POD_CIDR,
-        help=f"addresses of this node's pods; IPv4, IPv6 or one of each by a comma ({POD_CIDR})",
-    )
+    flags.add_flags(parser)
 
 
 async def run_scheduler(options: argparse.Namespace) -> None:
@@ -118,40 +112,36 @@ async def run_scheduler(options: argparse.Namespace) -> None:
 
 
 async def run_kubelet(options: argparse.Namespace) -> None:
-    """Run a node until cancelled; its pods are in this machine's own network."""
+    """Run a node until cancelled, in this machine's own network."""
+    from tiphys.cluster.alone import flags
+    from tiphys.cluster.alone.ground import Ground
+    from tiphys.cluster.alone.node import NodeAlone
     from tiphys.kubelet import serve
+
+    flags.settle(options)
+    clock = SystemClock()
+    ground = Ground(Path(options.root_dir))
 
     async def make_runtime(config: KubeletConfig, clock: Clock) -> Runtime:
         if config.container_runtime_endpoint:
             from tiphys.runtime.cri.client import open_cri
 
             return await open_cri(config.container_runtime_endpoint, clock, config.image_service_endpoint)
-        return _runtime(config, options.pod_cidr, clock)
+        if not options.kubeconfig:
+            await ground.standalone(options.pod_cidr)
+        return _runtime(config, ground, clock)
 
-    await serve.run(options, make_runtime)
+    await serve.run(options, make_runtime, clock, NodeAlone(options, ground, clock).begin)
 
 
-def _runtime(config: KubeletConfig, pod_cidr: str, clock: Clock) -> LinuxRuntime:
-    import logging
-
-    from tiphys.base.netlink import Netlink
-    from tiphys.cluster import images, paths
+def _runtime(config: KubeletConfig, ground: Ground, clock: Clock) -> LinuxRuntime:
+    from tiphys.cluster import images
     from tiphys.runtime.handlers import discover
     from tiphys.runtime.linux import LinuxRuntime
-    from tiphys.runtime.network import PodNetwork
-    from tiphys.runtime.node import ClusterNetwork, guard_sources, outgoing_mtu, setup_cluster_network
 
-    subnets = tuple(pod_cidr.split(","))
-    network = ClusterNetwork(POD_BRIDGE, subnets, subnets, paths.run_root())
-    own = f"/proc/{os.getpid()}/ns/net"
-    for missing in [*setup_cluster_network(network), *guard_sources(own, subnets, POD_BRIDGE)]:
-        logging.getLogger(__name__).warning("%s", missing)
-    with Netlink() as host:
-        mtu = outgoing_mtu(host)
-    pods = PodNetwork(own, subnets, config.root_dir / "addresses", mtu)
     handlers = discover(config.runtime_handlers)
     images.remember((config.root_dir / "runtime").absolute())
-    return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: pods}, clock, handlers)
+    return LinuxRuntime(config.root_dir / "runtime", images.store(), {config.network: ground}, clock, handlers)
 
 
 def make_client(options: argparse.Namespace, clock: Clock, agent: str) -> HttpsClient:

@@ -73,7 +73,7 @@ async def serving(config: ClusterConfig, server: ApiServer, clock: Clock) -> Asy
     pki = config.paths.pki
     tls = server_context(key_pair(pki, "apiserver"), (pki / "ca.crt").read_bytes(), verify_later=True)
     async with contextlib.AsyncExitStack() as stack:
-        for address in ("127.0.0.1", *map(str, config.gateways)):
+        for address in filter(None, ("127.0.0.1", *map(str, config.gateways), config.listen)):
             await stack.enter_async_context(serve(server.handler, address, config.port, tls=tls, clock=clock))
             log.info("serving on https://%s:%d", f"[{address}]" if ":" in address else address, config.port)
         if outside.agent():
@@ -134,7 +134,7 @@ def api_config(config: ClusterConfig) -> ApiServerConfig:
         kubelet_tls=client_context(ca, key_pair(pki, "apiserver-kubelet-client")),
         service_cidr=",".join(map(str, config.service_networks)),
         objects=gateway_objects.desired(),
-        advertise_address=str(config.gateway),
+        advertise_address=config.listen or str(config.gateway),
         secure_port=config.port,
     )
 

@@ -17,12 +17,16 @@ from tiphys.base.identity import User
 from tiphys.base.netlink import Netlink
 from tiphys.client.informer import InformerFactory
 from tiphys.client.local import LocalClient
+from tiphys.client.resources import NODES
 from tiphys.cluster import config as configs
 from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig
+from tiphys.cluster.join import joining
+from tiphys.cluster.join.approver import Approver
 from tiphys.cluster.ports import desk, manage
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.publisher import Publisher
+from tiphys.overlay.app import Overlay
 from tiphys.proxy.services.proxy import ServiceProxy
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+APPROVER = User("tiphys:node-approver", groups=("system:masters", "system:authenticated"))
 PROXY = User("system:kube-proxy", groups=("system:node-proxier", "system:authenticated"))
 
 
@@ -50,11 +55,32 @@ async def run(config: ClusterConfig, server: ApiServer, asked: socket.socket, cl
         stack.enter_context(asked)
         informers = await stack.enter_async_context(InformerFactory(client, clock))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if config.listen:
+            _let_join(config, server, informers, tasks, clock)
         services = ServiceProxy(informers, clock, node_services.host_config(config))
         tasks.create_task(services.run(), name="services of the host")
         publisher = Publisher(manage.place(config), published, informers, clock, tasks)
         tasks.create_task(publisher.run(), name="published ports")
         tasks.create_task(desk.serve(asked, publisher), name="published ports' desk")
+
+
+def _let_join(
+    config: ClusterConfig, server: ApiServer, informers: InformerFactory, tasks: asyncio.TaskGroup, clock: Clock
+) -> None:
+    """Nodes of other machines: routes to their pods, and the certificates that they may have."""
+
+    def here() -> frozenset[str]:
+        return frozenset(node.name for node in configs.existing(config.name).nodes)
+
+    overlay = Overlay(joining.settings(config), informers.get(NODES), clock, here=here)
+    tasks.create_task(overlay.run(), name="overlay")
+    signer = LocalClient(server.handler, APPROVER, agent="tiphys-node-approver")
+    tasks.create_task(_approve(signer, clock), name="certificate requests of nodes")
+
+
+async def _approve(client: LocalClient, clock: Clock) -> None:
+    async with InformerFactory(client, clock) as informers:
+        await Approver(client, informers, clock).run()
 
 
 def lead_to_services(config: ClusterConfig) -> None:

@@ -42,6 +42,8 @@ class UpOptions:
     overcommit: bool = False
     keep_context: bool = False
     publish: Sequence[str] = ()
+    listen: str = ""
+    overlay: str = ""
     ip_family: str = ""
     """One of `ranges.IP_FAMILIES`."""
 
@@ -280,6 +282,7 @@ def _configure(options: UpOptions) -> ClusterConfig:
     wanted = sized(_changed(config, options))
     if not processes.pid_of(wanted.paths.lock(CONTROL_PLANE)):
         configs.check_port(wanted.name, wanted.port)
+    wanted = _reachable(wanted, options)
     wanted = _published(wanted.with_nodes(max(1, options.nodes)), options)
     if wanted != config or not config.paths.config.exists():
         wanted.save()
@@ -289,6 +292,16 @@ def _configure(options: UpOptions) -> ClusterConfig:
 def _sized(config: ClusterConfig, options: UpOptions, size: Mapping[str, str]) -> ClusterConfig:
     """With what each node is to offer, where that is said."""
     return replace(config, node_size=size or config.node_size, overcommit=options.overcommit or config.overcommit)
+
+
+def _reachable(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
+    """With where nodes of other machines may join, if that is said."""
+    if not options.listen and not options.overlay:
+        return config
+    from tiphys.cluster.join import joining
+
+    running = bool(processes.pid_of(config.paths.lock(CONTROL_PLANE)))
+    return joining.changed(config, options.listen, options.overlay, running=running)
 
 
 def _published(config: ClusterConfig, options: UpOptions) -> ClusterConfig:

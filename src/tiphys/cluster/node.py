@@ -24,6 +24,7 @@ from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
 from tiphys.cluster import images, kubelet_settings, network, node_network, node_policies, paths, processes, shares
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.join import joining
 from tiphys.kubelet.app import Kubelet
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.runtime import netns
@@ -68,6 +69,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         tasks.create_task(policies.run(), name="network policies")
         tasks.create_task(node_network.run(node_network.place(config, node, namespace), account, clock), name="network")
         await until_ready(client, clock, node.name)
+        await client.patch(NODES, node.name, {"metadata": {"annotations": joining.notes(config)}})
         gc.collect()
         gc.freeze()
         processes.announce_ready(config.paths.lock(node.name))

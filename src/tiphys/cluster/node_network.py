@@ -63,11 +63,17 @@ async def run(place: Place, account: ClientConfig, clock: Clock) -> None:
         await serve(Parts(place, informers, client, clock))
 
 
-async def serve(parts: Parts) -> None:
-    """All of them, until cancelled."""
+async def serve(parts: Parts, *, services: bool = True, names: bool = True) -> None:
+    """All of them, or some, until cancelled."""
     async with asyncio.TaskGroup() as tasks:
-        around = NodeProxyHealth(parts)
-        tasks.create_task(around.run(), name="around the service proxy")
-        tasks.create_task(node_services.service_proxy(parts, [around.observer]).run(), name="services")
-        tasks.create_task(node_dns.run(parts), name="names")
+        if names:
+            tasks.create_task(node_dns.run(parts), name="names")
+        if services:
+            _serve_services(parts, tasks)
         await asyncio.get_running_loop().create_future()
+
+
+def _serve_services(parts: Parts, tasks: asyncio.TaskGroup) -> None:
+    around = NodeProxyHealth(parts)
+    tasks.create_task(around.run(), name="around the service proxy")
+    tasks.create_task(node_services.service_proxy(parts, [around.observer]).run(), name="services")

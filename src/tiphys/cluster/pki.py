@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 
 from tiphys.base.clock import SystemClock
@@ -102,7 +103,8 @@ def forget_node(config: ClusterConfig, node: NodeConfig) -> None:
 def _server_names(config: ClusterConfig) -> tuple[str, ...]:
     service = ["kubernetes", "default", "svc", "cluster", "local"]
     dns = tuple(".".join(service[:length]) for length in (1, 2, 3, 5))
-    own = (*config.gateways, *(network[1] for network in config.service_networks))
+    own = [*config.gateways, *(network[1] for network in config.service_networks)]
+    own += [ip_address(config.listen)] if config.listen else []
     return ("localhost", *dns, "127.0.0.1", "::1", *map(str, own))
 
 

@@ -18,6 +18,7 @@ PROTOCOL = 84
 """rtm_protocol of our routes: free in iproute2's rt_protos."""
 
 _GETLINK, _NEWLINK, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH, _DELNEIGH, _GETNEIGH = 18, 16, 24, 25, 26, 28, 29, 30
+_GETADDR, _IFA_ADDRESS, _IFA_LOCAL = 22, 1, 2
 _CREATE, _REPLACE, _DUMP = 0x400, 0x100, 0x300
 _IFNAME, _MTU, _LINKINFO, _ADDRESS = 3, 4, 18, 1
 _INFO_DATA = 2
@@ -91,6 +92,18 @@ class OverlayLink(Netlink):
                 and found.get(_ADDRESS) == hardware_address(settings.address, settings.vni)
             )
         return False
+
+    def mtu_of(self, address: str) -> int:
+        """The packet size of the device that has the address; 0 if none has."""
+        family, packed, _ = split(address)
+        header = struct.pack("=BBBBI", family, 0, 0, 0, 0)
+        names = {number: name for name, number in self.links().items()}
+        for _, payload in self.request(_GETADDR, _DUMP, header, "list addresses"):
+            found = dict(_parsed(payload[8:]))
+            device = names.get(struct.unpack_from("=I", payload, 4)[0], "")
+            if packed in (found.get(_IFA_LOCAL), found.get(_IFA_ADDRESS)) and device:
+                return self.mtu(device)
+        return 0
 
     def entries(self, settings: Settings) -> Entries:
         """What there is of ours."""

@@ -17,8 +17,8 @@ from tiphys.controllers.csr_rules import CERTIFICATE_SIGNING_REQUESTS
 
 log = logging.getLogger(__name__)
 
-RETRY = 2.0
-TRIES = 30
+RETRY = 0.5
+TRIES = 60
 """A Node tells its addresses soon after it is made; a request that names others is left to people."""
 
 
