@@ -32,6 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ip-family", choices=tuple(IP_FAMILIES), default="", help="of a new cluster's nodes, pods and Services (ipv4)"
     )
+    parser.add_argument(
+        "--cni",
+        default="",
+        metavar="DIR",
+        help="of a new cluster: plugins configured there (or in DIR/NODE) connect pods",
+    )
+    parser.add_argument(
+        "--cni-bin-dir", default="", metavar="DIR:...", help="where CNI plugins are (/opt/cni/bin:/usr/lib/cni)"
+    )
     add_publish(parser)
     text = "the address of this machine at which nodes of others may join (`tiphys node token`); none: no more"
     parser.add_argument("--listen", default="", metavar="ADDRESS", help=text)
@@ -62,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
             listen=options.listen,
             overlay=options.network,
             ip_family=options.ip_family,
+            cni=options.cni,
+            cni_bin_dirs=options.cni_bin_dir,
         ),
         output.step,
     )

@@ -46,6 +46,9 @@ class UpOptions:
     overlay: str = ""
     ip_family: str = ""
     """One of `ranges.IP_FAMILIES`."""
+    cni: str = ""
+    cni_bin_dirs: str = ""
+    """Of a new cluster: see `ClusterConfig`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +275,14 @@ def _configure(options: UpOptions) -> ClusterConfig:
     _check_shares(sized(planned).with_nodes(max(1, options.nodes)))
     if config is None:
         _published(replace(planned, port=options.port), options)
-        from tiphys.cluster import network
+        from tiphys.cluster import network, pod_networks
 
+        pod_networks.check(options.cni, options.cni_bin_dirs)
         with network.choosing_ranges():
             family = options.ip_family or "ipv4"
             config = configs.create(options.name, options.port, options.data_dir, options.store, family)
+            if options.cni:
+                config = pod_networks.chosen(config, options.cni, options.cni_bin_dirs)
             network.setup_host(config)
     config.paths.make()
     wanted = sized(_changed(config, options))
@@ -352,6 +358,8 @@ def _changed(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
             f"--ip-family {options.ip_family}: cluster {config.name} was made with {config.ip_family}, which cannot be "
             f"changed; delete it first or choose another name"
         )
+    if options.cni and os.path.abspath(options.cni) != config.cni:
+        raise Permanent(f"--cni {options.cni}: cluster {config.name} was made with {config.cni or 'no plugins'}")
     if options.port and options.port != config.port:
         if any(processes.pid_of(lock) for lock in config.paths.run.glob("*.lock")):
             raise Permanent(

@@ -23,7 +23,7 @@ def of_cluster(config: ClusterConfig) -> ClusterNetwork:
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
     addresses, pods = map(str, config.node_addresses(node)), map(str, config.pod_cidrs(node))
-    return NodeNetwork(of_cluster(config), node.name, tuple(addresses), tuple(pods))
+    return NodeNetwork(of_cluster(config), node.name, tuple(addresses), tuple(pods), others=bool(config.cni))
 
 
 @contextlib.contextmanager

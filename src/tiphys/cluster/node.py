@@ -22,7 +22,17 @@ from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.resources import NODES
 from tiphys.client.types import Client, Object
-from tiphys.cluster import images, kubelet_settings, network, node_network, node_policies, paths, processes, shares
+from tiphys.cluster import (
+    images,
+    kubelet_settings,
+    network,
+    node_network,
+    node_policies,
+    paths,
+    pod_networks,
+    processes,
+    shares,
+)
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.join import joining
 from tiphys.kubelet.app import Kubelet
@@ -96,7 +106,7 @@ async def until_ready(client: Client, clock: Clock, name: str) -> None:
 def open_runtime(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork, clock: Clock) -> LinuxRuntime:
     """The runtime of a node over the machine's images; its network must be set up."""
     directory = config.paths.node(node.name)
-    pods = namespace.pod_network(directory / "addresses")
+    pods = pod_networks.of_node(config, node, namespace)
     return LinuxRuntime(directory / "runtime", images.store(namespace.namespace), {PODS: pods}, clock)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tiphys.base.clock import SystemClock
 from tiphys.base.errors import NotFound, TiphysError
 from tiphys.base.files import remove_tree
-from tiphys.cluster import closing, images, network, paths, pki, stores
+from tiphys.cluster import closing, images, network, paths, pki, pod_networks, stores
 from tiphys.cluster import config as configs
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.cluster.locks import locked
@@ -88,8 +88,10 @@ def _remove_node_files(config: ClusterConfig, gone: NodeConfig) -> list[str]:
     directory = config.paths.node(gone.name)
     remove_logs(directory / "kubelet", *_log_directories())
     left = purge(directory / "runtime", f"{paths.cgroup(config.name)}/{gone.name}")
+    namespace = network.of_node(config, gone)
+    pod_networks.undo(config, gone, namespace)
     left += unmount_below(directory)  # volumes in memory
-    left += network.of_node(config, gone).teardown()
+    left += namespace.teardown()
     if not left:
         for file in (config.paths.lock(gone.name), config.paths.log(gone.name)):
             file.unlink(missing_ok=True)

@@ -101,7 +101,8 @@ class LinuxRuntime:
         """This runtime, by its own names, and the OCI runtimes that it may leave containers to."""
         own = (*OWN, *(() if "runc" in self._handlers else ("runc",)))
         mine = [RuntimeHandler(name, user_namespaces=True) for name in own]
-        return RuntimeInfo("tiphys", __version__, (*mine, *map(RuntimeHandler, sorted(self._handlers))))
+        handlers = (*mine, *map(RuntimeHandler, sorted(self._handlers)))
+        return RuntimeInfo("tiphys", __version__, handlers, await self._sandboxes.network_problems())
 
     async def create_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         """Namespaces, pause process, network, cgroup. Harmless if it exists already as asked."""

@@ -57,6 +57,10 @@ class PodNetwork:
         """The node's own network namespace."""
         return self._namespace
 
+    async def problems(self) -> tuple[str, ...]:
+        """None: all it needs is the kernel."""
+        return ()
+
     async def attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
         """Set up lo and eth0 in `namespace` and return the addresses. Harmless if done already."""
         return await asyncio.to_thread(self._attach, sandbox, namespace)

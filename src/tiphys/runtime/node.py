@@ -136,10 +136,19 @@ class NodeNetwork:
     """One node: its namespace, its link to the host, the ground for its pods' links.
 
     `addresses` and `pod_cidrs`, e.g. 10.89.0.2 and 10.244.1.0/24, are of each IP version of the cluster, in its order.
+    `others`: somebody else connects the pods (runtime.cni), so that nothing is prepared for that.
     """
 
-    def __init__(self, cluster: ClusterNetwork, name: str, addresses: Sequence[str], pod_cidrs: Sequence[str]) -> None:
-        self.cluster, self.name = cluster, name
+    def __init__(
+        self,
+        cluster: ClusterNetwork,
+        name: str,
+        addresses: Sequence[str],
+        pod_cidrs: Sequence[str],
+        *,
+        others: bool = False,
+    ) -> None:
+        self.cluster, self.name, self._others = cluster, name, others
         self.addresses, self.pod_cidrs = tuple(addresses), tuple(pod_cidrs)
         self._path = cluster.run_dir / "netns" / f"{cluster.bridge}-{name}"
         number = int(ip_address(self.addresses[0])) - int(ip_network(cluster.nodes[0])[0])
@@ -163,12 +172,13 @@ class NodeNetwork:
             netns.inside(self.namespace, self._sysctls)
             with Netlink() as host, netns.netlink_in(self.namespace) as node:
                 self._connect(host, node)
-                _make_ground(node, self.pod_cidrs)
+                if not self._others:
+                    _make_ground(node, self.pod_cidrs)
                 for cidr, address in zip(self.pod_cidrs, self.addresses, strict=True):
                     host.add_route(cidr, address)
         except OSError as error:
             raise RuntimeFailure(f"network of node {self.name}: {error.strerror}") from error
-        return guard_sources(self.namespace, self.pod_cidrs)
+        return [] if self._others else guard_sources(self.namespace, self.pod_cidrs)
 
     def _sysctls(self) -> None:
         _write_sysctl("net/ipv4/ip_forward", "1")

@@ -75,6 +75,10 @@ class Sandboxes:
                 await network.keep([record.status() for record in self.records.values()])
             self._settled = True
 
+    async def network_problems(self) -> tuple[str, ...]:
+        """Why no sandbox can be attached to a network now."""
+        return tuple([problem for network in self._networks.values() for problem in await network.problems()])
+
     async def create(self, wanted: SandboxSpec) -> SandboxRecord:
         """Make it, or return the one that exists as asked. Raises InvalidSpec, RuntimeFailure."""
         _check(wanted, self._networks)
@@ -193,14 +197,14 @@ class Sandboxes:
 
     async def _discard(self, record: SandboxRecord) -> None:
         was_alive = record.alive
+        network = self._networks.get(record.spec.network)
+        if network is not None:  # while its namespace is there: plugins look into it
+            await network.detach(record.spec.id)
         if record.alive:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(record.pidfd, signal.SIGKILL)
         self._unwatch(record)
         record.alive = False
-        network = self._networks.get(record.spec.network)
-        if network is not None:
-            await network.detach(record.spec.id)
         await asyncio.to_thread(self._clean, record)
         if self.records.get(record.spec.id) is record:
             del self.records[record.spec.id]

@@ -353,6 +353,10 @@ class Network(Protocol):
         """The network namespace of the node itself (a path for setns): what `network="host"` joins."""
         ...
 
+    async def problems(self) -> Sequence[str]:
+        """Why no sandbox can be attached now, in words for the user."""
+        ...
+
     async def attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
         """Set up lo and eth0 in `namespace` (a path) and return the addresses, the primary one first. Harmless if done
         already."""
