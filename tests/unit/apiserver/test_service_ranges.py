@@ -10,16 +10,16 @@ import pytest
 from tiphys.apiserver import codec
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.entries import Stored
-from tiphys.apiserver.service_ranges import ServiceRanges, gives
+from tiphys.apiserver.service_ranges import ServiceRanges, configured_networks, gives
 from tiphys.store.types import Event, Row
 
 CIDRS = Stored("networking.k8s.io", "servicecidrs", "ServiceCIDR", "networking.k8s.io/v1", False)
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, configured: str = "10.96.0.0/16") -> None:
         self.cache = ResourceCache(CIDRS)
-        self.ranges = ServiceRanges(self.cache, "10.96.0.0/16")
+        self.ranges = ServiceRanges(self.cache, configured)
         self.revision = 0
 
     def put(self, name: str, *cidrs: str, ready: str = "", **metadata: Any) -> None:
@@ -49,6 +49,28 @@ def test_what_is_not_ready_or_on_its_way_out_gives_nothing() -> None:
     world.put("new", "10.101.0.0/24")
     world.put("same", "10.101.0.0/24", "fd00::/112")
     assert world.networks() == ["10.101.0.0/24"]
+
+
+def test_the_configured_families_say_which_ranges_are_used() -> None:
+    world = World("fd00::/112,10.96.0.0/16")
+    assert world.ranges.families == ("IPv6", "IPv4")
+    assert world.networks() == ["fd00::/112", "10.96.0.0/16"]
+    world.put("kubernetes", "fd00::/112")
+    world.put("more", "10.97.0.0/16", "fd01::/112")
+    assert world.networks() == ["fd00::/112", "10.97.0.0/16", "fd01::/112"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("10.96.0.0/16,10.97.0.0/16", "must be of different IP family"),
+        ("10.96.0.0/16,fd00::/112,fd01::/112", "must not contain more than two entries"),
+        ("10.96.0.1/16", "has host bits set"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        configured_networks(text)
 
 
 @pytest.mark.parametrize(
