@@ -6,13 +6,16 @@ kernel does. Neither knows of the other.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from tiphys.base.nftables import NftablesError
+from tiphys.proxy.policies import render
 from tiphys.proxy.policies.policy import INGRESS, Direction
-from tiphys.proxy.policies.ruleset import OWN, GroupChain, PolicyChain, Rule, Ruleset, map_name
+from tiphys.proxy.policies.ruleset import MAPS, OWN, GroupChain, PolicyChain, Rule, Ruleset, map_name
 
 Object = dict[str, Any]
 PORTS = [
@@ -223,3 +226,129 @@ def _rule_passes(packet: Packet, rules: Ruleset, rule: Rule, peer: str, family: 
         not rule.named or f"{packet.target} . {packet.port}" in rules.sets[rule.named],
     )
     return all(tests)
+
+
+# --- a kernel
+
+
+class KernelTable:
+    """A table as the kernel keeps it: carries out lines, all or nothing is not needed, but as strictly: nothing is made
+    twice, nothing removed that is not there or that is in use."""
+
+    def __init__(self) -> None:
+        self.chains: dict[str, list[str]] = {}
+        self.sets: dict[str, set[str]] = {name: set() for name in OWN.values()}
+        self.maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+
+    def is_like(self, rules: Ruleset) -> bool:
+        """Whether what is here is what is wanted."""
+        wanted = {
+            name: [line.split(maxsplit=5)[5] for line in render.contents("t", name, chain)]
+            for name, chain in rules.chains.items()
+        }
+        own = {name: lines for name, lines in self.chains.items() if name not in render.BASE_CHAINS}
+        return (own, self.sets, self.maps) == (wanted, rules.sets, rules.maps)
+
+    def carry_out(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            verb, kind, _, _, name, *rest = line.split(maxsplit=5)
+            text = rest[0] if rest else ""
+            {"chain": self._chain, "rule": self._rule, "element": self._element}.get(kind, self._place)(
+                verb, name, text
+            )
+
+    def _place(self, verb: str, name: str, text: str) -> None:
+        """A set or a map."""
+        if verb == "delete":
+            del self.sets[name]
+            assert not any(f"@{name} " in line for lines in self.chains.values() for line in lines)
+        elif name not in (*OWN.values(), *MAPS):
+            assert name not in self.sets
+            self.sets[name] = set()
+
+    def _chain(self, verb: str, name: str, text: str) -> None:
+        if verb == "flush":
+            self.chains[name] = []
+        elif verb == "delete":
+            assert not self.chains.pop(name)
+            assert all(name not in places.values() for places in self.maps.values())
+            assert not any(name in line.split() for lines in self.chains.values() for line in lines)
+        elif name not in render.BASE_CHAINS:
+            assert name not in self.chains
+            self.chains[name] = []
+        else:
+            self.chains.setdefault(name, [])
+
+    def _rule(self, verb: str, name: str, text: str) -> None:
+        self.chains[name].append(text)
+        for word in text.split():
+            assert not word.startswith("@") or word[1:] in self.sets or word[1:] in self.maps
+
+    def _element(self, verb: str, name: str, text: str) -> None:
+        listed = text.strip("{} ").split(", ")
+        if name in self.maps:
+            self._map_elements(verb, name, listed)
+        elif verb == "add":
+            assert self.sets[name].isdisjoint(listed)
+            self.sets[name].update(listed)
+        else:
+            assert self.sets[name].issuperset(listed)
+            self.sets[name].difference_update(listed)
+
+    def _map_elements(self, verb: str, name: str, listed: list[str]) -> None:
+        for one in listed:
+            if verb == "delete":
+                del self.maps[name][one]
+                continue
+            address, _, target = one.partition(" : goto ")
+            assert address not in self.maps[name]
+            assert self.chains[target], "an empty chain lets everything pass"
+            self.maps[name][address] = target
+
+
+class FakeNftables:
+    """`Nftables` with one table, in memory. `broken` makes it refuse; `log` has the transactions."""
+
+    def __init__(self) -> None:
+        self.table: KernelTable | None = None
+        self.log: list[list[str]] = []
+        self.broken = False
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def run(self, commands: str) -> str:
+        if self.broken:
+            raise NftablesError(errno.EPERM, "nftables: Error: Operation not permitted")
+        lines = commands.splitlines()
+        self.log.append(lines)
+        if lines[0].startswith("delete table"):
+            assert self.table is not None
+            self.table = None
+            return ""
+        if self.table is None:
+            assert lines[0].startswith("add table")
+            self.table = KernelTable()
+        self.table.carry_out(line for line in lines if not line.startswith("add table"))
+        return ""
+
+    def list_json(self, command: str) -> list[dict[str, Any]]:
+        if self.table is None:
+            raise NftablesError(errno.ENOENT, "nftables: Error: No such file or directory")
+        chains = [{"chain": {"name": name}} for name in self.table.chains]
+        comments = [line.partition('comment "')[2].rstrip('"') for line in self.table.chains["ingress"]]
+        rules = [{"rule": {"chain": "ingress", "comment": one}} for one in comments if one]
+        sets = [
+            {"set": {"name": name, "elem": [_split(one) for one in elements]}}
+            for name, elements in self.table.sets.items()
+        ]
+        maps = [
+            {"map": {"name": name, "elem": [[key, {"goto": {"target": to}}] for key, to in places.items()]}}
+            for name, places in self.table.maps.items()
+        ]
+        return [*chains, *rules, *sets, *maps]
+
+
+def _split(element: str) -> Any:
+    parts: list[Any] = element.split(" . ")
+    return parts[0] if len(parts) == 1 else {"concat": parts}
