@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address, summarize_address_range
 from typing import TYPE_CHECKING
 
 from tiphys.base.nftables import Nftables
@@ -45,7 +46,17 @@ def host_config(config: ClusterConfig) -> ProxyConfig:
         families=families(config),
         local_pods=tuple(map(str, config.pod_networks)),
         near=tuple(map(str, near)),
+        service_ranges=load_balancers(config),
     )
+
+
+def load_balancers(config: ClusterConfig) -> tuple[str, ...]:
+    """The addresses of load balancers, as CIDRs."""
+    found: list[str] = []
+    for pair in config.load_balancers.split(","):
+        first, last = map(ip_address, pair.split("-"))
+        found += map(str, summarize_address_range(first, last))
+    return tuple(found)
 
 
 def host_table(bridge: str) -> str:

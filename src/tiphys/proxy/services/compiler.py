@@ -37,8 +37,8 @@ def surroundings(config: ProxyConfig, node: Object | None, ranges: Iterable[Obje
     meta, spec = (node or {}).get("metadata") or {}, (node or {}).get("spec") or {}
     zone = (meta.get("labels") or {}).get(ZONE) or ""
     pods = config.local_pods or tuple(spec.get("podCIDRs") or ())
-    cidrs = sorted({cidr for one in ranges for cidr in (one.get("spec") or {}).get("cidrs") or ()})
-    return Surroundings(Place(config.node, zone, config.near), pods, tuple(cidrs))
+    cidrs = {cidr for one in ranges for cidr in (one.get("spec") or {}).get("cidrs") or ()}
+    return Surroundings(Place(config.node, zone, config.near), pods, tuple(sorted({*cidrs, *config.service_ranges})))
 
 
 class Compiler:

@@ -23,6 +23,8 @@ class ProxyConfig:
     """The addresses of the node's own pods. Who else asks for a cluster IP here is masqueraded."""
     near: tuple[str, ...] = ()
     """For the host: addresses whose answers to the outside come back this way, so that sources can be kept."""
+    service_ranges: tuple[str, ...] = ()
+    """Addresses that only Services have, beside those of the ServiceCIDRs: what is nobody's is refused."""
     node_ips: tuple[str, ...] = ()
     node_port_addresses: tuple[str, ...] = ()
     """On which local addresses node ports answer; on all, but for the loopback ones, when empty."""
