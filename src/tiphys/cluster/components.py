@@ -113,11 +113,14 @@ async def run_scheduler(options: argparse.Namespace) -> None:
 
 async def run_kubelet(options: argparse.Namespace) -> None:
     """Run a node until cancelled, in this machine's own network."""
-    from tiphys.cluster.alone import flags
+    from tiphys.cluster.alone import cleanup, flags
     from tiphys.cluster.alone.ground import Ground
     from tiphys.cluster.alone.node import NodeAlone
     from tiphys.kubelet import serve
 
+    if options.cleanup:
+        cleanup.run(options)
+        return
     flags.settle(options)
     clock = SystemClock()
     ground = Ground(Path(options.root_dir))

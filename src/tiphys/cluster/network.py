@@ -10,15 +10,18 @@ from collections.abc import Iterator
 
 from tiphys.cluster import paths
 from tiphys.cluster.config import ClusterConfig, NodeConfig
+from tiphys.cluster.join import joining
 from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_network
 
 log = logging.getLogger(__name__)
 
 
 def of_cluster(config: ClusterConfig) -> ClusterNetwork:
+    """Packets are as large as those to pods of other machines may be, where their nodes may join."""
+    mtu = joining.settings(config).mtu if config.listen else 0
     owner = f"tiphys cluster {config.name} in {paths.home()}"
     nodes, pods = tuple(map(str, config.node_networks)), tuple(map(str, config.pod_networks))
-    return ClusterNetwork(config.bridge, nodes, pods, paths.run_root(), owner)
+    return ClusterNetwork(config.bridge, nodes, pods, paths.run_root(), owner, mtu)
 
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:

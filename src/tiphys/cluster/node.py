@@ -79,7 +79,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
         tasks.create_task(policies.run(), name="network policies")
         tasks.create_task(node_network.run(node_network.place(config, node, namespace), account, clock), name="network")
         await until_ready(client, clock, node.name)
-        await client.patch(NODES, node.name, {"metadata": {"annotations": joining.notes(config)}})
+        tasks.create_task(joining.tell(config, node.name, client, clock), name="what other machines are told")
         gc.collect()
         gc.freeze()
         processes.announce_ready(config.paths.lock(node.name))

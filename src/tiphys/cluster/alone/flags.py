@@ -19,6 +19,7 @@ MAX_VNI = (1 << 24) - 1
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--join", type=Path, metavar="FILE", help="join the cluster whose `tiphys node token` wrote this file")
+    add("--cleanup", action="store_true", help="remove the pods and the network that an earlier run left, and end")
     add("--pod-cidr", default="", metavar="CIDR,...", help="addresses of this node's pods (those of its Node object)")
     add("--network", choices=MODES, help=f"the way to pods of other machines ({VXLAN})")
     add("--vxlan-id", type=_vni, metavar="N", help=f"the cluster's number in VXLAN packets ({DEFAULT_VNI})")

@@ -7,6 +7,7 @@ API server is not there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.base.files import write_json
+from tiphys.base.netlink import Netlink
 from tiphys.cluster import paths
 from tiphys.overlay.links import OverlayLink
 from tiphys.overlay.plan import inner_mtu
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 BRIDGE = "tiphys-pods"
 """The device that has the pods' gateways; its name is that of the firewall's tables, too."""
 NAMESPACE = f"/proc/{os.getpid()}/ns/net"
+NETWORK_FILE = "network.json"
+"""In the node's directory: its own ranges, and those of all nodes."""
 _STANDALONE = "10.88.0.0/16"
 """Without an API server nobody gives ranges away."""
 
@@ -37,9 +41,10 @@ class Ground:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._file = root / "network.json"
+        self._file = root / NETWORK_FILE
         self._pods: PodNetwork | None = None
         self._there = asyncio.Event()
+        self._moved = asyncio.Event()
         self._sandboxes: Sequence[SandboxStatus] | None = None
         self._own: tuple[str, ...] = ()
         self._all: tuple[str, ...] = ()
@@ -61,13 +66,25 @@ class Ground:
         """The node's ranges. Raises RuntimeFailure; what the machine lacks is logged."""
         if own == self._own:
             return
-        self._own = own
+        before, self._own = self._own or self.remembered(), own
         self._all = tuple(self._remembered().get("all", ()))
+        if before and before != own:
+            log.warning(
+                "this node has other ranges: pods had addresses of %s, now of %s", ",".join(before), ",".join(own)
+            )
+            await asyncio.to_thread(_forget_gateways)
         self._pods = await asyncio.to_thread(self._make, settings)
         if self._sandboxes is not None:
             await self._pods.keep(self._sandboxes)
         self._save()
         self._there.set()
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def moved(self, own: tuple[str, ...]) -> None:
+        """Return when the node's ranges are others than these."""
+        while self._own == own:
+            await self._moved.wait()
 
     async def ranges(self) -> tuple[str, ...]:
         """The node's; waits until they are known."""
@@ -124,3 +141,9 @@ class Ground:
         if wanted != self._remembered():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._file, wanted)
+
+
+def _forget_gateways() -> None:
+    """Another node may have the old ranges: this one must not think that they are its own."""
+    with Netlink() as link, contextlib.suppress(OSError):
+        link.delete_link(BRIDGE)

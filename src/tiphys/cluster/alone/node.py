@@ -16,7 +16,7 @@ from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer, InformerFactory
 from tiphys.client.resources import NODES
-from tiphys.client.types import Client, Object
+from tiphys.client.types import Client
 from tiphys.cluster import node_network
 from tiphys.cluster.alone import ground
 from tiphys.cluster.alone.account import POLICIES, USER, Account, may_list
@@ -31,6 +31,7 @@ from tiphys.proxy.policies.enforcer import PolicyEnforcer
 
 log = logging.getLogger(__name__)
 
+VXLAN_DEVICE = "tiphys-vxlan"
 PATIENCE = 5.0
 """Seconds that the kubelet waits for its network's account, so that policies are in force from the first pod on."""
 
@@ -63,9 +64,8 @@ class NodeAlone:
         return any((options.service_proxy, options.network_policies, options.name_server, options.network != NONE))
 
     def _settings(self, config: KubeletConfig) -> Settings:
-        device = f"{ground.BRIDGE[:6]}-vxlan"
         address = config.node_ips[0]
-        plain = Settings(self._options.network, address, device, self._options.vxlan_id)
+        plain = Settings(self._options.network, address, VXLAN_DEVICE, self._options.vxlan_id)
         with OverlayLink() as link:
             outer = link.mtu_of(address)
         return replace(plain, mtu=inner_mtu(plain, outer))
@@ -87,43 +87,49 @@ class NodeAlone:
         return enforcer
 
     async def _follow_ranges(self, config: KubeletConfig, client: Client, settings: Settings) -> None:
-        """Take the ranges of the Node object as soon as it has some."""
+        """Take the ranges of the Node object, whenever it has others: a Node that was made anew gets new ones."""
         changed = asyncio.Event()
         informer = Informer(client, NODES, self._clock, fields=f"metadata.name={config.node_name}")
-
-        def told(old: Object | None, new: Object | None) -> None:
-            if own_ranges(new):
-                changed.set()
-
-        informer.subscribe(told)
+        informer.subscribe(lambda old, new: changed.set())
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(informer.run(), name="own node, until it has ranges")
-            await changed.wait()
-            await self._ground.give(own_ranges(informer.get("", config.node_name)), settings)
-            watching.cancel()
+            tasks.create_task(informer.run(), name="own node, for its ranges")
+            while True:
+                await changed.wait()
+                changed.clear()
+                if ranges := own_ranges(informer.get("", config.node_name)):
+                    await self._ground.give(ranges, settings)
 
     async def _serve(self, opening: asyncio.Task[HttpsClient], config: KubeletConfig, settings: Settings) -> None:
+        """What depends on the node's ranges; all over again when they change."""
         client = await opening
-        ranges = await self._ground.ranges()
-        place = node_network.Place(
-            config.node_name,
-            ground.NAMESPACE,
-            config.node_ips,
-            ranges,
-            config.cluster_domain or "cluster.local",
-        )
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.close)
             informers = await stack.enter_async_context(InformerFactory(client, self._clock))
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            here = frozenset({config.node_name})
-            routed = replace(settings, sources=tuple(gateway(each) for each in ranges))
-            overlay = Overlay(
-                routed, informers.get(NODES), self._clock, here=lambda: here, changed=self._ground.masquerade
-            )
+            while True:
+                ranges = await self._ground.ranges()
+                async with asyncio.TaskGroup() as tasks:
+                    work = tasks.create_task(self._serve_ranges(client, informers, config, settings, ranges))
+                    await self._ground.moved(ranges)
+                    work.cancel()
+
+    async def _serve_ranges(
+        self,
+        client: HttpsClient,
+        informers: InformerFactory,
+        config: KubeletConfig,
+        settings: Settings,
+        ranges: tuple[str, ...],
+    ) -> None:
+        domain = config.cluster_domain or "cluster.local"
+        place = node_network.Place(config.node_name, ground.NAMESPACE, config.node_ips, ranges, domain)
+        parts = node_network.Parts(place, informers, client, self._clock)
+        routed = replace(settings, sources=tuple(map(gateway, ranges)))
+        here = frozenset({config.node_name})
+        nodes = informers.get(NODES)
+        overlay = Overlay(routed, nodes, self._clock, here=lambda: here, changed=self._ground.masquerade)
+        names = self._options.name_server and bool(config.cluster_dns)
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(overlay.run(), name="overlay")
-            parts = node_network.Parts(place, informers, client, self._clock)
-            names = self._options.name_server and bool(config.cluster_dns)
             await node_network.serve(parts, services=self._options.service_proxy, names=names)
 
 

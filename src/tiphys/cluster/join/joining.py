@@ -4,15 +4,23 @@ way to the pods of the others."""
 from __future__ import annotations
 
 import errno
+import logging
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
 from tiphys.base import outside
-from tiphys.base.errors import Permanent
+from tiphys.base.clock import Clock
+from tiphys.base.errors import ApiError, Permanent
+from tiphys.client.resources import NODES
+from tiphys.client.types import Client
 from tiphys.cluster.config import ClusterConfig
 from tiphys.overlay.plan import inner_mtu
 from tiphys.overlay.types import ADDRESS, SUBNETS, Settings
+
+log = logging.getLogger(__name__)
+
+RETRY = 5.0
 
 
 def check(address: str, port: int) -> str:
@@ -81,6 +89,18 @@ def mtu(config: ClusterConfig, plain: Settings) -> int:
             return inner_mtu(plain, link.mtu_of(config.listen))
     except OSError:
         return 0
+
+
+async def tell(config: ClusterConfig, node: str, client: Client, clock: Clock) -> None:
+    """Write the notes to the node's object; tried again until it is done."""
+    while True:
+        try:
+            await client.patch(NODES, node, {"metadata": {"annotations": notes(config)}})
+        except (ApiError, OSError) as error:
+            log.warning("other machines are not told yet how to reach node %s: %s", node, error)
+            await clock.sleep(RETRY)
+        else:
+            return
 
 
 def notes(config: ClusterConfig) -> dict[str, Any]:
