@@ -78,11 +78,8 @@ class ClientSide:
             self.pause()
 
     def ended(self) -> None:
-        """Whoever half-closes after a request still gets the answer, unless it was an upgrade."""
-        if not self._busy or self._body is not None:
-            self._drop()
-        else:
-            self.keeps_alive = False
+        """Who sends no more takes no answer either: what runs for nobody is given up, as nginx does."""
+        self._drop()
 
     def lost(self, error: OSError | None) -> None:
         self._drop()

@@ -202,9 +202,9 @@ class Exchange:
     def _read_head(self) -> None:
         while not self._over and not self._started:
             end = self._answer.find(heads.END)
+            if max(end, len(self._answer) if end < 0 else 0) > heads.MAX_HEAD:
+                raise Malformed("the head is too long")
             if end < 0:
-                if len(self._answer) > heads.MAX_HEAD:
-                    raise Malformed("the head is too long")
                 return
             head = heads.parse_response(self._answer[:end])
             self._answer = self._answer[end + 4 :]

@@ -51,8 +51,9 @@ class Proxy:
         self._mirrors = 0
 
     @property
-    def connections(self) -> int:
-        return len(self._clients)
+    def clients(self) -> tuple[ClientSide, ...]:
+        """The connections that are there."""
+        return tuple(self._clients)
 
     def adopt(self, client: ClientSide) -> None:
         self._clients[client] = None
