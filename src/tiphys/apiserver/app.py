@@ -43,6 +43,7 @@ from tiphys.apiserver.health import BOOTSTRAPPED, CACHED, EXTENDED, Lifecycle
 from tiphys.apiserver.impersonate import impersonate
 from tiphys.apiserver.masters import Masters
 from tiphys.apiserver.metrics import Metrics
+from tiphys.apiserver.own_service import OwnService
 from tiphys.apiserver.ownership import Ownership
 from tiphys.apiserver.parts import Parts, Reserve
 from tiphys.apiserver.repair.loop import AllocationRepair, allocation_repair
@@ -275,6 +276,8 @@ class ApiServer:
             await register(extension, parts.caches, writer, self._clock)
         self._uphold(self._repair(parts.caches).run)
         self._uphold(partial(masters.run, restore))
+        if self._config.publish_service:
+            self._uphold(OwnService(parts.caches, restore, self._clock).run)
         self._uphold(partial(self._aggregation.run, writer))
         if self._config.fairness:
             upkeep = Upkeep(parts.caches, restore, writer.update, self._clock)
