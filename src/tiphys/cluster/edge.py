@@ -23,6 +23,7 @@ from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.join import joining
 from tiphys.cluster.join.approver import Approver
+from tiphys.cluster.node_proxy_health import host_observer
 from tiphys.cluster.ports import desk, manage
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.publisher import Publisher
@@ -57,7 +58,10 @@ async def run(config: ClusterConfig, server: ApiServer, asked: socket.socket, cl
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if config.listen:
             _let_join(config, server, informers, tasks, clock)
-        services = ServiceProxy(informers, clock, node_services.host_config(config))
+        proxied = node_services.host_config(config)
+        around = host_observer(proxied.families, informers, clock)
+        tasks.create_task(around.run(), name="stale connections of the host")
+        services = ServiceProxy(informers, clock, proxied, observers=[around])
         tasks.create_task(services.run(), name="services of the host")
         publisher = Publisher(manage.place(config), published, informers, clock, tasks)
         tasks.create_task(publisher.run(), name="published ports")

@@ -1,5 +1,5 @@
 """What goes on around a node's Service proxy, inside the node's network namespace: stale connections, health check
-ports, and kube-proxy's ports 10256 (health) and 10249 (metrics, on the loopback address only)."""
+ports, and kube-proxy's ports 10256 (health) and 10249 (metrics, on the loopback address only). And for the host's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tiphys.base.clock import Clock
 from tiphys.base.conntrack import Conntrack, open_socket
 from tiphys.base.metrics import Registry
 from tiphys.client.events import EventRecorder
+from tiphys.client.informer import InformerFactory
 from tiphys.proxy.health.answers import health_handler, metrics_handler
 from tiphys.proxy.health.serving import HEALTH_PORT, METRICS_PORT, listeners, serve_plainly
 from tiphys.proxy.metrics import ProxyMetrics
@@ -60,3 +62,8 @@ class NodeProxyHealth:
 
     def _at(self, host: str, port: int) -> list[socket.socket]:
         return netns.inside(self._namespace, lambda: listeners(host, port))
+
+
+def host_observer(families: tuple[str, ...], informers: InformerFactory, clock: Clock) -> ProxyObserver:
+    """Around the proxy of the host, which has no node ports and nobody to answer to: stale connections."""
+    return ProxyObserver(Node("", families, ()), informers, clock, ProxyMetrics(Registry()), Conntrack)
