@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from tiphys.base.netlink import Netlink
 from tiphys.base.nftables import Nftables
+from tiphys.base.nftwatch import TableWatch
 from tiphys.proxy.services.compiler import Compiler, surroundings
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.table import Touched
@@ -121,6 +122,9 @@ class Machine:
 
     def nftables(self) -> Nftables:
         return Nftables(lambda work: netns.inside(self.node, work))
+
+    def watch(self) -> TableWatch:
+        return TableWatch(lambda work: netns.inside(self.node, work))
 
 
 def six(address: str) -> str:

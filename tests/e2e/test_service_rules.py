@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,34 @@ from e2e.service_network import (
     service,
     six,
 )
+from tiphys.client.informer import InformerFactory
 from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN, ProxyConfig
 from tiphys.proxy.services.facts import IPV4
 from tiphys.proxy.services.layout import SERVICE_IPS
+from tiphys.proxy.services.proxy import ServiceProxy
 from tiphys.proxy.services.rules import Rules as Bad
+from tiphys.proxy.services.state import ServiceState, Sync
 from tiphys.proxy.services.topology import Place
+from tiphys.testing.clock import VirtualClock
+from tiphys.testing.cluster import Cluster
 
 pytestmark = pytest.mark.e2e
 
 VIP = "10.96.0.10"
+
+
+class Told:
+    """An Observer that can be waited for."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def synced(self, sync: Sync, services: Mapping[str, ServiceState]) -> None:
+        self._event.set()
+
+    async def told(self) -> None:
+        await self._event.wait()
+        self._event.clear()
 
 
 @pytest.fixture
@@ -413,3 +433,23 @@ def test_on_the_host_addresses_answer_and_sources_are_kept(net: Machine) -> None
     assert ask(net.node, VIP, 80)[0] == near
     assert ask(net.node, "10.96.0.77", 80) == (REFUSED, "")
     assert rules.compare() == 0
+
+
+def test_deleted_tables_are_put_back_at_once(net: Machine) -> None:
+    async def scenario() -> None:
+        api = Cluster(clock, nodes=0, controllers="")
+        async with api as cluster, InformerFactory(cluster.client, clock) as informers:
+            proxy = ServiceProxy(informers, clock, CONFIG, net.nftables, [watcher], net.watch)
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(proxy.run())
+                await watcher.told()
+                with net.nftables() as nft:
+                    assert "chain services" in nft.run("list table ip tiphys-services")
+                    nft.run("flush ruleset")
+                    await watcher.told()
+                    assert "chain services" in nft.run("list table ip tiphys-services")
+                running.cancel()
+
+    watcher, clock = Told(), VirtualClock()
+    clock.run(scenario())
+    clock.close()

@@ -7,6 +7,7 @@ from ipaddress import ip_address, summarize_address_range
 from typing import TYPE_CHECKING
 
 from tiphys.base.nftables import Nftables
+from tiphys.base.nftwatch import TableWatch
 from tiphys.cluster.config import ClusterConfig
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.proxy import ServiceProxy
@@ -26,6 +27,7 @@ def service_proxy(parts: Parts, observers: Sequence[Observer] = ()) -> ServicePr
         proxy_config(parts.place),
         lambda: Nftables(lambda work: netns.inside(namespace, work)),
         observers,
+        lambda: TableWatch(lambda work: netns.inside(namespace, work)),
     )
 
 

@@ -106,7 +106,7 @@ async def world(clock: VirtualClock, before: Callable[[World], Awaitable[None]] 
         if before is not None:
             await before(made)
         async with InformerFactory(cluster.client, clock) as informers:
-            proxy = ServiceProxy(informers, clock, CONFIG, lambda: cast(Nftables, firewall), [watcher])
+            proxy = ServiceProxy(informers, clock, CONFIG, lambda: cast(Nftables, firewall), [watcher], None)
             async with asyncio.TaskGroup() as tasks:
                 running = tasks.create_task(proxy.run())
                 await watcher.until(lambda: bool(watcher.syncs))
@@ -241,7 +241,7 @@ def test_without_the_library_it_says_so_and_ends() -> None:
             Cluster(clock, nodes=0, controllers="") as cluster,
             InformerFactory(cluster.client, clock) as informers,
         ):
-            await ServiceProxy(informers, clock, ProxyConfig(), missing, [watcher]).run()
+            await ServiceProxy(informers, clock, ProxyConfig(), missing, [watcher], None).run()
         assert "libnftables1" in watcher.syncs[-1].error
 
     run(body())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tiphys.base.clock import Clock
 from tiphys.base.nftables import Nftables, NftablesError
+from tiphys.base.nftwatch import TableWatch
 from tiphys.client.backoff import Backoff
 from tiphys.client.informer import InformerFactory, key_of
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
@@ -22,6 +23,7 @@ from tiphys.proxy.services import facts
 from tiphys.proxy.services.compiler import Compiler, Surroundings, surroundings
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.facts import Family
+from tiphys.proxy.services.guard import Guard
 from tiphys.proxy.services.state import Observer, ServiceState, Sync
 from tiphys.proxy.services.table import Touched
 from tiphys.proxy.services.writer import Writer
@@ -56,7 +58,8 @@ class _Pending:
 
 
 class ServiceProxy:
-    """The proxy of one network namespace. `open_nftables` makes the connection to its firewall.
+    """The proxy of one network namespace. `open_nftables` makes the connection to its firewall, `open_watch` hears of
+    tables that somebody else deletes.
 
     Make it before its informers are waited for; it is the only writer of its table."""
 
@@ -67,6 +70,7 @@ class ServiceProxy:
         config: ProxyConfig,
         open_nftables: Callable[[], Nftables] = Nftables,
         observers: Sequence[Observer] = (),
+        open_watch: Callable[[], TableWatch] | None = TableWatch,
     ) -> None:
         self._clock, self._config, self._observers = clock, config, observers
         self._services, self._slices = informers.get(SERVICES), informers.get(ENDPOINT_SLICES)
@@ -75,6 +79,7 @@ class ServiceProxy:
         self._nodes = informers.get(NODES, fields=f"metadata.name={config.node}") if config.node else None
         self._places = [one for one in (self._ranges, self._nodes) if one is not None]
         self._writer = Writer(config, open_nftables)
+        self._guard = Guard(config.table, open_watch, self._lost)
         self._compiler = Compiler(config)
         self._around: Surroundings | None = None
         self._dirty: set[str] = set()
@@ -101,6 +106,7 @@ class ServiceProxy:
             while await self._step():
                 pass
         finally:
+            self._guard.stop()
             self._writer.close()
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
@@ -112,6 +118,11 @@ class ServiceProxy:
     def _place_changed(self, old: Object | None, new: Object | None) -> None:
         if self._surroundings() != self._around:
             self._wake.set()
+
+    def _lost(self) -> None:
+        """What is in the kernel is not known any more."""
+        self._writer.forget()
+        self._wake.set()
 
     def _surroundings(self) -> Surroundings:
         node = self._nodes.get("", self._config.node) if self._nodes is not None else None
@@ -139,6 +150,7 @@ class ServiceProxy:
         else:
             self._failures = 0
             self._report(started, commands, "")
+            self._guard.start()
         return True
 
     def _take(self) -> tuple[Surroundings, Work]:

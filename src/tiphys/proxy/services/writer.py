@@ -24,6 +24,7 @@ class Writer:
         self._config, self._open = config, open_nftables
         self._nft: Nftables | None = None
         self._actual: dict[Family, Actual] = {}
+        self._forgotten = False
 
     def close(self) -> None:
         """The tables stay."""
@@ -31,14 +32,17 @@ class Writer:
             self._nft.close()
 
     def forget(self) -> None:
-        """Look at the tables again before the next change."""
-        self._actual.clear()
+        """Look at the tables again before the next change. May be called while another call runs."""
+        self._forgotten = True
 
     def write(self, desired: Mapping[Family, Desired], touched: Mapping[Family, Touched]) -> int:
         """Bring what was touched to the kernel, or everything if its tables are not known; one transaction a family.
 
         Returns how many commands it took. A Service that the kernel refuses is left out, aloud. Raises NftablesError
         where the kernel can do nothing of it; then everything is compared the next time."""
+        if self._forgotten:
+            self._forgotten = False
+            self._actual.clear()
         return sum(self._write(family, desired[family], touched.get(family) or Touched()) for family in desired)
 
     def _write(self, family: Family, desired: Desired, touched: Touched) -> int:
