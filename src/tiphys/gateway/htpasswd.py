@@ -20,7 +20,7 @@ _lock = threading.Lock()
 def parse(text: str) -> dict[str, str]:
     """Hashes by user name; lines that are none are left out."""
     pairs = (line.strip().partition(":") for line in text.splitlines() if line.strip()[:1] not in ("", "#"))
-    return {name: rest.partition(":")[0] for name, colon, rest in pairs if colon and rest}
+    return {name: rest.partition(":")[0] for name, colon, rest in pairs if name and colon and rest}
 
 
 def credentials(header: str) -> tuple[str, str] | None:
@@ -54,7 +54,8 @@ def fits(password: str, hashed: str) -> bool:
         return _same(hashlib.sha1(secret + salt, usedforsecurity=False).digest() + salt, hashed[6:])
     if hashed.startswith(_APR1):
         return hmac.compare_digest(_apr1(secret, hashed.split("$")[2]).encode(), hashed.encode())
-    return hmac.compare_digest(_crypt(secret, hashed).encode(), hashed.encode())
+    made = _crypt(secret, hashed)
+    return made is not None and hmac.compare_digest(made.encode(), hashed.encode())
 
 
 def _decoded(text: str) -> bytes:
@@ -81,14 +82,14 @@ def _library() -> ctypes.CDLL | None:
     return None
 
 
-def _crypt(secret: bytes, hashed: str) -> str:
-    """The hash of crypt(3); one that fits nothing when there is none."""
+def _crypt(secret: bytes, hashed: str) -> str | None:
+    """The hash of crypt(3), None when it makes none of this: its failures begin with *, as hashes of nobody do."""
     library = _library()
     if library is None or b"\0" in secret or len(hashed) < 13:
-        return "*"
+        return None
     with _lock:
         result = library.crypt(secret, hashed.encode())
-        return result.decode("latin-1") if result else "*"
+    return result.decode("latin-1") if result and not result.startswith(b"*") else None
 
 
 def _apr1(secret: bytes, salt: str) -> str:
