@@ -287,14 +287,15 @@ def check_ip_family(ip_family: str) -> None:
     if 6 in IP_FAMILIES[ip_family] and not has_ipv6():
         raise Permanent(
             f"--ip-family {ip_family}: IPv6 is switched off on this machine "
-            f"(net.ipv6.conf.all.disable_ipv6, or ipv6.disable=1 of the kernel)"
+            f"(net.ipv6.conf.all.disable_ipv6 or default.disable_ipv6, or ipv6.disable=1 of the kernel)"
         )
 
 
 def has_ipv6() -> bool:
-    """Whether the kernel speaks IPv6 here."""
+    """Whether the kernel speaks IPv6 here, also on devices to come."""
+    settings = Path("/proc/sys/net/ipv6/conf")
     try:
-        return Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text().strip() == "0"
+        return all((settings / name / "disable_ipv6").read_text().strip() == "0" for name in ("all", "default"))
     except FileNotFoundError:
         return False
 

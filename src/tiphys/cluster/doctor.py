@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tiphys.base.netlink import Netlink
 from tiphys.cluster import features, paths, unprivileged
+from tiphys.cluster.config import has_ipv6
 from tiphys.cluster.findings import Finding
 from tiphys.runtime import netns, nft, syscalls
 
@@ -151,6 +152,18 @@ def _forwarding() -> Finding:
     return Finding("IPv4 forwarding", on or may, detail, "sysctl net.ipv4.ip_forward=1")
 
 
+def _ipv6() -> Finding:
+    ok = has_ipv6()
+    return Finding(
+        "IPv6",
+        ok,
+        "on" if ok else "switched off",
+        "sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0, or no ipv6.disable=1 at boot",
+        needed=False,
+        effect="no clusters with --ip-family ipv6 or dual",
+    )
+
+
 def _bridges() -> Finding:
     def make() -> None:
         syscalls.unshare(syscalls.CLONE_NEWNET)
@@ -202,6 +215,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "cgroups": _cgroups,
     "seccomp": _seccomp,
     "IPv4 forwarding": _forwarding,
+    "IPv6": _ipv6,
     "bridges": _bridges,
     "nftables": _nftables,
     "resource limits": _priority,
