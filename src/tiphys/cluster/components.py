@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiphys.cluster.alone.ground import Ground
     from tiphys.kubelet.config import KubeletConfig
     from tiphys.runtime.linux import LinuxRuntime
-    from tiphys.runtime.types import Runtime
+    from tiphys.runtime.types import Network, Runtime
 
 
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +123,7 @@ async def run_kubelet(options: argparse.Namespace) -> None:
         return
     flags.settle(options)
     clock = SystemClock()
-    ground = Ground(Path(options.root_dir))
+    ground = Ground(Path(options.root_dir), _plugins(options))
 
     async def make_runtime(config: KubeletConfig, clock: Clock) -> Runtime:
         if config.container_runtime_endpoint:
@@ -135,6 +135,18 @@ async def run_kubelet(options: argparse.Namespace) -> None:
         return _runtime(config, ground, clock)
 
     await serve.run(options, make_runtime, clock, NodeAlone(options, ground, clock).begin)
+
+
+def _plugins(options: argparse.Namespace) -> Network | None:
+    """Third-party network plugins, where they are to connect pods."""
+    if not options.cni_conf_dir:
+        return None
+    from tiphys.cluster.alone.ground import NAMESPACE
+    from tiphys.cluster.pod_networks import plugins
+
+    ranges = tuple(filter(None, options.pod_cidr.split(",")))
+    state = Path(options.root_dir, "cni").absolute()
+    return plugins(Path(options.cni_conf_dir), options.cni_bin_dir, state, NAMESPACE, ranges)
 
 
 def _runtime(config: KubeletConfig, ground: Ground, clock: Clock) -> LinuxRuntime:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiphys.base.errors import Permanent
 from tiphys.cluster.config import ClusterConfig, NodeConfig
 from tiphys.runtime.node import NodeNetwork
 from tiphys.runtime.types import Network, SandboxSpec
+
+if TYPE_CHECKING:
+    from tiphys.runtime.cni.network import CniNetwork
 
 BIN_DIRS = "/opt/cni/bin:/usr/lib/cni"
 _LABELS = {
@@ -25,11 +28,15 @@ def of_node(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> 
     """What the node's runtime gives its sandboxes; the node's own network must be set up."""
     if not config.cni:
         return namespace.pod_network(config.paths.node(node.name) / "addresses")
+    return _plugins_of(config, node, namespace)
+
+
+def _plugins_of(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> CniNetwork:
     state = _state(config, node)
     return plugins(_conf_dir(config, node), config.cni_bin_dirs, state, namespace.namespace, namespace.pod_cidrs)
 
 
-def plugins(conf_dir: Path, bin_dirs: str, state: Path, namespace: str, subnets: Sequence[str]) -> Network:
+def plugins(conf_dir: Path, bin_dirs: str, state: Path, namespace: str, subnets: Sequence[str]) -> CniNetwork:
     """A network of third-party plugins that run in a network namespace; `bin_dirs` are separated by colons."""
     from tiphys.runtime.cni.network import CniNetwork
     from tiphys.runtime.cni.plugins import Place
@@ -47,7 +54,7 @@ def arguments(sandbox: SandboxSpec) -> dict[str, str]:
 def undo(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> None:
     """Have plugins release what they keep outside of the node, e.g. addresses. What fails is logged."""
     if config.cni and _state(config, node).is_dir():
-        asyncio.run(of_node(config, node, namespace).keep([]))
+        _plugins_of(config, node, namespace).undo_all()
 
 
 def check(conf_dir: str, bin_dirs: str) -> None:

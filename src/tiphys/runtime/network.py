@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -106,9 +106,7 @@ class PodNetwork:
         living = [each for each in sandboxes if each.state is State.RUNNING]
         try:
             with netns.netlink_in(self._namespace) as here:
-                for name in here.links():
-                    if name.startswith(SHAPERS) and name not in kept:
-                        here.delete_link(name)
+                delete_shapers(here, kept)
             self._ports.restore({each.spec.id: (each.spec.ports, each.ips) for each in living})
         except (OSError, RuntimeFailure) as error:
             log.warning("what is left of other sandboxes cannot be removed: %s", error)
@@ -157,6 +155,13 @@ class PodNetwork:
 def _enter() -> Netlink:
     netns.trust_neighbours("default")
     return Netlink()
+
+
+def delete_shapers(link: Netlink, kept: Collection[str] = ()) -> None:
+    """Remove the devices that shape what sandboxes send, but for those that are `kept`. Raises OSError."""
+    for name in link.links():
+        if name.startswith(SHAPERS) and name not in kept:
+            link.delete_link(name)
 
 
 def hardware_address(address: str) -> bytes:

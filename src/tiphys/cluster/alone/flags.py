@@ -9,7 +9,8 @@ from typing import Any
 from tiphys.api.wellknown import CLUSTER_DNS_LABEL
 from tiphys.base.errors import Permanent
 from tiphys.cluster.flag_values import boolean
-from tiphys.overlay.types import DEFAULT_VNI, MODES, VXLAN
+from tiphys.cluster.pod_networks import BIN_DIRS
+from tiphys.overlay.types import DEFAULT_VNI, MODES, NONE, VXLAN
 
 EXTENSION = "tiphys.io/join"
 """The name of the kubeconfig's extension that has the cluster's settings."""
@@ -29,6 +30,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         ("name-server", "run a name server of the cluster on this node, if pods are to ask one (--cluster-dns)"),
     ):
         add(f"--{name}", type=boolean, nargs="?", const=True, default=True, metavar="BOOL", help=f"{what} (true)")
+    add("--cni-conf-dir", metavar="DIR", help="let the CNI plugins connect pods that are configured there")
+    add("--cni-bin-dir", default="", metavar="DIR:...", help=f"where these plugins are ({BIN_DIRS})")
     add("--network-kubeconfig", metavar="FILE", help="as whom they ask the API server (a certificate is asked for)")
 
 
@@ -55,7 +58,7 @@ def settle(options: argparse.Namespace) -> None:
     if options.name_server and options.cluster_dns:
         labels = (options.node_labels, f"{CLUSTER_DNS_LABEL}=true")
         options.node_labels = ",".join(filter(None, labels))
-    options.network = options.network or VXLAN
+    options.network = options.network or (NONE if options.cni_conf_dir else VXLAN)
     options.vxlan_id = options.vxlan_id or DEFAULT_VNI
 
 

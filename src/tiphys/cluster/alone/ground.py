@@ -23,7 +23,7 @@ from tiphys.overlay.types import Settings
 from tiphys.runtime import nft
 from tiphys.runtime.network import PodNetwork
 from tiphys.runtime.node import ClusterNetwork, guard_sources, outgoing_mtu, setup_cluster_network
-from tiphys.runtime.types import SandboxSpec, SandboxStatus
+from tiphys.runtime.types import Network, SandboxSpec, SandboxStatus
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,12 @@ _STANDALONE = "10.88.0.0/16"
 
 
 class Ground:
-    """A Network (runtime.types) that waits for its ranges. `root` keeps what must be remembered."""
+    """A Network (runtime.types) that waits for its ranges. `root` keeps what must be remembered.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    `plugins` is another network that connects the pods, whatever the ranges."""
+
+    def __init__(self, root: Path, plugins: Network | None = None) -> None:
+        self._root, self._plugins = root, plugins
         self._file = root / NETWORK_FILE
         self._pods: PodNetwork | None = None
         self._there = asyncio.Event()
@@ -73,9 +75,10 @@ class Ground:
                 "this node has other ranges: pods had addresses of %s, now of %s", ",".join(before), ",".join(own)
             )
             await asyncio.to_thread(_forget_gateways)
-        self._pods = await asyncio.to_thread(self._make, settings)
-        if self._sandboxes is not None:
-            await self._pods.keep(self._sandboxes)
+        if self._plugins is None:
+            self._pods = await asyncio.to_thread(self._make, settings)
+            if self._sandboxes is not None:
+                await self._pods.keep(self._sandboxes)
         self._save()
         self._there.set()
         self._moved.set()
@@ -88,17 +91,20 @@ class Ground:
 
     async def ranges(self) -> tuple[str, ...]:
         """The node's; waits until they are known."""
-        await self._ready()
+        await self._there.wait()
         return self._own
 
     def masquerade(self, ranges: Sequence[str]) -> None:
         """The ranges of all pods of the cluster: what goes there keeps its source. Raises OSError."""
         self._all = tuple(ranges)
-        nft.masquerade(BRIDGE, [*dict.fromkeys((*self._own, *self._all))])
+        if self._plugins is None:
+            nft.masquerade(BRIDGE, [*dict.fromkeys((*self._own, *self._all))])
         self._save()
 
     async def problems(self) -> Sequence[str]:
         """Why no pod can be attached now."""
+        if self._plugins is not None:
+            return await self._plugins.problems()
         return [] if self._pods is not None else ["this node has no ranges of pod addresses yet (podCIDRs)"]
 
     async def attach(self, sandbox: SandboxSpec, namespace: str) -> tuple[str, ...]:
@@ -109,10 +115,12 @@ class Ground:
 
     async def keep(self, sandboxes: Sequence[SandboxStatus]) -> None:
         self._sandboxes = sandboxes
-        if self._pods is not None:
-            await self._pods.keep(sandboxes)
+        if (network := self._plugins or self._pods) is not None:
+            await network.keep(sandboxes)
 
-    async def _ready(self) -> PodNetwork:
+    async def _ready(self) -> Network:
+        if self._plugins is not None:
+            return self._plugins
         if self._pods is None:
             log.info("a pod waits for this node's ranges of pod addresses (podCIDRs)")
             await self._there.wait()

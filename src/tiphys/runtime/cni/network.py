@@ -69,6 +69,10 @@ class CniNetwork:
         """Undo what was done for others than these, and have plugins do likewise (GC)."""
         await asyncio.to_thread(self._keep, sandboxes)
 
+    def undo_all(self) -> None:
+        """Undo everything that was done for anybody. What fails is logged."""
+        self._keep([])
+
     def _problems(self) -> tuple[str, ...]:
         try:
             config = conf.load(self._conf_dir)
