@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from ipaddress import ip_address
 
 BACKLOG = 1024
+_ALL = ("0.0.0.0", "::")  # noqa: S104 - compared
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -16,11 +16,11 @@ def listeners(host: str, port: int) -> list[socket.socket]:
 
     "0.0.0.0" and "::" are all addresses, as servers in Go take them. There is a socket for each IP version, so that
     no peer shows as an IPv6 address with an IPv4 one in it; a machine without IPv6 has only one."""
-    if not ip_address(host).is_unspecified:
+    if host not in _ALL:
         return [_listen(host, port)]
-    opened = [_listen("0.0.0.0", port)]  # noqa: S104 - asked for
+    opened = [_listen(_ALL[0], port)]
     try:
-        opened.append(_listen("::", opened[0].getsockname()[1]))
+        opened.append(_listen(_ALL[1], opened[0].getsockname()[1]))
     except OSError as error:
         if error.errno not in _NO_IPV6:
             with contextlib.closing(opened[0]):

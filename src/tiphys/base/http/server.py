@@ -25,6 +25,9 @@ from tiphys.base.clock import Clock, SystemClock
 from tiphys.base.http.connection import ServerConnection
 from tiphys.base.http.types import Handler
 from tiphys.base.http.wire import Wire
+from tiphys.base.listening import BACKLOG, listeners
+
+__all__ = ["BACKLOG", "MAX_BODY", "Server", "serve", "serve_on", "serve_unix"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +38,6 @@ TICK = 5.0
 MAX_UNSENT = 256 << 20
 """Bytes of answers that wait for clients, of all connections together. Beyond it whoever has owed for the longest
 time is cut: a client that asks for long lists and reads none of them must not fill the memory."""
-BACKLOG = 1024
 ACCEPTS = 64
 """Connections accepted in one turn of the loop."""
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -205,15 +207,19 @@ async def serve(
     clock: Clock | None = None,
     grace: float = 5.0,
 ) -> AsyncIterator[Server]:
-    """Serve `handler` on host:port (0 picks one) while the context lasts.
+    """Serve `handler` on host:port (0 picks one) while the context lasts; "0.0.0.0" and "::" are all addresses.
 
     `max_body` in bytes, `grace` in seconds: how long running requests may take at the end. Raises OSError when the
     address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    async with serve_on(handler, listener, tls=tls, max_body=max_body, clock=clock, grace=grace) as server:
-        yield server
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(
+                serve_on(handler, listener, tls=tls, max_body=max_body, clock=clock, grace=grace)
+            )
+            for listener in listeners(host, port)
+        ]
+        yield servers[0]
 
 
 @contextlib.asynccontextmanager
