@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -40,6 +41,7 @@ from tiphys.proxy.services.proxy import ServiceProxy
 from tiphys.proxy.services.rules import Rules as Bad
 from tiphys.proxy.services.state import ServiceState, Sync
 from tiphys.proxy.services.topology import Place
+from tiphys.runtime import netns
 from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import Cluster
 
@@ -453,3 +455,41 @@ def test_deleted_tables_are_put_back_at_once(net: Machine) -> None:
     watcher, clock = Told(), VirtualClock()
     clock.run(scenario())
     clock.close()
+
+
+def test_packets_that_belong_to_no_connection_do_not_get_through_untranslated(net: Machine, rules: Rules) -> None:
+    (serving, server), (here, own) = net.pod(), net.pod()
+    rules.put(service(), endpoints(server))
+    with (
+        netns.socket_in(serving) as listening,
+        netns.socket_in(here) as client,
+        netns.inside(here, raw_tcp) as seen,
+        netns.inside(serving, raw_tcp) as raw,
+    ):
+        listening.bind((server, 80))
+        listening.listen()
+        client.connect((VIP, 80))
+        connection, _ = listening.accept()
+        with connection:
+            raw.sendto(stray(80, client.getsockname()[1], server, own), (own, 0))
+            connection.sendall(b"after")
+            sources = {socket.inet_ntoa(seen.recv(2048)[12:16]) for _ in range(2)}
+            assert client.recv(10) == b"after"
+    assert sources == {VIP}
+
+
+def raw_tcp() -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    opened.settimeout(PATIENCE)
+    return opened
+
+
+def stray(source: int, destination: int, server: str, client: str) -> bytes:
+    """A TCP segment far outside of the window of any connection."""
+    header = struct.pack(">HHIIBBHHH", source, destination, 1, 1, 5 << 4, 0x10, 100, 0, 0)
+    pseudo = (
+        socket.inet_aton(server) + socket.inet_aton(client) + struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(header))
+    )
+    total = sum(struct.unpack(f">{len(pseudo + header) // 2}H", pseudo + header))
+    folded = (total & 0xFFFF) + (total >> 16)
+    return header[:16] + struct.pack(">H", ~((folded & 0xFFFF) + (folded >> 16)) & 0xFFFF) + header[18:]

@@ -72,7 +72,7 @@ def _hooks(config: ProxyConfig, family: Family) -> dict[str, tuple[str, list[str
         "nat-prerouting": ("nat hook prerouting priority -100", ["jump services"]),
         "nat-output": ("nat hook output priority -100", ["jump services"]),
         "filter-input": ("filter hook input priority 0", (node_ports if config.node else []) + check),
-        "filter-forward": ("filter hook forward priority 0", check + absent),
+        "filter-forward": ("filter hook forward priority 0", [_invalid(config, family), *check, *absent]),
         "filter-output": ("filter hook output priority 0", check + absent),
         "nat-postrouting": (
             "nat hook postrouting priority 100",
@@ -82,6 +82,13 @@ def _hooks(config: ProxyConfig, family: Family) -> dict[str, tuple[str, list[str
             ],
         ),
     }
+
+
+def _invalid(config: ProxyConfig, family: Family) -> str:
+    """What connection tracking takes for no part of a connection is not translated: the other end would see it come
+    from an endpoint, and reset the connection. The host forwards for others, too, and minds only its own pods."""
+    whose = "" if config.node else f"{family.nft} saddr @{NEAR} "
+    return f"ct state invalid {whose}drop"
 
 
 def _is_node_port(config: ProxyConfig, family: Family) -> str:
