@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from e2e.commands import Commands
-from tiphys.runtime.cleanup import purge
-from tiphys.runtime.node import ClusterNetwork, teardown_cluster_network
 
 pytestmark = pytest.mark.e2e
 TOKEN = "secret-token"
@@ -61,13 +59,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Commands]:
     """Files of their own; whatever the kubelet leaves is removed."""
     commands = Commands(tmp_path, Path("/run") / f"tiphys-alone-{os.getpid()}")
     yield commands
-    network = ClusterNetwork("tiphys-pods", (PODS,), (PODS,), Path(commands.environment["TIPHYS_RUN"]))
-    assert purge(tmp_path / "kubelet" / "runtime", "alone") + teardown_cluster_network(network) == []
+    commands.tiphys("kubelet", "--cleanup", "--root-dir", str(tmp_path / "kubelet"), "--cgroup-root", "tiphys/alone")
     shutil.rmtree(commands.environment["TIPHYS_RUN"], ignore_errors=True)
 
 
@@ -114,13 +119,11 @@ def test_four_components_run_a_pod(alone: Commands, server: Component, images: l
         alone.kubectl("wait", "--for=create", "node/byhand", "--timeout=30s")
         alone.wait("node/byhand", "condition=Ready")
         requests = alone.get("csr")["items"]
-        assert {one["spec"]["signerName"].partition("/")[2] for one in requests} == {
-            "kube-apiserver-client-kubelet",
-            "kubelet-serving",
-        }
-        serving = next(one for one in requests if one["spec"]["signerName"].endswith("serving"))
-        assert serving["spec"]["username"] == "system:node:byhand"
-        alone.kubectl("certificate", "approve", serving["metadata"]["name"])
+        signers = {one["spec"]["signerName"].partition("/")[2]: one for one in requests}
+        assert sorted(signers) == ["kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving"]
+        for signer in ("kubelet-serving", "kube-apiserver-client"):
+            assert signers[signer]["spec"]["username"] == "system:node:byhand"
+            alone.kubectl("certificate", "approve", signers[signer]["metadata"]["name"])
         alone.until((root / "pki" / "kubelet-server-current.pem").exists)
         alone.kubectl("create", "deployment", "web", "--image=nginx")
         alone.kubectl("create", "cronjob", "tick", "--image=busybox", "--schedule=* * * * *", "--", "true")
@@ -128,6 +131,9 @@ def test_four_components_run_a_pod(alone: Commands, server: Component, images: l
         address = alone.out("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}")
         with urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
             assert answer.status == 200
+        alone.kubectl("expose", "deployment", "web", "--port=80")
+        service = alone.out("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+        alone.until(lambda: _answers(f"http://{service}/"))
         assert "Welcome" in alone.out("exec", "deploy/web", "--", "cat", "/usr/share/nginx/html/index.html")
         alone.kubectl("delete", "deployment/web", "--cascade=foreground", "--wait")
     finally:
