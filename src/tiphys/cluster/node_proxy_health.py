@@ -13,6 +13,7 @@ from tiphys.base.conntrack import Conntrack, open_socket
 from tiphys.base.metrics import Registry
 from tiphys.client.events import EventRecorder
 from tiphys.client.informer import InformerFactory
+from tiphys.proxy.conntrack import sysctls
 from tiphys.proxy.health.answers import health_handler, metrics_handler
 from tiphys.proxy.health.serving import HEALTH_PORT, METRICS_PORT, listeners, serve_plainly
 from tiphys.proxy.metrics import ProxyMetrics
@@ -21,6 +22,11 @@ from tiphys.runtime import netns
 
 if TYPE_CHECKING:
     from tiphys.cluster.node_network import Parts
+
+
+TIMEOUTS = {"nf_conntrack_tcp_timeout_established": 86400, "nf_conntrack_tcp_timeout_close_wait": 3600}
+"""Seconds that a node remembers idle and half closed connections: kube-proxy's. An address that was translated is still
+known to whoever closes late."""
 
 
 class NodeProxyHealth:
@@ -42,6 +48,7 @@ class NodeProxyHealth:
 
     async def run(self) -> None:
         """Until cancelled."""
+        netns.inside(self._namespace, partial(sysctls.apply, TIMEOUTS))
         observer, metrics, clock = self.observer, self.observer.metrics, self._parts.clock
         health = health_handler(observer.health, clock, metrics.healthz, metrics.livez)
         loopback = "127.0.0.1" if "IPv4" in self._families else "::1"
