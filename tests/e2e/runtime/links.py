@@ -34,7 +34,7 @@ def families(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def nodes(families: str, tmp_path: Path) -> Iterator[list[NodeNetwork]]:
     """Two of them."""
-    number = random.randrange(100, 200)
+    number = random.randrange(146, 196)  # what clusters take for Services and pods is below and above
     ranges = {
         4: (f"10.{number}.0.0/24", f"10.{number}.128.0/17", 24),
         6: (f"fd00:{number}::/64", f"fd00:{number}:0:1000::/52", 64),
