@@ -131,7 +131,7 @@ def follow(informers: InformerFactory, index: Index, clock: Clock) -> list[Infor
 
     Namespaces are not among that: without the right to list them any may be there."""
     services, slices = informers.get(SERVICES), informers.get(ENDPOINT_SLICES)
-    namespaces = informers.get(NAMESPACES)
+    namespaces = informers.metadata_of(NAMESPACES, _only_name)
 
     def telling(change: Callable[[Object | None, Object | None, float], None]) -> Callable[..., None]:
         return lambda old, new: change(old, new, clock.time())
@@ -140,6 +140,11 @@ def follow(informers: InformerFactory, index: Index, clock: Clock) -> list[Infor
     slices.subscribe(telling(index.slice_changed))
     namespaces.subscribe(telling(index.namespace_changed))
     return [services, slices]
+
+
+def _only_name(namespace: Object) -> Object:
+    metadata = namespace["metadata"]
+    return {"metadata": {key: metadata.get(key) for key in ("name", "uid", "resourceVersion")}}
 
 
 async def _wait(known: Sequence[Informer]) -> None:
