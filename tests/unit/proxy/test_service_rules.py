@@ -94,6 +94,8 @@ def test_ipv6_has_its_own_words() -> None:
 def test_local_endpoints_may_reach_themselves() -> None:
     _, elements = compiled(near(2), far(3))
     assert elements[layout.HAIRPIN] == {"10.1.1.2 . 10.1.1.2 . tcp . 8080": ""}
+    _, elements = compiled(Endpoint("10.1.1.4", 8080), far(3))
+    assert elements[layout.HAIRPIN] == {"10.1.1.4 . 10.1.1.4 . tcp . 8080": ""}
 
 
 EXTERNAL: dict[str, Any] = {"node_port": 30080, "external_ips": ("203.0.113.1",), "load_balancer_ips": ("203.0.113.2",)}

@@ -62,7 +62,7 @@ class _Port:
     def compile(self) -> None:
         port, usable = self.port, self.usable
         for endpoint in usable.reachable if self.config.node else ():
-            if self.place.has(endpoint):
+            if self.place.has(endpoint) or not endpoint.node:  # a slice by hand need not say where a pod is
                 self._element(layout.HAIRPIN, f"{endpoint.address} . {self._at(endpoint.address, endpoint.port)}")
         cluster = self._policy("cluster", usable.cluster)
         local = self._policy("local", usable.local)
