@@ -14,6 +14,7 @@ import os
 import resource
 from collections.abc import AsyncIterator
 
+from tiphys.api.meta import is_true
 from tiphys.base.clock import Clock, SystemClock, rfc3339
 from tiphys.base.errors import ApiError, Permanent
 from tiphys.base.http.types import Handler
@@ -23,7 +24,7 @@ from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
 from tiphys.client.informer import Informer
 from tiphys.client.local import LocalClient
-from tiphys.client.resources import CUSTOM_RESOURCE_DEFINITIONS
+from tiphys.client.resources import CUSTOM_RESOURCE_DEFINITIONS, NODES
 from tiphys.client.types import Client, Object
 from tiphys.cluster import gateway_objects, processes
 from tiphys.cluster.config import ClusterConfig
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 LONG = 10.0
 """Seconds after which a process counts as having lived well."""
+_FIRST = 5.0
+"""Seconds that a node is waited for."""
 _RETRY = Backoff(base=0.5, limit=30.0)
 
 
@@ -105,9 +108,26 @@ async def supervise(config: ClusterConfig, client: Client, clock: Clock) -> None
 
 
 async def _prepare(client: Client, clock: Clock) -> None:
+    """Not before there is a node: the first moments are for what a cluster cannot be without."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST):
+            await _wait_node(client, clock)
     async with asyncio.timeout(30):
         await _wait_served(client, clock)
     await gateway_objects.ensure_gateway_class(client, rfc3339(clock.time()))
+
+
+async def _wait_node(client: Client, clock: Clock) -> None:
+    ready = asyncio.Event()
+
+    def changed(old: Object | None, new: Object | None) -> None:
+        if new is not None and is_true(new, "Ready"):
+            ready.set()
+
+    informer = Informer(client, NODES, clock, transform=_conditions_only)
+    informer.subscribe(changed)
+    async with _running(informer):
+        await ready.wait()
 
 
 async def _wait_served(client: Client, clock: Clock) -> None:
@@ -116,8 +136,7 @@ async def _wait_served(client: Client, clock: Clock) -> None:
     done = asyncio.Event()
 
     def changed(old: Object | None, new: Object | None) -> None:
-        conditions = ((new or {}).get("status") or {}).get("conditions") or ()
-        if new is not None and any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+        if new is not None and is_true(new, "Established"):
             wanted.discard(new["metadata"]["name"])
         if not wanted:
             done.set()
