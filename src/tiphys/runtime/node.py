@@ -171,6 +171,9 @@ class NodeNetwork:
             netns.persist(self._path)
             netns.inside(self.namespace, self._sysctls)
             with Netlink() as host, netns.netlink_in(self.namespace) as node:
+                if node.index(OLD_BRIDGE):
+                    # Its pods take the others for neighbours.
+                    netns.write_sysctl(self.namespace, f"net.ipv4.conf.{OLD_BRIDGE}.proxy_arp", "1")
                 self._connect(host, node)
                 if not self._others:
                     _make_ground(node, self.pod_cidrs)

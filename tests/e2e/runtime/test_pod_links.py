@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ import pytest
 from e2e.runtime.links import Pod, families, listening, nodes, pod, spoken
 from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
-from tiphys.runtime.node import NodeNetwork
+from tiphys.runtime.node import OLD_BRIDGE, NodeNetwork, outgoing_mtu
+from tiphys.runtime.types import SandboxSpec
 
 __all__ = ["families", "nodes", "pod"]
 pytestmark = pytest.mark.e2e
@@ -121,3 +125,59 @@ def test_what_leaves_carries_the_hosts_address(
         netns.drop(outside)
         with contextlib.suppress(OSError), Netlink() as host:
             host.delete_link(name)
+
+
+@pytest.mark.parametrize("families", ["ipv4"], indirect=True)
+def test_pods_of_an_earlier_version_go_on(nodes: list[NodeNetwork], pod: Callable[..., Pod], tmp_path: Path) -> None:
+    """They are on a bridge of the node, which has their gateway's address."""
+    node, old = nodes[0], tmp_path / "old"
+    network = ip_network(node.pod_cidrs[0])
+    address = str(network[100])
+    netns.persist(old)
+    try:
+        with netns.netlink_in(node.namespace) as here, netns.netlink_in(str(old)) as there:
+            here.add_bridge(OLD_BRIDGE)
+            here.add_address(here.index(OLD_BRIDGE), f"{network[1]}/{network.prefixlen}")
+            here.set_up(here.index(OLD_BRIDGE))
+            handle = os.open(old, os.O_RDONLY)
+            here.add_veth("vethold", "eth0", handle)
+            os.close(handle)
+            here.set_up(here.index("vethold"), here.index(OLD_BRIDGE))
+            there.add_address(there.index("eth0"), f"{address}/{network.prefixlen}")
+            there.set_up(there.index("eth0"))
+            there.add_route("default", str(network[1]))
+        assert node.setup() == []
+        new = pod("new", 0)
+        with listening((str(old), ()), address) as server:
+            for source, seen in ((None, node.cluster.gateways[0]), (new[0], new[1][0])):
+                with spoken(source, address):
+                    assert server.recvfrom(16)[1][0] == seen
+        with listening(new, new[1][0]) as server, spoken(str(old), new[1][0]):
+            assert server.recvfrom(16)[1][0] == address
+    finally:
+        netns.drop(old)
+
+
+@pytest.mark.parametrize("families", ["dual"], indirect=True)
+def test_packets_are_as_large_as_the_machine_sends_them(nodes: list[NodeNetwork], tmp_path: Path) -> None:
+    node, space = nodes[0], tmp_path / "pod"
+    small = NodeNetwork(replace(node.cluster, mtu=1300), "small", *_third(node))
+    netns.persist(space)
+    try:
+        assert small.setup() == []
+        network = small.pod_network(tmp_path / "small")
+        asyncio.run(network.attach(SandboxSpec("pod"), str(space)))
+        with Netlink() as host, netns.netlink_in(str(space)) as inside:
+            assert inside.mtu("eth0") == 1300
+            with netns.netlink_in(node.namespace) as other:
+                assert other.mtu("eth0") == (outgoing_mtu(host) or 1500)
+    finally:
+        netns.drop(space)
+        assert small.teardown() == []
+
+
+def _third(node: NodeNetwork) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Addresses and ranges that neither of the two nodes has."""
+    spaces, pods = map(ip_network, node.cluster.nodes), map(ip_network, node.cluster.pods)
+    cidrs = [str(next(islice(each.subnets(new_prefix=24 if each.version == 4 else 64), 9, None))) for each in pods]
+    return tuple(str(each[9]) for each in spaces), tuple(cidrs)
