@@ -169,8 +169,9 @@ def _asked(query: Query, answer: Answer | None) -> Asked:
 
 
 def _joined(answer: Answer | None, message: Message) -> Sections:
-    """The alias of ours, if there is one, and what others say of where it leads."""
-    rcode = message.rcode if message.rcode < BADVERS else SERVFAIL
+    """The alias of ours, if there is one, and what others say of where it leads. The alias itself is there even if
+    they know nothing of that, or do not answer: CoreDNS says so, too."""
     if answer is None:
+        rcode = message.rcode if message.rcode < BADVERS else SERVFAIL
         return Sections(rcode, message.answers, message.authority, message.additional, message.flags & AD)
-    return replace(answer.sections, rcode=rcode, answers=(*answer.sections.answers, *message.answers))
+    return replace(answer.sections, answers=(*answer.sections.answers, *message.answers))
