@@ -127,6 +127,6 @@ def test_an_old_clients_single_address_stands_for_the_list() -> None:
     cleared: dict[str, Any] = {"clusterIPs": [V4]}
     normalize_cluster_ips(cleared, {"clusterIP": V4, "clusterIPs": [V4]})
     assert "clusterIPs" not in cleared
-    other: dict[str, Any] = {"clusterIP": V6}
+    other: dict[str, Any] = {"clusterIP": V6, "clusterIPs": [V4]}
     normalize_cluster_ips(other, {"clusterIP": V4, "clusterIPs": [V4]})
     assert other["clusterIPs"] == [V6]

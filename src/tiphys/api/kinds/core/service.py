@@ -132,7 +132,7 @@ def normalize_cluster_ips(spec: MutableObject, old: Mapping[str, Any] | None) ->
     if single != was:
         if not single and listed == were:
             spec.pop("clusterIPs", None)
-        elif single and (listed == were or not listed):
+        elif single and listed == were:
             spec["clusterIPs"] = [single]
 
 
