@@ -493,3 +493,18 @@ def stray(source: int, destination: int, server: str, client: str) -> bytes:
     total = sum(struct.unpack(f">{len(pseudo + header) // 2}H", pseudo + header))
     folded = (total & 0xFFFF) + (total >> 16)
     return header[:16] + struct.pack(">H", ~((folded & 0xFFFF) + (folded >> 16)) & 0xFFFF) + header[18:]
+
+
+def test_a_table_of_another_layout_is_replaced_without_a_gap(net: Machine, rules: Rules) -> None:
+    server, own = net.server(), net.pod()
+    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
+    web = service(ports=ports, type="NodePort", sessionAffinity="ClientIP")
+    rules.put(web, endpoints(server))
+    assert ask(own[0], VIP, 80) == (server, own[1])
+    other = Rules(net.nftables, replace(CONFIG, node_port_addresses=("192.0.2.0/24",), masquerade_all=True))
+    other.compiler.put("default/web", web, [endpoints(server)], Place("node-1"))
+    assert other.compare() > 50
+    assert ask(own[0], VIP, 80) == (server, GATEWAY)
+    assert ask(net.client, NODE_INSIDE, 30080) == (REFUSED, "")
+    assert ask(net.client, NODE, 30080)[0] == server
+    assert other.compare() == 0
