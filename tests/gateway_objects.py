@@ -39,10 +39,8 @@ def ingress(
     return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": meta, "spec": body}
 
 
-def ingress_class(
-    name: str = "tiphys", controller: str = "tiphys.io/ingress", *, default: bool = False
-) -> dict[str, Any]:
-    annotations = {"ingressclass.kubernetes.io/is-default-class": "true"} if default else {}
+def ingress_class(name: str = "tiphys", controller: str = "tiphys.io/ingress", *, default: str = "") -> dict[str, Any]:
+    annotations = {"ingressclass.kubernetes.io/is-default-class": default} if default else {}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IngressClass",

@@ -14,7 +14,7 @@ from tiphys.base.errors import AlreadyExists, NotFound
 from tiphys.client.types import MERGE_PATCH, Client
 from tiphys.gateway import definitions
 from tiphys.gateway.gatewayapi import classes
-from tiphys.gateway.ingress.classes import CONTROLLER, DEFAULT_CLASS
+from tiphys.gateway.ingress.classes import CONTROLLER
 from tiphys.gateway.resources import GATEWAY_CLASSES
 
 RBAC = "rbac.authorization.k8s.io"
@@ -92,7 +92,7 @@ def ingress_class() -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IngressClass",
-        "metadata": {"name": CLASS, "labels": LABELS, "annotations": {DEFAULT_CLASS: "true"}},
+        "metadata": {"name": CLASS, "labels": LABELS},
         "spec": {"controller": CONTROLLER},
     }
 

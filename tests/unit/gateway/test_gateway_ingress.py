@@ -31,7 +31,7 @@ def world(*ingresses: Mapping[str, Any], secrets: Mapping[str, Mapping[str, Any]
 
     return Snapshot(
         ingresses=ingresses,
-        classes=[ingress_class(default=True), ingress_class("nginx", "k8s.io/ingress-nginx")],
+        classes=[ingress_class(), ingress_class("nginx", "k8s.io/ingress-nginx")],
         service=lambda namespace, name: SERVICES.get(name),
         slices=slices,
         secret=lambda namespace, name: (secrets or {}).get(name),
@@ -79,7 +79,7 @@ class Site:
 def test_only_ingresses_of_our_class_are_served() -> None:
     site = Site(
         ingress("by-name", ("a", "/", "web:80")),
-        ingress("by-default", ("b", "/", "web:80"), class_name=None),
+        ingress("without", ("b", "/", "web:80"), class_name=None),
         ingress("foreign", ("c", "/", "web:80"), class_name="nginx"),
         ingress("unknown", ("d", "/", "web:80"), class_name="gone"),
     )
@@ -87,6 +87,9 @@ def test_only_ingresses_of_our_class_are_served() -> None:
     foreign = ingress("old", ("e", "/", "web:80"), class_name=None)
     foreign["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "nginx"}
     assert not snapshot.ours(world(foreign))
+    without = ingress("without", ("a", "/", "web:80"), class_name=None)
+    assert not snapshot.ours(Snapshot(ingresses=[without], classes=[ingress_class(default="false")]))
+    assert not snapshot.ours(Snapshot(ingresses=[without], classes=[]))
 
 
 def test_ports_by_name_and_number_and_backends_that_cannot_be() -> None:

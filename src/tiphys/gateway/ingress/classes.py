@@ -1,4 +1,8 @@
-"""Which Ingresses are ours: pure."""
+"""Which Ingresses are ours: pure.
+
+Those without a class are, too. Our class is not marked as the default: the default class is for the users to choose,
+and as long as they choose none, Ingresses stay without one.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ LEGACY = "kubernetes.io/ingress.class"
 
 
 def our_classes(classes: Iterable[Object]) -> frozenset[str]:
-    """Names of the classes that name our controller; "" among them when one of them is the default."""
+    """Names of the classes that name our controller; "" among them, unless one says that it is not the default."""
     names = set()
+    unasked = True
     for each in classes:
         if (each.get("spec") or {}).get("controller") == CONTROLLER:
             names.add(each["metadata"]["name"])
-            if ((each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS)) == "true":
-                names.add("")
-    return frozenset(names)
+            unasked &= (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) != "false"
+    return frozenset(names | {""}) if names and unasked else frozenset(names)
 
 
 def class_of(ingress: Object) -> str:
