@@ -15,7 +15,7 @@ from typing import Any
 from tiphys.base.nftables import NftablesError
 from tiphys.proxy.policies import render
 from tiphys.proxy.policies.policy import INGRESS, Direction
-from tiphys.proxy.policies.ruleset import MAPS, OWN, GroupChain, PolicyChain, Rule, Ruleset, map_name
+from tiphys.proxy.policies.ruleset import FIXED_SETS, MAPS, OWN, GroupChain, PolicyChain, Rule, Ruleset, map_name
 
 Object = dict[str, Any]
 PORTS = [
@@ -237,7 +237,7 @@ class KernelTable:
 
     def __init__(self) -> None:
         self.chains: dict[str, list[str]] = {}
-        self.sets: dict[str, set[str]] = {name: set() for name in OWN.values()}
+        self.sets: dict[str, set[str]] = {name: set() for name in FIXED_SETS}
         self.maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
 
     def is_like(self, rules: Ruleset) -> bool:
@@ -262,7 +262,7 @@ class KernelTable:
         if verb == "delete":
             del self.sets[name]
             assert not any(f"@{name} " in line for lines in self.chains.values() for line in lines)
-        elif name not in (*OWN.values(), *MAPS):
+        elif name not in (*FIXED_SETS, *MAPS):
             assert name not in self.sets
             self.sets[name] = set()
 

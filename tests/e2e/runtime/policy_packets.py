@@ -13,6 +13,7 @@ from tiphys.base.nftables import Nftables
 from tiphys.proxy.policies.compiler import Compiler
 from tiphys.proxy.policies.facts import pod_of
 from tiphys.proxy.policies.kernel import Kernel
+from tiphys.proxy.policies.names import NameServer
 from tiphys.proxy.policies.policy import policy_of
 from tiphys.runtime import netns
 from tiphys.runtime.node import NodeNetwork
@@ -40,7 +41,7 @@ class Matrix:
         self.namespaces: dict[str, str] = {}
         self.pods: dict[str, Object] = {}
         self.kernels = [Kernel(opener(node.namespace)) for node in nodes]
-        self.compilers = [Compiler() for _ in nodes]
+        self.compilers = [Compiler(NameServer(node.addresses)) for node in nodes]
         for node in nodes:
             with opener(node.namespace)() as nft:
                 nft.run(SERVICES)

@@ -13,6 +13,7 @@ from e2e.runtime.links import Pod, families, nodes, pod
 from e2e.runtime.policy_packets import Matrix, connects, is_kept_out, opener
 from netpol_world import peers_from, peers_to, policy
 from tiphys.proxy.policies.kernel import TABLE
+from tiphys.proxy.policies.render import NAME_SERVER_PORT
 from tiphys.runtime import netns
 from tiphys.runtime.node import NodeNetwork
 
@@ -156,6 +157,30 @@ def test_services_are_judged_by_who_answers_and_who_asks(matrix: Matrix, nodes: 
     matrix.apply(policy("y", "p", ingress=[peers_from({"namespaceSelector": {}, **_pods("b")})]))
     assert is_kept_out(x_a, SERVICE, 8080)
     assert connects(matrix.namespaces["x-b"], SERVICE, 8080)
+
+
+def test_the_name_server_of_the_node_is_asked_only_by_those_that_policies_let(
+    matrix: Matrix, nodes: list[NodeNetwork]
+) -> None:
+    server = netns.socket_in(nodes[0].namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((_v4(nodes[0].addresses), NAME_SERVER_PORT))
+    dns = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    asked = [{"port": 53, "protocol": "UDP"}]
+    with server, netns.socket_in(matrix.namespaces["x-a"], socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(server.getsockname())
+        for number, (rules, heard) in enumerate(
+            [([], False), ([peers_to(dns, ports=asked)], True), ([peers_to(ports=[{"port": 53}])], False), ([{}], True)]
+        ):
+            for compiler in matrix.compilers:
+                compiler.set_namespace("kube-system", {})
+            matrix.apply(policy("x", "p", policyTypes=["Egress"], egress=rules))
+            client.send(bytes([number]))
+            server.settimeout(5 if heard else 0.2)
+            if heard:
+                assert server.recv(10) == bytes([number])
+            else:
+                with pytest.raises(TimeoutError):
+                    server.recv(10)
 
 
 def test_packets_outside_any_connection_do_not_get_through(matrix: Matrix) -> None:

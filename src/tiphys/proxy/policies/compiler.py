@@ -14,17 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tiphys.proxy.policies import names
 from tiphys.proxy.policies.facts import Pod
 from tiphys.proxy.policies.groups import Groups
+from tiphys.proxy.policies.names import NameServer
 from tiphys.proxy.policies.peers import Peers
-from tiphys.proxy.policies.policy import DIRECTIONS, Direction, Policy
-from tiphys.proxy.policies.ruleset import Ruleset
+from tiphys.proxy.policies.policy import DIRECTIONS, EGRESS, Direction, Policy
+from tiphys.proxy.policies.ranges import family_of
+from tiphys.proxy.policies.ruleset import SILENT, Ruleset
 
 
 class Compiler:
     """See the module's docstring. What changes is worked out by `settle`, once for all that came before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: NameServer | None = None) -> None:
+        """`server` is the node's own name server, if it has one."""
+        self._server = server
         self.ruleset = Ruleset()
         self.touched: set[str] = set()
         """Names of chains, sets and maps that may have changed; the reader clears it."""
@@ -39,6 +44,7 @@ class Compiler:
         self._known: dict[str, Pod] = {}
         """All pods, by UID."""
         self._unsettled: set[str] = set()
+        self._server_labels: Mapping[str, str] | None = None
         self._changed: set[str] = set()
         """Policies since `settle`."""
 
@@ -71,6 +77,9 @@ class Compiler:
     def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
         """Its labels; None: it is gone."""
         self._peers.set_namespace(name, labels)
+        if name == names.NAMESPACE and labels != self._server_labels:
+            self._server_labels = labels
+            self._unsettled |= self._attached.keys()
 
     def set_pod(self, uid: str, pod: Pod | None) -> None:
         """Add, change or (None) remove a pod."""
@@ -134,8 +143,28 @@ class Compiler:
                 self._groups.place(address, direction, self._isolating(address, pod, direction))
         for key in self._changed & self.policies.keys():
             self._groups.refresh(key)
+        if self._server is not None and (self._unsettled or self._changed):
+            self._silence(self._server)
         self._unsettled.clear()
         self._changed.clear()
+
+    def _silence(self, server: NameServer) -> None:
+        """Who must not ask for names."""
+        answers: dict[tuple[str, ...], tuple[str, ...]] = {}
+        silent: dict[int, set[str]] = {family: set() for family in SILENT}
+        for address, pod in self._attached.items():
+            keys = self._isolating(address, pod, EGRESS)
+            if keys is not None:
+                if keys not in answers:
+                    policies = (self.policies[key] for key in keys)
+                    answers[keys] = names.refused(policies, server, self._server_labels)
+                silent[family_of(address)].update(
+                    f"{address} . {names.NUMBERS[protocol]}" for protocol in answers[keys]
+                )
+        for family, name in SILENT.items():
+            if silent[family] != self.ruleset.sets[name]:
+                self.ruleset.sets[name] = silent[family]
+                self.touched.add(name)
 
     def _isolating(self, address: str, pod: Pod | None, direction: Direction) -> tuple[str, ...] | None:
         """The policies that isolate it; without any of them nothing passes; None: it is not isolated."""

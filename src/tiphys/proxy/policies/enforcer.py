@@ -26,6 +26,7 @@ from tiphys.client.types import Client
 from tiphys.proxy.policies.compiler import Compiler
 from tiphys.proxy.policies.facts import Object, canonical, pod_of, reduced, reduced_namespace
 from tiphys.proxy.policies.kernel import Kernel
+from tiphys.proxy.policies.names import NameServer
 from tiphys.proxy.policies.policy import Policy, policy_of
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,23 @@ PATIENCE = 30.0
 
 
 class PolicyEnforcer:
-    """See the module's docstring. `connect` opens nftables inside the node's network namespace."""
+    """See the module's docstring. `connect` opens nftables inside the node's network namespace; `server` is the node's
+    own name server, if it has one."""
 
     def __init__(
-        self, client: Client, clock: Clock, connect: Callable[[], Nftables], *, patience: float = PATIENCE
+        self,
+        client: Client,
+        clock: Clock,
+        connect: Callable[[], Nftables],
+        *,
+        server: NameServer | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._client, self._clock, self._patience = client, clock, patience
         self._policies = Informer(client, NETWORK_POLICIES, clock)
         self._pods = Informer(client, PODS, clock, transform=reduced)
         self._namespaces = Informer(client, NAMESPACES, clock, transform=reduced_namespace)
-        self._compiler = Compiler()
+        self._compiler = Compiler(server)
         self._kernel = Kernel(connect)
         self._backoff = Backoff(base=0.5, limit=30.0, jitter=0.5, seed="policies")
         self._tasks: asyncio.TaskGroup | None = None

@@ -13,21 +13,36 @@ from ipaddress import ip_address
 
 from tiphys.proxy.policies.policy import EGRESS, INGRESS, Direction
 from tiphys.proxy.policies.ranges import Ranges
-from tiphys.proxy.policies.ruleset import FAMILIES, MAPS, OWN, Chain, GroupChain, PolicyChain, Rule, digest, map_name
+from tiphys.proxy.policies.ruleset import (
+    FAMILIES,
+    FIXED_SETS,
+    MAPS,
+    OWN,
+    SILENT,
+    Chain,
+    GroupChain,
+    PolicyChain,
+    Rule,
+    digest,
+    map_name,
+)
 
 _WORD = {4: "ip", 6: "ip6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 _PASS: dict[Direction, str] = {EGRESS: "goto ingress", INGRESS: "accept"}
 """What is let out must be let in, too."""
-BASE_CHAINS = ("forward", "ingress")
+NAME_SERVER_PORT = 10053
+"""Where a node's own name server listens."""
+BASE_CHAINS = ("forward", "input", "ingress")
 
 
 def base(table: str) -> Iterator[str]:
     """The table with its hook and what is always in it, but no rules; harmless where that is there."""
     yield f"add table inet {table}"
     yield f"add chain inet {table} forward {{ type filter hook forward priority filter; policy accept; }}"
+    yield f"add chain inet {table} input {{ type filter hook input priority filter; policy accept; }}"
     yield f"add chain inet {table} ingress"
-    for name in (*OWN.values(), *MAPS):
+    for name in (*FIXED_SETS, *MAPS):
         yield declaration(table, name)
 
 
@@ -51,6 +66,8 @@ def _base_rules(table: str) -> Iterator[str]:
     for family in FAMILIES:
         word = _WORD[family]
         yield rule(table, "forward", f"ct original {word} saddr . ct reply {word} saddr @{OWN[family]} accept")
+        asks = f"meta l4proto {{ tcp, udp }} th dport {NAME_SERVER_PORT}"
+        yield rule(table, "input", f"{asks} {word} saddr . meta l4proto @{SILENT[family]} drop")
     yield from _dispatch(table, "forward", EGRESS, "ct original", "saddr")
     yield rule(table, "forward", "goto ingress")
     yield from _dispatch(table, "ingress", INGRESS, "ct reply", "daddr")
@@ -72,7 +89,8 @@ def declaration(table: str, name: str) -> str:
     family = 6 if name.partition("-")[0].endswith("6") else 4
     if name in MAPS:
         return f"add map inet {table} {name} {{ type {_TYPE[family]} : verdict; }}"
-    second = f" . {_TYPE[family]}" if name in OWN.values() else " . inet_service" if name.startswith("port") else ""
+    seconds = {"own": f" . {_TYPE[family]}", "silent": " . inet_proto", "port": " . inet_service"}
+    second = seconds.get(name.partition("-")[0].rstrip("46"), "")
     return f"add set inet {table} {name} {{ type {_TYPE[family]}{second}; }}"
 
 

@@ -57,8 +57,11 @@ def map_name(direction: Direction, family: int) -> str:
 
 
 MAPS = tuple(map_name(direction, family) for direction in DIRECTIONS for family in FAMILIES)
+SILENT = {family: f"silent{family}" for family in FAMILIES}
+"""The sets of (address . protocol) of pods that must not ask the node's name server."""
 OWN = {family: f"own{family}" for family in FAMILIES}
 """The sets of (address . address) of isolated pods: a pod may always reach itself."""
+FIXED_SETS = (*OWN.values(), *SILENT.values())
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class Ruleset:
     """All of it; empty when no pod of the node is isolated."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
-    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in OWN.values()})
+    sets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FIXED_SETS})
     maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
     """Address of a pod of this node -> its group."""
 
