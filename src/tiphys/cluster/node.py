@@ -59,7 +59,7 @@ async def run(config: ClusterConfig, node: NodeConfig) -> None:
     client = HttpsClient(client_config(config, node), clock=clock, agent="kubelet")
     account = client_config(config, node, "network")
     reader = HttpsClient(account, clock=clock, agent="kube-proxy")
-    policies = node_policies.enforcer(namespace, reader, clock)
+    policies = node_policies.enforcer(namespace, reader, clock, config.dns_addresses)
     kubelet = Kubelet(
         kubelet_config(config, node, namespace),
         client,
