@@ -79,16 +79,18 @@ def user(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_a_user_has_a_cluster_without_root(user: UserCommands) -> None:
-    user.tiphys("up", "mine", "--nodes", "2", "--image", str(user.home / "busybox.tar"))
-    script = "mkdir /w; echo hello > /w/index.html; httpd -f -p 80 -h /w"
+    user.tiphys("up", "mine", "--nodes", "2", "--ip-family", "dual", "--image", str(user.home / "busybox.tar"))
+    script = "mkdir /w; echo hello > /w/index.html; httpd -f -p [::]:80 -h /w"
     for name in ("node-1", "node-2"):
         spec = f'{{"spec": {{"nodeName": "{name}"}}}}'
         words = ("--image=busybox", "--image-pull-policy=IfNotPresent", f"--overrides={spec}")
         user.kubectl("run", f"on-{name}", *words, "--", "sh", "-c", script)
     for name in ("node-1", "node-2"):
         user.wait(f"pod/on-{name}", "condition=Ready")
-    address = user.get("pod", "on-node-2")["status"]["podIP"]
-    assert user.out("exec", "on-node-1", "--", "wget", "-qO-", f"http://{address}/") == "hello"
+    addresses = [entry["ip"] for entry in user.get("pod", "on-node-2")["status"]["podIPs"]]
+    assert [":" in address for address in addresses] == [False, True]
+    for shown in (addresses[0], f"[{addresses[1]}]"):
+        assert user.out("exec", "on-node-1", "--", "wget", "-qO-", f"http://{shown}/") == "hello"
     assert user.out("exec", "on-node-1", "--", "id", "-u") == "0"
     host = f"/proc/{os.getpid()}/root"
     answer = user.kubectl("exec", "on-node-1", "--", "ls", host, check=False)
