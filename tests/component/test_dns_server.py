@@ -14,7 +14,9 @@ from typing import cast
 import pytest
 
 from dns_world import endpoint, endpoint_slice, external, index_of, query, records, service
+from tiphys.base import outside
 from tiphys.base.clock import SystemClock
+from tiphys.cluster import agent
 from tiphys.dns import exchange
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.index import Index
@@ -535,5 +537,37 @@ def test_other_servers_are_asked_when_resolv_conf_changes(tmp_path: Path) -> Non
             while (servers := await told.get()) != (Server("192.0.2.2"),):
                 continue
             watching.cancel()
+
+    run(scenario)
+
+
+@pytest.fixture
+def outside_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the agent of rootless mode listens, for this process too."""
+    path = tmp_path / "agent"
+    monkeypatch.setenv(outside.AGENT, str(path))
+    return path
+
+
+def test_without_root_the_agents_sockets_ask_other_servers(outside_agent: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(agent.run(agent.listening(outside_agent)))
+            async with upstream() as other, serving(other.server) as world:
+                for number in range(3):
+                    assert (await world.ask(query(f"n{number}.example.com"))).rcode == 0
+                assert len(set(other.ports)) == 3
+                other.answers = lambda packet: [said(packet, flags=0x8180 | TC)]
+                assert records(await world.ask(query("long.example.com"))) == ["long.example.com. 30 A 192.0.2.2"]
+            running.cancel()
+
+    run(scenario)
+
+
+def test_without_root_and_without_an_agent_other_names_fail(outside_agent: Path) -> None:
+    async def scenario() -> None:
+        async with upstream() as other, serving(other.server) as world:
+            assert (await world.ask(query("example.com"))).rcode == 2
+            assert records(await world.ask(query(WEB))) == [f"{WEB}. 30 A 10.0.0.1"]
 
     run(scenario)
