@@ -10,6 +10,7 @@ those of the connection, not of the packet: replies and later packets are judged
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 
@@ -87,6 +88,7 @@ def group_chain(direction: Direction, chain: GroupChain) -> str:
     return f"{direction}-{digest('|'.join(chain.policies))}"
 
 
+@functools.lru_cache(maxsize=8192)
 def peer_set(selector: PeerSelector, family: int) -> str:
     return f"peers{family}-{digest(selector.key)}"
 
