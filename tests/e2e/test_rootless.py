@@ -99,6 +99,13 @@ def test_a_user_has_a_cluster_without_root(user: UserCommands) -> None:
     assert owners == {USER}
 
 
+def test_names_are_answered(user: UserCommands) -> None:
+    name = "kubernetes.default.svc.cluster.local"
+    found = user.out("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+    for pod in ("on-node-1", "on-node-2"):
+        assert f"Address: {found}" in user.out("exec", pod, "--", "nslookup", "-type=a", name)
+
+
 def test_the_agent_may_die_and_pods_go_on(user: UserCommands) -> None:
     before = user.get("pod", "on-node-1")["status"]["containerStatuses"]
     os.kill(processes.pid_of(Path(user.environment["TIPHYS_RUN"]) / "agent.lock"), signal.SIGKILL)
