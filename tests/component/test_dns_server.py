@@ -159,7 +159,7 @@ async def serving(*servers: Server, index: Index | None = None, idle: float = 10
             responder.ready = True
             running = [
                 tasks.create_task(UdpServer(udp, responder, tasks).run()),
-                tasks.create_task(TcpServer(tcp, responder, CLOCK, tasks, idle).run()),
+                tasks.create_task(TcpServer(tcp, responder, CLOCK, tasks, idle=idle).run()),
             ]
             yield World(index, forwarder, responder, port, metrics, tasks)
             for task in running:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +21,15 @@ from tiphys.base.http.server import BACKLOG, serve_on
 from tiphys.client.informer import Informer, InformerFactory
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.types import Object
-from tiphys.dns import tcp as tcp_server
 from tiphys.dns.exchange import Sockets
-from tiphys.dns.forward import Forwarder
+from tiphys.dns.forward import MAX_CONCURRENT, Forwarder
 from tiphys.dns.index import Index
 from tiphys.dns.metrics import Metrics, MetricsPage
 from tiphys.dns.resolvconf import watched
 from tiphys.dns.responder import Responder
 from tiphys.dns.sockets import HostSockets
-from tiphys.dns.tcp import TcpServer
+from tiphys.dns.tcp import BACKLOG as QUEUE
+from tiphys.dns.tcp import MAX_CONNECTIONS, TcpServer
 from tiphys.dns.udp import UdpServer
 from tiphys.dns.upstreams import Server, Upstreams, is_ours
 from tiphys.dns.zone import Zone
@@ -81,7 +82,7 @@ def listen(bind: Bind, addresses: Sequence[str], port: int = PORT, metrics_port:
         udp = [stack.enter_context(bind(address, port, socket.SOCK_DGRAM)) for address in addresses]
         tcp = [stack.enter_context(bind(address, port, socket.SOCK_STREAM)) for address in addresses]
         for sock in tcp:
-            sock.listen(tcp_server.BACKLOG)
+            sock.listen(QUEUE)
         metrics = []
         try:
             metrics += [bind(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port]
@@ -103,7 +104,9 @@ async def run(
         stack.callback(listeners.close)
         index, metrics = Index(), Metrics()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        forwarder = Forwarder(Upstreams(config.upstreams), sockets or HostSockets(), clock, tasks)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        limit = min(MAX_CONCURRENT, files // 4)
+        forwarder = Forwarder(Upstreams(config.upstreams), sockets or HostSockets(), clock, tasks, limit)
         places = listeners.places()
         zone = Zone(config.domain, index, [address for address, _ in places])
         forwarder.is_ours = lambda server: is_ours(server, places) or _is_service(index, server)
@@ -119,7 +122,9 @@ async def run(
         for sock in listeners.udp:
             tasks.create_task(UdpServer(sock, responder, tasks).run(), name="dns udp")
         for sock in listeners.tcp:
-            tasks.create_task(TcpServer(sock, responder, clock, tasks).run(), name="dns tcp")
+            tasks.create_task(
+                TcpServer(sock, responder, clock, tasks, limit=min(MAX_CONNECTIONS, files // 8)).run(), name="dns tcp"
+            )
         for informer in known:
             await informer.wait_synced()
         responder.ready = True

@@ -37,13 +37,20 @@ class Counts:
 
 
 class Forwarder:
-    """See the module's docstring. `tasks` runs what goes on when whoever asked has gone."""
+    """See the module's docstring. `tasks` runs what goes on when whoever asked has gone; `limit`: questions under way."""
 
-    def __init__(self, upstreams: Upstreams, sockets: Sockets, clock: Clock, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        sockets: Sockets,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        limit: int = MAX_CONCURRENT,
+    ) -> None:
         self.upstreams, self.cache, self.counts = upstreams, Cache(), Counts()
         self.is_ours: Callable[[Server], bool] = lambda server: False
         """Whether asking that server would be asking ourselves."""
-        self._sockets, self._clock, self._tasks = sockets, clock, tasks
+        self._sockets, self._clock, self._tasks, self._limit = sockets, clock, tasks, limit
         self._under_way: dict[Key, asyncio.Task[Message]] = {}
         self._probed: dict[Server, bytes] = {}
         """The name by which a server's way back here would be seen."""
@@ -57,7 +64,7 @@ class Forwarder:
         key = _key(asked)
         running = self._under_way.get(key)
         if running is None:
-            if len(self._under_way) >= MAX_CONCURRENT:
+            if len(self._under_way) >= self._limit:
                 self.counts.refused += 1
                 return _own(asked, REFUSED)
             running = self._tasks.create_task(self._ask_all(asked), name="dns question")

@@ -27,10 +27,17 @@ class TcpServer:
     """Answers on a bound socket while `run` runs."""
 
     def __init__(
-        self, sock: socket.socket, responder: Responder, clock: Clock, tasks: asyncio.TaskGroup, idle: float = IDLE
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        *,
+        idle: float = IDLE,
+        limit: int = MAX_CONNECTIONS,
     ) -> None:
         self.responder, self.clock, self.tasks = responder, clock, tasks
-        self._sock, self._idle = sock, idle
+        self._sock, self._idle, self._limit = sock, idle, limit
         self._connections: dict[_Connection, None] = {}
         """The one that has been silent for the longest time is first."""
         self._some = asyncio.Event()
@@ -49,9 +56,9 @@ class TcpServer:
     def opened(self, connection: _Connection) -> None:
         """Makes room for it: the longest silent one of its address goes, or of all."""
         same = [each for each in self._connections if each.peer == connection.peer]
-        if len(same) >= MAX_OF_ONE:
+        if len(same) >= min(MAX_OF_ONE, self._limit // 2):
             self._drop(same[0])
-        elif len(self._connections) >= MAX_CONNECTIONS:
+        elif len(self._connections) >= self._limit:
             self._drop(next(iter(self._connections)))
         self._connections[connection] = None
         self._some.set()
