@@ -22,6 +22,7 @@ HOLD = "mount -t tmpfs none /run && echo ready && exec sleep infinity"
 
 def join_machines() -> None:
     """A bridge that stands for the link between machines; this one has the first address."""
+    part_machines()
     with Netlink() as link:
         link.add_bridge(BRIDGE)
         device = link.index(BRIDGE)
@@ -58,6 +59,8 @@ class Machine:
         name = f"{BRIDGE}{number}"
         handle = os.open(self._path, os.O_RDONLY)
         with Netlink() as host, netns.netlink_in(str(self._path)) as there:
+            with suppress(OSError):
+                host.delete_link(name)  # of a test that was killed
             host.add_veth(name, "eth0", handle)
             host.set_up(host.index(name), host.index(BRIDGE))
             there.set_up(1)

@@ -32,6 +32,8 @@ async def forward(opened: socket.socket, choice: Choice, clock: Clock) -> None:
         await forward_datagrams(opened, choice, clock)
         return
     loop = asyncio.get_running_loop()
+    # What was accepted keeps the port for a while after its end: only so does the next process get it at once.
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.listen(BACKLOG)
     async with asyncio.TaskGroup() as group:
         while True:

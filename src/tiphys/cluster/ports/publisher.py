@@ -23,6 +23,7 @@ from tiphys.cluster.ports.choice import Choice
 from tiphys.cluster.ports.forward import forward
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.reserve import Sockets, refusal, reserve
+from tiphys.cluster.ports.stale import forget
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ class Publisher:
             return
         try:
             await asyncio.to_thread(kernel.apply, self._place, text, any(port.needs_localnet for port, _ in held))
+            await asyncio.to_thread(forget, held)
         except OSError as error:
             log.warning("published ports are carried by this process, not by the kernel: %s", error)
             self._kernel = False
