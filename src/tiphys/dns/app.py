@@ -104,9 +104,8 @@ async def run(
         stack.callback(listeners.close)
         index, metrics = Index(), Metrics()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        limit = min(MAX_CONCURRENT, files // 4)
-        forwarder = Forwarder(Upstreams(config.upstreams), sockets or HostSockets(), clock, tasks, limit)
+        questions, connections = _limits()
+        forwarder = Forwarder(Upstreams(config.upstreams), sockets or HostSockets(), clock, tasks, questions)
         places = listeners.places()
         zone = Zone(config.domain, index, [address for address, _ in places])
         forwarder.is_ours = lambda server: is_ours(server, places) or _is_service(index, server)
@@ -122,13 +121,20 @@ async def run(
         for sock in listeners.udp:
             tasks.create_task(UdpServer(sock, responder, tasks).run(), name="dns udp")
         for sock in listeners.tcp:
-            tasks.create_task(
-                TcpServer(sock, responder, clock, tasks, limit=min(MAX_CONNECTIONS, files // 8)).run(), name="dns tcp"
-            )
+            server = TcpServer(sock, responder, clock, tasks, limit=connections)
+            tasks.create_task(server.run(), name="dns tcp")
         for informer in known:
             await informer.wait_synced()
         responder.ready = True
         await asyncio.get_running_loop().create_future()
+
+
+def _limits() -> tuple[int, int]:
+    """Questions to other servers and TCP connections at a time: others of this process need files, too."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONCURRENT, MAX_CONNECTIONS
+    return min(MAX_CONCURRENT, files // 4), min(MAX_CONNECTIONS, files // 8)
 
 
 def follow(informers: InformerFactory, index: Index, clock: Clock) -> list[Informer]:

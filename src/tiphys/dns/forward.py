@@ -37,7 +37,7 @@ class Counts:
 
 
 class Forwarder:
-    """See the module's docstring. `tasks` runs what goes on when whoever asked has gone; `limit`: questions under way."""
+    """See the module's docstring. `tasks` runs what goes on when whoever asked has gone; `limit` is of questions."""
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,10 +33,10 @@ def made(index: Index) -> tuple[Responder, Metrics]:
 
 
 @pytest.fixture(scope="module")
-def responder() -> Iterator[Responder]:
+def responder() -> Responder:
     services = [service("web", "10.0.0.1"), service("set", "None"), external("out", "example.com")]
     slices = [endpoint_slice("set", endpoint("10.1.0.1"), endpoint("10.1.0.2", hostname="b"))]
-    yield made(index_of(services, slices, ["testns"]))[0]
+    return made(index_of(services, slices, ["testns"]))[0]
 
 
 def check(packet: bytes, answer: bytes | Pending | None) -> None:
