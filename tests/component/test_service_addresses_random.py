@@ -19,16 +19,23 @@ from tiphys.testing.clock import VirtualClock
 from tiphys.testing.cluster import MANAGER, Cluster, background
 
 NS = "default"
-POOL = [f"192.0.2.{number}" for number in range(1, 5)]
-SETTINGS = {"load-balancer-addresses": f"{POOL[0]}-{POOL[-1]}"}
+POOLS = {
+    "IPv4": [f"192.0.2.{number}" for number in range(1, 5)],
+    "IPv6": [f"2001:db8::{number}" for number in range(1, 4)],
+}
+POOL = [*POOLS["IPv4"], *POOLS["IPv6"]]
+SETTINGS = {"load-balancer-addresses": ",".join(f"{each[0]}-{each[-1]}" for each in POOLS.values())}
+DUAL = "10.96.0.0/28,fd00:96::/124"
+POLICIES = {"SingleStack": (1,), "PreferDualStack": (1, 2), "RequireDualStack": (2,)}
+"""And how many families a Service of each can have."""
 NAMES = "service-lb-controller,service-cidr-controller"
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName")
 REFUSED = (AlreadyExists, Conflict, InternalError, Invalid, NotFound)
 
 
 class World:
-    def __init__(self, cluster: Cluster, seed: int) -> None:
-        self.cluster, self.client = cluster, cluster.client
+    def __init__(self, cluster: Cluster, seed: int, *, dual: bool) -> None:
+        self.cluster, self.client, self.dual = cluster, cluster.client, dual
         self.random = random.Random(seed)
 
     async def manage(self) -> None:
@@ -38,8 +45,13 @@ class World:
     def spec(self) -> dict[str, Any]:
         kind = self.random.choice(TYPES)
         if kind == "ExternalName":
-            return {"type": kind, "externalName": "example.com", "clusterIP": None, "clusterIPs": None}
+            gone = dict.fromkeys(("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"))
+            return {"type": kind, "externalName": "example.com", **gone}
         spec: dict[str, Any] = {"type": kind, "externalName": None, "ports": [{"port": 80}]}
+        if self.dual and self.random.random() < 0.7:
+            spec["ipFamilyPolicy"] = self.random.choice(list(POLICIES))
+        if self.dual and self.random.random() < 0.2:
+            spec["ipFamilies"] = self.random.choice((["IPv6"], ["IPv4", "IPv6"], ["IPv6", "IPv4"]))
         if kind == "LoadBalancer" and self.random.random() < 0.3:
             spec["loadBalancerIP"] = self.random.choice(POOL)
         return spec
@@ -77,15 +89,26 @@ class World:
             each["metadata"]["name"]: each["spec"]["parentRef"]["name"]
             for each in (await self.client.list(IP_ADDRESSES)).items
         }
-        held = {
-            each["spec"]["clusterIP"]: each["metadata"]["name"] for each in services if each["spec"].get("clusterIP")
-        }
+        held = {ip: each["metadata"]["name"] for each in services for ip in each["spec"].get("clusterIPs") or ()}
         assert listed == held
-        assert len(held) == sum(bool(each["spec"].get("clusterIP")) for each in services)
+        assert len(held) == sum(len(each["spec"].get("clusterIPs") or ()) for each in services)
+        for spec in (each["spec"] for each in services if each["spec"]["type"] != "ExternalName"):
+            assert [family(ip) for ip in spec["clusterIPs"]] == spec["ipFamilies"]
+            assert spec["clusterIP"] == spec["clusterIPs"][0]
+            assert len(spec["ipFamilies"]) in POLICIES[spec["ipFamilyPolicy"]]
         given = Counter(ip for each in services for ip in ingress(each))
         assert all(count == 1 for count in given.values())
         assert given.keys() <= set(POOL)
         return services
+
+
+def family(ip: str) -> str:
+    return "IPv6" if ":" in ip else "IPv4"
+
+
+def used_up(service: Object, served: set[str]) -> bool:
+    """Whether the pool has nothing left of one of its families."""
+    return any(served.issuperset(POOLS[one]) for one in service["spec"]["ipFamilies"])
 
 
 def ingress(service: Object) -> list[str]:
@@ -93,14 +116,14 @@ def ingress(service: Object) -> list[str]:
     return [each["ip"] for each in found]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_addresses_are_exact_whatever_happens(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "cidr"), [(0, "10.96.0.0/28"), (1, DUAL), (2, DUAL)])
+def test_addresses_are_exact_whatever_happens(seed: int, cidr: str) -> None:
     clock = VirtualClock()
 
     async def main() -> None:
-        config = ApiServerConfig(service_cidr="10.96.0.0/28")
+        config = ApiServerConfig(service_cidr=cidr)
         async with Cluster(clock, nodes=1, controllers="", config=config) as cluster:
-            world = World(cluster, seed)
+            world = World(cluster, seed, dual=cidr == DUAL)
             for _ in range(10):
                 async with background(world.manage):
                     for _ in range(20):
@@ -117,7 +140,7 @@ def test_addresses_are_exact_whatever_happens(seed: int) -> None:
                 for each in wanting:
                     asked = each["spec"].get("loadBalancerIP")
                     if not ingress(each):
-                        assert asked in served if asked else served == set(POOL)
+                        assert asked in served if asked else used_up(each, served)
                     elif asked:
                         assert ingress(each) == [asked]
                 assert not any(ingress(each) for each in services if each not in wanting)
