@@ -17,21 +17,20 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from proxy_services import L1, L3, NS, PODS, R1, Case, cases, nodes, ready
-from proxy_worlds import ASKING, EDGE, NODE, World, relayed, started, until
+from proxy_worlds import ASKING, EDGE, NODE, World, ipv6, relayed, started, until
 from servers import CLOCK, Target, tiphys, unverified
-
-from tiphys.runtime import netns
 
 TRIES = 24
 """Packets of one kind: with three endpoints one stays unseen once in a few thousand times."""
 SETTLING = 3.0
 """Seconds for a proxy to take everything over; upstream's waits for a second between two syncs."""
 SOURCES = {"client": "client", "node": "node", "pod": L3, "endpoint": L1, "other pod": "third"}
+RANGES_IPV6 = ["--service-cluster-ip-range=fd00:96::/112", "--advertise-address=fd00::1"]
 Probe = tuple[str, str, int, str]
 """(source, address, port, protocol)."""
 
@@ -39,14 +38,14 @@ Probe = tuple[str, str, int, str]
 class Api:
     """An administrator's requests to the API server."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, translate: Callable[[str], str] = str) -> None:
+        self._target, self._translate = target, translate
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self._target.token}", "Content-Type": "application/json"}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
-        data = json.dumps(body).encode() if body is not None else None
+        data = self._translate(json.dumps(body)).encode() if body is not None else None
         request = urllib.request.Request(self._target.url + path, data, headers, method=method)  # noqa: S310 - ours
         try:
             with urllib.request.urlopen(request, context=unverified()) as answer:  # noqa: S310 - as above
@@ -79,9 +78,9 @@ def kubeconfig(folder: Path, target: Target) -> str:
     return str(path)
 
 
-def command(program: Sequence[str], config: str) -> list[str]:
+def command(program: Sequence[str], config: str, translate: Callable[[str], str] = str) -> list[str]:
     flags = ["--proxy-mode=nftables", "--hostname-override=n1", f"--kubeconfig={config}", "--conntrack-max-per-core=0"]
-    return [*program, *flags, "--cluster-cidr=10.244.0.0/16", "--healthz-bind-address=127.0.0.1:10256"]
+    return [*program, *flags, translate("--cluster-cidr=10.244.0.0/16"), "--healthz-bind-address=127.0.0.1:10256"]
 
 
 def probes(service: dict[str, Any]) -> Iterator[Probe]:
@@ -122,19 +121,22 @@ def _ask(world: World, source: str, address: str, port: int, protocol: str) -> s
     if source != "other pod":
         return world.ask(place, address, port, protocol)
     kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-    with netns.socket_in(world.path(place), kind=kind) as bound:
-        bound.bind((ASKING, 0))
+    with world.socket(place, kind) as bound:
+        world.bind(bound, ASKING)
         return world.ask(place, address, port, protocol, bound)
 
 
 class Side:
     """One proxy in a world of its own."""
 
-    def __init__(self, name: str, program: Sequence[str], folder: Path, target: Target) -> None:
+    def __init__(
+        self, name: str, program: Sequence[str], folder: Path, target: Target, translate: Callable[[str], str]
+    ) -> None:
         self.name, self.folder = name, folder / name.replace(" ", "-")
         self.folder.mkdir()
-        self.world = World(self.folder, PODS)
-        self._command = command(program, kubeconfig(self.folder, target))
+        self.world = World(self.folder, PODS, translate)
+
+        self._command = command(program, kubeconfig(self.folder, target), translate)
         self._port = int(target.url.rpartition(":")[2])
         self._stack = contextlib.ExitStack()
 
@@ -152,7 +154,7 @@ class Side:
         """Whether a Service that has an endpoint answers."""
         if self.process.poll() is not None:
             raise SystemExit(f"{self.name} ended: {(self.folder / 'log').read_text()[-2000:]}")
-        return self.world.ask("node", self.address, 80, "TCP").startswith(L1)
+        return self.world.ask("node", self.address, 80, "TCP").startswith(f"{L1} ")
 
     address = ""
     """A cluster IP to wait for."""
@@ -178,11 +180,13 @@ def compare(sides: Sequence[Side], services: Sequence[dict[str, Any]], *, verbos
 def run(options: argparse.Namespace, folder: Path) -> int:
     wanted = [case for case in cases() if not options.only or case.name in (*options.only, "single", "moving")]
     ours = [sys.executable, "-m", "tiphys", "proxy"]
-    with tiphys([]) as target:
-        api = Api(target)
+    translate, ranges = (ipv6, RANGES_IPV6) if options.ip_family == "ipv6" else (str, [])
+    with tiphys(ranges) as target:
+        api = Api(target, translate)
         for node in nodes():
             api.call("POST", "/api/v1/nodes", node)
-        with Side("tiphys", ours, folder, target) as one, Side("upstream", [options.against], folder, target) as other:
+        mine = Side("tiphys", ours, folder, target, translate)
+        with mine as one, Side("upstream", [options.against], folder, target, translate) as other:
             services = [api.create(case) for case in wanted]
             single = next(made for made in services if made["metadata"]["name"] == "single")
             for side in (one, other):
@@ -233,14 +237,16 @@ def _ways(spec: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def _client(world: World, source: str) -> socket.socket:
-    made = netns.socket_in(world.path(SOURCES[source]), kind=socket.SOCK_DGRAM)
-    made.bind((ASKING if source == "other pod" else "0.0.0.0", 0))  # noqa: S104 - in a namespace of its own
+    made = world.socket(SOURCES[source], socket.SOCK_DGRAM)
+    if source == "other pod":
+        world.bind(made, ASKING)
     return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", required=True, metavar="KUBE_PROXY", help="the program")
+    parser.add_argument("--ip-family", choices=("ipv4", "ipv6"), default="ipv4")
     parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help="of these Services")
     parser.add_argument("--verbose", action="store_true", help="show what is the same, too")
     options = parser.parse_args()

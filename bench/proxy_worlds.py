@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import selectors
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 from tiphys.runtime import netns
@@ -28,12 +30,34 @@ ASKING = "10.244.3.1"
 PORT = 8080
 """On which every pod answers."""
 
+_PREFIXES = {"10.244": "fd00:244", "10.240": "fd00:240", "10.96": "fd00:96", "192.0": "2001:db8"}
+_PREFIXES |= {"198.51": "2001:db8", "203.0": "2001:db8", "127.0": "0:0"}
+
+
+def ipv6(text: str) -> str:
+    """A text with its IPv4 addresses and ranges replaced by those of IPv6 that stand for them."""
+
+    def replaced(match: re.Match[str]) -> str:
+        first, third, fourth, bits = match[1], int(match[2]), int(match[3]), match[4]
+        prefix = _PREFIXES[first]
+        if bits in ("/16", "/24"):
+            return f"{prefix}::/32" if bits == "/16" else f"{prefix}:{third}::/48"
+        if first == "10.96":
+            return f"{prefix}::{third * 256 + fourth:x}"
+        middle = "" if first == "127.0" else f":{third}" if third else ""
+        return f"{ip_address(f'{prefix}{middle}::{fourth:x}')}{'/128' if bits else ''}"
+
+    text = text.replace('"IPv4"', '"IPv6"')
+    return re.sub(r"(?<![\d.])(\d+\.\d+)\.(\d+)\.(\d+)(/\d+)?", replaced, text)
+
 
 class World:
     """`pods` are addresses in 10.244.1.0/24 (on this node) or 10.244.2.0/24 (on the other one)."""
 
-    def __init__(self, folder: Path, pods: list[str]) -> None:
-        self._folder, self.pods = folder, pods
+    def __init__(self, folder: Path, pods: list[str], translate: Callable[[str], str] = str) -> None:
+        """`translate` makes the addresses of another IP family of those named here."""
+        self._folder, self.pods, self._translate = folder, pods, translate
+        self._family = socket.AF_INET6 if ":" in translate(NODE) else socket.AF_INET
         self.local = [pod for pod in pods if pod.startswith("10.244.1.")]
         self.places = ("node", "client", "other", "third", *self.local)
         self._stack = contextlib.ExitStack()
@@ -51,21 +75,23 @@ class World:
             netns.loopback_up(self.path(place))
         netns.write_sysctl(self.path("node"), "net.ipv4.ip_forward", "1")
         netns.write_sysctl(self.path("node"), "net.ipv4.icmp_ratelimit", "0")
+        netns.write_sysctl(self.path("node"), "net.ipv6.conf.all.forwarding", "1")
+        netns.write_sysctl(self.path("node"), "net.ipv6.icmp.ratelimit", "0")
         self._join("client", EDGE, CLIENT)
         self._join("other", NODE, OTHER)
         self._join("third", NODE, THIRD)
         for pod in self.local:
             self._join(pod, "10.244.1.254", pod)
         with netns.netlink_in(self.path("node")) as link:
-            link.add_route("10.244.2.0/24", gateway=OTHER)
-            link.add_route(f"{ASKING}/32", gateway=THIRD)
-            link.add_route("default", gateway=CLIENT)  # who forwards nothing: what goes astray is lost
+            link.add_route(self._translate("10.244.2.0/24"), gateway=self._translate(OTHER))
+            link.add_route(self._translate(f"{ASKING}/32"), gateway=self._translate(THIRD))
+            link.add_route("default", gateway=self._translate(CLIENT))  # who forwards nothing: what goes astray is lost
         with netns.netlink_in(self.path("third")) as link:
-            link.add_address(1, f"{ASKING}/32")
+            link.add_address(1, self._translate(f"{ASKING}/32"))
         with netns.netlink_in(self.path("other")) as link:
             for pod in self.pods:
                 if pod not in self.local:
-                    link.add_address(1, f"{pod}/32")
+                    link.add_address(1, self._translate(f"{pod}/32"))
         self._listen()
         return self
 
@@ -79,24 +105,25 @@ class World:
 
     def _join(self, place: str, here: str, there: str) -> None:
         """A link between the node and a place, whose default route it is."""
-        name = f"v{self.places.index(place)}"
+        name, gateway = f"v{self.places.index(place)}", self._translate(here)
+        here, there = (self._translate(f"{address}/32") for address in (here, there))
         with contextlib.closing(_Handle(self.path(place))) as handle, netns.netlink_in(self.path("node")) as link:
             link.add_veth(name, "eth0", handle.number)
-            link.add_address(link.index(name), f"{here}/32")
-            link.add_route(f"{there}/32", index=link.index(name))
+            link.add_address(link.index(name), here)
+            link.add_route(there, index=link.index(name))
         with netns.netlink_in(self.path(place)) as link:
             link.set_up(link.index("eth0"))
-            link.add_address(link.index("eth0"), f"{there}/32")
-            link.add_route(f"{here}/32", index=link.index("eth0"))
-            link.add_route("default", gateway=here)
+            link.add_address(link.index("eth0"), there)
+            link.add_route(here, index=link.index("eth0"))
+            link.add_route("default", gateway=gateway)
 
     def _listen(self) -> None:
         for pod in self.pods:
             place = pod if pod in self.local else "other"
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                made = netns.socket_in(self.path(place), kind=kind)
+                made = self.socket(place, kind)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                made.bind((pod, PORT))
+                made.bind((self._translate(pod), PORT))
                 if kind == socket.SOCK_STREAM:
                     made.listen(100)
                 self._sockets.append(made)
@@ -119,13 +146,19 @@ class World:
             with taken:
                 taken.send(f"{pod} {peer[0]}".encode())
 
+    def socket(self, place: str, kind: int) -> socket.socket:
+        return netns.socket_in(self.path(place), self._family, kind)
+
+    def bind(self, one: socket.socket, address: str) -> None:
+        one.bind((self._translate(address), 0))
+
     def ask(self, place: str, address: str, port: int, protocol: str, bound: socket.socket | None = None) -> str:
         """What a packet from a place meets: "POD SOURCE", "refused", "lost" or an error's name."""
         kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-        asking = bound or netns.socket_in(self.path(place), kind=kind)
+        asking = bound or self.socket(place, kind)
         asking.settimeout(0.25)
         try:
-            asking.connect((address, port))
+            asking.connect((self._translate(address), port))
             if protocol == "UDP":
                 asking.send(b"?")
             return asking.recv(100).decode() or "ended"
