@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from tiphys.apiserver.app import ApiServer
 from tiphys.apiserver.config import ApiServerConfig
+from tiphys.base.errors import Invalid
 from tiphys.base.http.types import Request
 from tiphys.client.local import LocalClient
 from tiphys.client.resources import EVENTS, IP_ADDRESSES, SERVICE_CIDRS, SERVICES
@@ -134,5 +137,34 @@ def test_what_cannot_be_repaired_is_told_every_three_minutes_until_it_is_well() 
 
         await world.serve(first, node_ports=(30000, 30100))
         await world.serve(second, node_ports=(31000, 31100))
+
+    play(scenario)
+
+
+def test_what_is_given_out_is_counted() -> None:
+    async def scenario(world: World) -> None:
+        async def use(client: Client) -> None:
+            ports = [{"name": "a", "port": 80, "nodePort": 30005}, {"name": "b", "port": 81}]
+            await client.create(SERVICES, service("web", type="NodePort", clusterIP="10.96.0.9", ports=ports))
+            await client.create(SERVICES, service("other"))
+            for name, spec in (("taken", {"clusterIP": "10.96.0.9"}), ("port", {"type": "NodePort", "ports": ports})):
+                with pytest.raises(Invalid):
+                    await client.create(SERVICES, service(name, **spec))
+            told = await world.metrics()
+            addresses, ports_of = "kube_apiserver_clusterip_allocator", "kube_apiserver_nodeport_allocator"
+            for line in (
+                f'{addresses}_allocated_ips{{cidr="10.96.0.0/24"}} 3',
+                f'{addresses}_available_ips{{cidr="10.96.0.0/24"}} 251',
+                f'{addresses}_allocation_total{{cidr="10.96.0.0/24",scope="static"}} 2',
+                f'{addresses}_allocation_total{{cidr="10.96.0.0/24",scope="dynamic"}} 2',
+                f'{addresses}_allocation_errors_total{{cidr="10.96.0.0/24",scope="static"}} 1',
+                f"{ports_of}_allocated_ports 2",
+                f"{ports_of}_available_ports 99",
+                f'{ports_of}_allocation_total{{scope="static"}} 1',
+                f'{ports_of}_allocation_errors_total{{scope="static"}} 1',
+            ):
+                assert f"{line}\n" in told
+
+        await world.serve(use, service_cidr="10.96.0.0/24", node_ports=(30000, 30100))
 
     play(scenario)

@@ -199,6 +199,7 @@ class ApiServer:
         services = ServiceAddresses(
             caches.of("", "services"), ranges, range(first, last + 1), {address}, self._ips.exists
         )
+        self._allocations = services.metrics.registry
         return Parts(
             caches=caches,
             storage=storage,
@@ -236,7 +237,7 @@ class ApiServer:
         tokens: Sequence[TokenAuthenticator],
     ) -> Router:
         self.metrics = Metrics(self._clock, parts.caches, self._store)
-        self.metrics.registries.append(parts.admission.measures.registry)
+        self.metrics.registries += [parts.admission.measures.registry, self._allocations]
         answers = access_reviews(authorizer, rbac, tokens, self.issuer.audiences, self._clock.time)
         unstored = {**Reviews(parts, answers).endpoints(), **plumbing.unstored(parts, served, self._store)}
         return Router(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tiphys.api import errors
 from tiphys.api.errors import client_fault
 from tiphys.api.kinds.base import FieldError, invalid
+from tiphys.apiserver.allocation_metrics import DYNAMIC, STATIC
 from tiphys.base.errors import ApiError
 
 Spec = dict[str, Any]
@@ -31,6 +32,8 @@ class Pool(Protocol):
     def any_port(self) -> int: ...
 
     def hold(self, what: str | int) -> None: ...
+
+    def count_port(self, scope: str, *, refused: bool = False) -> None: ...
 
 
 class NodePorts:
@@ -100,12 +103,13 @@ class NodePorts:
         elif problem := self._problem(number):
             raise client_fault(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
         else:
-            self._hold(number)
+            self._hold(number, STATIC)
 
     def _take(self, index: int, number: int) -> None:
         if problem := self._problem(number):
+            self._pool.count_port(STATIC, refused=True)
             raise refusal(self._service, [invalid(f"spec.ports[{index}].nodePort", number, problem)])
-        self._hold(number)
+        self._hold(number, STATIC)
 
     def _problem(self, number: int) -> str:
         ports = self._pool.ports
@@ -116,13 +120,14 @@ class NodePorts:
 
     def _next(self) -> int:
         number = max(self._taken, default=_MADE_UP) + 1 if self._dry_run else self._pool.any_port()
-        self._hold(number)
+        self._hold(number, DYNAMIC)
         return number
 
-    def _hold(self, number: int) -> None:
+    def _hold(self, number: int, scope: str) -> None:
         self._taken.append(number)
         if not self._dry_run:
             self._pool.hold(number)
+            self._pool.count_port(scope)
 
 
 def needs_health_check(spec: Mapping[str, Any]) -> bool:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tiphys.api.kinds.base import invalid
 from tiphys.api.kinds.core.service import settle_families
 from tiphys.api.kinds.core.service_families import keeps_preference
+from tiphys.apiserver.allocation_metrics import DYNAMIC, STATIC, AllocationMetrics
 from tiphys.apiserver.cache import ResourceCache
 from tiphys.apiserver.nodeports import NodePorts, refusal
 from tiphys.apiserver.service_ips import ServiceIps
@@ -52,6 +53,7 @@ class ServiceAddresses:
         self._pending: Counter[str | int] = Counter()
         self.foreign: set[str | int] = set()
         """What other servers are about to use."""
+        self.metrics = AllocationMetrics(self._all_taken, ranges.networks, ports)
         self._random = random.Random()  # noqa: S311 - spreads addresses, nothing secret
 
     @contextmanager
@@ -112,6 +114,10 @@ class ServiceAddresses:
         """What the Services have that can be seen."""
         return self._taken.keys()
 
+    def _all_taken(self) -> Sequence[str | int]:
+        self._follow()
+        return list(self._taken)
+
     def hold(self, what: str | int) -> None:
         """Keep it from others until the write ends."""
         self._pending[what] += 1
@@ -131,10 +137,12 @@ class ServiceAddresses:
         for i, family in enumerate(missing, kept):
             if wanted := addresses[i]:
                 if problem := self._problem(service, wanted, family, pool):
+                    pool.count_address(family, "", STATIC)
                     text = f"failed to allocate IP {wanted}: {problem}"
                     raise refusal(service, [invalid("spec.clusterIPs", addresses, text)])
             else:
                 given[i] = self._next_address(service, family, pool)
+            pool.count_address(family, given[i], STATIC if wanted else DYNAMIC)
             pool.hold(given[i])
         spec["clusterIP"], spec["clusterIPs"] = given[0], given
 
@@ -168,6 +176,7 @@ class ServiceAddresses:
                     address = str(network.network_address + 1 + number)
                     if address not in self.reserved and self.free(address):
                         return address
+        pool.count_address(family, "", DYNAMIC)
         name = service["metadata"].get("name", "")
         raise InternalError(f'failed to allocate a serviceIP for Service "{name}": range is full')
 
@@ -179,6 +188,7 @@ class ServiceAddresses:
             for number in self._spread(low, high):
                 if self.free(self.ports[number]):
                     return self.ports[number]
+        self.metrics.port_refused(DYNAMIC)
         raise InternalError("failed to allocate a nodePort: range is full")
 
     def _spread(self, low: int, high: int) -> Iterator[int]:
@@ -199,6 +209,20 @@ class _Write:
     def hold(self, what: str | int) -> None:
         self._held.add(what)
         self._addresses.hold(what)
+
+    def count_address(self, family: str, ip: str, scope: str) -> None:
+        """An address was given out; "" was refused."""
+        if self.dry_run:
+            return
+        if ip:
+            self._addresses.metrics.address(ip, scope)
+        else:
+            self._addresses.metrics.address_refused(family, scope)
+
+    def count_port(self, scope: str, *, refused: bool = False) -> None:
+        if not self.dry_run:
+            count = self._addresses.metrics.port_refused if refused else self._addresses.metrics.port
+            count(scope)
 
 
 class OwnAddresses:
