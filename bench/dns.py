@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from tiphys.base.clock import SystemClock
+from tiphys.dns.clients import Clients
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.index import Index
 from tiphys.dns.metrics import Metrics
@@ -84,7 +85,7 @@ def serve(options: Options, upstream: int, ready: Connection) -> None:
             responder = Responder(Zone("cluster.local", index), index, forwarder, CLOCK, Metrics())
             responder.ready = True
             ready.send(sock.getsockname()[1])
-            await UdpServer(sock, responder, tasks).run()
+            await UdpServer(sock, responder, tasks, Clients()).run()
 
     uvloop.run(main())
 

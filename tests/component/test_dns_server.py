@@ -18,6 +18,7 @@ from tiphys.base import outside
 from tiphys.base.clock import SystemClock
 from tiphys.cluster import agent
 from tiphys.dns import exchange
+from tiphys.dns.clients import Clients
 from tiphys.dns.forward import Forwarder
 from tiphys.dns.index import Index
 from tiphys.dns.metrics import Metrics
@@ -157,9 +158,10 @@ async def serving(*servers: Server, index: Index | None = None, idle: float = 10
             metrics = Metrics()
             responder = Responder(Zone("cluster.local", index), index, forwarder, CLOCK, metrics)
             responder.ready = True
+            clients = Clients()
             running = [
-                tasks.create_task(UdpServer(udp, responder, tasks).run()),
-                tasks.create_task(TcpServer(tcp, responder, CLOCK, tasks, idle=idle).run()),
+                tasks.create_task(UdpServer(udp, responder, tasks, clients).run()),
+                tasks.create_task(TcpServer(tcp, responder, CLOCK, tasks, clients, idle=idle).run()),
             ]
             yield World(index, forwarder, responder, port, metrics, tasks)
             for task in running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from tiphys.base import outside
@@ -25,6 +25,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     text = "where it listens; may be repeated (127.0.0.1)"
     add("--bind-address", metavar="IP", action="append", type=_address, help=text)
     add("--port", type=_port, default=53, help="UDP and TCP (%(default)s)")
+    text = "answer these, too, though their addresses are public; may be repeated"
+    add("--allow", metavar="NETWORK", action="append", type=_network, help=text)
     text = "asked for names outside the cluster; may be repeated (those of --resolv-conf, as it changes)"
     add("--upstream", metavar="IP[:PORT]", action="append", type=_server, help=text)
     add("--resolv-conf", metavar="FILE", type=Path, default=app.RESOLV_CONF, help="(%(default)s)")
@@ -38,7 +40,8 @@ async def run(options: argparse.Namespace) -> None:
     if options.metrics_bind_address is not None:
         address, port = options.metrics_bind_address
         listeners.metrics.append(_bound(address, port, socket.SOCK_STREAM))
-    config = app.DnsConfig(options.domain, tuple(options.upstream or ()), options.resolv_conf)
+    near = (*(options.bind_address or ()), *(options.allow or ()))
+    config = app.DnsConfig(options.domain, tuple(options.upstream or ()), options.resolv_conf, near)
     client = HttpsClient(load(options.kubeconfig), clock=clock, agent="tiphys-dns")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
@@ -60,6 +63,13 @@ def _address(text: str) -> str:
         return str(ip_address(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from None
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no network such as 192.0.2.0/24") from None
 
 
 def _server(text: str) -> Server:

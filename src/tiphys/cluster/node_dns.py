@@ -35,7 +35,9 @@ async def run(parts: Parts) -> None:
             await parts.clock.sleep(backoff.delay(failures))
             failures += 1
         else:
-            await app.run(app.DnsConfig(parts.place.domain), parts.informers, listeners, parts.clock)
+            near = (*parts.place.addresses, *parts.place.pod_cidrs)
+            config = app.DnsConfig(parts.place.domain, near=near)
+            await app.run(config, parts.informers, listeners, parts.clock)
 
 
 def domain(config: ClusterConfig) -> str:

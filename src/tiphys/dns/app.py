@@ -21,6 +21,7 @@ from tiphys.base.http.server import BACKLOG, serve_on
 from tiphys.client.informer import Informer, InformerFactory
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.types import Object
+from tiphys.dns.clients import Clients
 from tiphys.dns.exchange import Sockets
 from tiphys.dns.forward import MAX_CONCURRENT, Forwarder
 from tiphys.dns.index import Index
@@ -52,6 +53,8 @@ class DnsConfig:
     upstreams: tuple[Server, ...] = ()
     """Asked for names outside the cluster; none: those of `resolv_conf`, as it changes."""
     resolv_conf: Path = RESOLV_CONF
+    near: tuple[str, ...] = ()
+    """Networks that are answered even if their addresses are public ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ async def run(
         zone = Zone(config.domain, index, [address for address, _ in places])
         forwarder.is_ours = lambda server: is_ours(server, places) or _is_service(index, server)
         responder = Responder(zone, index, forwarder, clock, metrics)
-        known = follow(informers, index, clock)
+        clients = Clients(config.near)
+        known = follow(informers, index, clock, stack)
         if not config.upstreams:
             tasks.create_task(watched(config.resolv_conf, forwarder.replace), name="resolv.conf")
         for sock in listeners.metrics:
@@ -119,9 +123,9 @@ async def run(
         await _wait(known)
         responder.ready = all(informer.synced for informer in known)
         for sock in listeners.udp:
-            tasks.create_task(UdpServer(sock, responder, tasks).run(), name="dns udp")
+            tasks.create_task(UdpServer(sock, responder, tasks, clients).run(), name="dns udp")
         for sock in listeners.tcp:
-            server = TcpServer(sock, responder, clock, tasks, limit=connections)
+            server = TcpServer(sock, responder, clock, tasks, clients, limit=connections)
             tasks.create_task(server.run(), name="dns tcp")
         for informer in known:
             await informer.wait_synced()
@@ -137,19 +141,24 @@ def _limits() -> tuple[int, int]:
     return min(MAX_CONCURRENT, files // 4), min(MAX_CONNECTIONS, files // 8)
 
 
-def follow(informers: InformerFactory, index: Index, clock: Clock) -> list[Informer]:
-    """Have the index follow what is in the cluster; returns what must be known before names are answered.
+def follow(informers: InformerFactory, index: Index, clock: Clock, stack: contextlib.AsyncExitStack) -> list[Informer]:
+    """Have the index follow what is in the cluster, until `stack` ends; returns what must be known before names are
+    answered.
 
     Namespaces are not among that: without the right to list them any may be there."""
     services, slices = informers.get(SERVICES), informers.get(ENDPOINT_SLICES)
     namespaces = informers.metadata_of(NAMESPACES, _only_name)
 
-    def telling(change: Callable[[Object | None, Object | None, float], None]) -> Callable[..., None]:
-        return lambda old, new: change(old, new, clock.time())
+    def tell(informer: Informer, change: Callable[[Object | None, Object | None, float], None]) -> None:
+        def changed(old: Object | None, new: Object | None) -> None:
+            change(old, new, clock.time())
 
-    services.subscribe(telling(index.service_changed))
-    slices.subscribe(telling(index.slice_changed))
-    namespaces.subscribe(telling(index.namespace_changed))
+        informer.subscribe(changed)
+        stack.callback(informer.unsubscribe, changed)
+
+    tell(services, index.service_changed)
+    tell(slices, index.slice_changed)
+    tell(namespaces, index.namespace_changed)
     return [services, slices]
 
 

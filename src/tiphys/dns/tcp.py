@@ -11,6 +11,7 @@ import socket
 from typing import Any, cast
 
 from tiphys.base.clock import Clock
+from tiphys.dns.clients import Clients
 from tiphys.dns.responder import Pending, Responder
 
 IDLE = 10.0
@@ -32,12 +33,13 @@ class TcpServer:
         responder: Responder,
         clock: Clock,
         tasks: asyncio.TaskGroup,
+        clients: Clients,
         *,
         idle: float = IDLE,
         limit: int = MAX_CONNECTIONS,
     ) -> None:
         self.responder, self.clock, self.tasks = responder, clock, tasks
-        self._sock, self._idle, self._limit = sock, idle, limit
+        self._sock, self._clients, self._idle, self._limit = sock, clients, idle, limit
         self._connections: dict[_Connection, None] = {}
         """The one that has been silent for the longest time is first."""
         self._some = asyncio.Event()
@@ -54,7 +56,10 @@ class TcpServer:
                 connection.end()
 
     def opened(self, connection: _Connection) -> None:
-        """Makes room for it: the longest silent one of its address goes, or of all."""
+        """Makes room for it: the longest silent one of its address goes, or of all. One of a stranger ends."""
+        if connection.peer not in self._clients:
+            connection.end()
+            return
         same = [each for each in self._connections if each.peer == connection.peer]
         if len(same) >= min(MAX_OF_ONE, self._limit // 2):
             self._drop(same[0])
@@ -103,7 +108,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         address: Any = transport.get_extra_info("peername")
-        self.peer = address[0] if address else ""
+        self.peer = address[0] if address else "0.0.0.0"  # noqa: S104 - it has gone again already
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ import logging
 import socket
 from typing import Any
 
+from tiphys.dns.clients import Clients
 from tiphys.dns.responder import Pending, Responder
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ RECEIVE_BUFFER = 1 << 20
 class UdpServer:
     """Answers on a bound socket while `run` runs."""
 
-    def __init__(self, sock: socket.socket, responder: Responder, tasks: asyncio.TaskGroup) -> None:
-        self._sock, self._responder, self._tasks = sock, responder, tasks
+    def __init__(self, sock: socket.socket, responder: Responder, tasks: asyncio.TaskGroup, clients: Clients) -> None:
+        self._sock, self._responder, self._tasks, self._clients = sock, responder, tasks, clients
         self._pending = 0
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # what the kernel allows is enough
@@ -40,13 +41,13 @@ class UdpServer:
             loop.remove_reader(self._sock.fileno())
 
     def _drain(self) -> None:
-        sock, respond = self._sock, self._responder.respond
+        sock, respond, clients = self._sock, self._responder.respond, self._clients
         for _ in range(BATCH):
             try:
                 packet, peer = sock.recvfrom(_LARGEST)
             except OSError:  # empty; or an ICMP message about an answer of ours
                 return
-            answer = respond(packet, False)
+            answer = respond(packet, False) if peer[0] in clients else None
             if isinstance(answer, bytes):
                 self._send(answer, peer)
             elif answer is not None and self._pending < MAX_PENDING:

@@ -9,6 +9,7 @@ import pytest
 
 from dns_world import endpoint, endpoint_slice, external, index_of, message, service
 from tiphys.dns.cache import FAILED, LONGEST, Cache, Key, lifetime
+from tiphys.dns.clients import Clients
 from tiphys.dns.index import Index
 from tiphys.dns.names import from_text, packed
 from tiphys.dns.resolvconf import read
@@ -190,3 +191,24 @@ def test_namespaces_come_and_go() -> None:
     assert (index.has_namespace(b"one"), index.has_namespace(b"two")) == (True, False)
     index.namespace_changed({"metadata": {"name": "one"}}, None, 1.0)
     assert not index.has_namespace(b"one")
+
+
+@pytest.mark.parametrize(
+    ("address", "answered"),
+    [
+        ("10.244.1.2", True),
+        ("127.0.0.1", True),
+        ("fd74::2", True),
+        ("fe80::1%eth0", True),
+        ("8.8.8.8", False),
+        ("2606:4700::1111", False),
+        ("::ffff:8.8.8.8", False),
+        ("::ffff:10.0.0.1", True),
+        ("9.9.9.9", True),
+        ("9.9.10.9", False),
+    ],
+)
+def test_strangers_are_not_answered(address: str, answered: bool) -> None:
+    clients = Clients(["9.9.9.1/24", "2001:4860::1"])
+    for _ in range(2):
+        assert (address in clients) is answered
