@@ -138,7 +138,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_the_hosts_network_is_as_it_was(host: Host) -> None:
     chance = random.Random(SEED)
     before = host.network()
-    up = ("up", NAME, "--ip-family", "dual", "--publish", "198.18.0.2:8080:80")
+    ports = ("--publish", "198.18.0.2:8080:80", "--publish", "8081:443")
+    up = ("up", NAME, "--ip-family", "dual", *ports, "--listen", "198.18.0.2")
 
     def is_as_before(what: str) -> None:
         if changed := differences(before, host.network()):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +107,26 @@ def test_names_are_answered(user: UserCommands) -> None:
     found = user.out("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
     for pod in ("on-node-1", "on-node-2"):
         assert f"Address: {found}" in user.out("exec", pod, "--", "nslookup", "-type=a", name)
+
+
+def test_ports_are_published_where_the_users_programs_are(user: UserCommands) -> None:
+    user.kubectl("expose", "pod", "on-node-1", "--name=web", "--port=80")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = user.tiphys("ports", "add", "--name", "mine", f"{port}:web:80", check=False)
+        assert "in use by another program" in refused.stderr
+    user.tiphys("ports", "add", "--name", "mine", f"{port}:web:80", f"{port}:kube-system/kube-dns:dns/udp")
+    user.until(lambda: json.loads(user.tiphys("ports", "list", "--name", "mine", "-o", "json").stdout)[0]["backends"])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        assert answer.read() == b"hello\n"
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.connect(("127.0.0.1", port))
+        client.send(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07cluster\x05local\0\0\x06\0\x01")  # SOA of cluster.local
+        assert client.recv(1000).startswith(b"\x12\x34")
+    user.tiphys("ports", "remove", "--name", "mine", f"{port}/tcp", f"{port}/udp")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
 def test_the_agent_may_die_and_pods_go_on(user: UserCommands) -> None:

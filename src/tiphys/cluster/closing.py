@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tiphys.base.netlink import Netlink
+from tiphys.cluster import network
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.ports import manage
 from tiphys.runtime import nft
@@ -9,13 +11,15 @@ from tiphys.runtime import nft
 
 def close(config: ClusterConfig) -> list[str]:
     """Nothing answers for the cluster any more; also after its processes were killed. Returns what could not be
-    removed, and why."""
+    removed, and why. Harmless if all of it, by its names, is another cluster's."""
+    with Netlink() as link:
+        if link.alias(config.bridge) not in ("", network.owner(config)):
+            return []
     return [*manage.close(config), *_close_services(f"{config.bridge}-services"), *_close_overlay(config)]
 
 
 def _close_overlay(config: ClusterConfig) -> list[str]:
-    if not config.listen:
-        return []
+    """Also if nodes of other machines may not join any more: they could before."""
     from tiphys.cluster.join import joining
     from tiphys.overlay.app import remove
 

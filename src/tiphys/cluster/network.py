@@ -16,12 +16,16 @@ from tiphys.runtime.node import ClusterNetwork, NodeNetwork, setup_cluster_netwo
 log = logging.getLogger(__name__)
 
 
+def owner(config: ClusterConfig) -> str:
+    """Whose the devices of the host are: their alias."""
+    return f"tiphys cluster {config.name} in {paths.home()}"
+
+
 def of_cluster(config: ClusterConfig) -> ClusterNetwork:
     """Packets are as large as those to pods of other machines may be, where their nodes may join."""
     mtu = joining.settings(config).mtu if config.listen else 0
-    owner = f"tiphys cluster {config.name} in {paths.home()}"
     nodes, pods = tuple(map(str, config.node_networks)), tuple(map(str, config.pod_networks))
-    return ClusterNetwork(config.bridge, nodes, pods, paths.run_root(), owner, mtu)
+    return ClusterNetwork(config.bridge, nodes, pods, paths.run_root(), owner(config), mtu)
 
 
 def of_node(config: ClusterConfig, node: NodeConfig) -> NodeNetwork:
