@@ -140,7 +140,9 @@ class Actions(Hands):
         else:
             for reason, message in pod_dns(self._config, pod)[1]:
                 self.record_event(worker, do.RecordEvent("Warning", reason, message))
-            worker.post(ev.SandboxChanged(sandbox_of(status)))
+            made = sandbox_of(status)
+            self._tools.isolation.attached(pod, made)
+            worker.post(ev.SandboxChanged(made))
 
     async def _handler(self, pod: Object) -> str:
         """Of the pod's RuntimeClass. Raises NotFound."""

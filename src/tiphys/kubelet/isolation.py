@@ -29,6 +29,10 @@ class Guard(Protocol):
         """All that were found were told of; to be called once."""
         ...
 
+    def attach(self, pod: Object, addresses: Iterable[str]) -> None:
+        """A new pod has these addresses: begin with what `isolate` waits for."""
+        ...
+
     async def isolate(self, pod: Object, addresses: Iterable[str]) -> None:
         """Return when what policies say of the pod is in force. Raises TiphysError, OSError if that cannot be."""
         ...
@@ -72,6 +76,12 @@ class Isolation:
             self.took_up(uid, None)
         if self._guard is not None:
             self._guard.settle()
+
+    def attached(self, pod: Object, sandbox: SandboxRecord) -> None:
+        """The pod has a new sandbox."""
+        self._note(sandbox)
+        if self._guard is not None and sandbox.ips:
+            self._guard.attach(pod, sandbox.ips)
 
     async def isolate(self, state: PodState) -> None:
         """Before a container of the pod starts. Raises TiphysError, OSError: it must not."""

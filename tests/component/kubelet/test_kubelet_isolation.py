@@ -27,6 +27,9 @@ class Guardian:
     def settle(self) -> None:
         self.told.append("settled")
 
+    def attach(self, pod: Mapping[str, Any], addresses: Iterable[str]) -> None:
+        self.told.append(f"attach {pod['metadata']['name']} {','.join(addresses)}")
+
     async def isolate(self, pod: Mapping[str, Any], addresses: Iterable[str]) -> None:
         self.told.append(f"isolate {pod['metadata']['name']} {','.join(addresses)}")
         if self.failures:
@@ -78,7 +81,7 @@ def test_the_address_is_released_after_the_sandbox_is_gone(node: Any, pod: Any) 
             await node.create(pod())
             await node.until(node.is_phase("Running"))
             address = node.status()["podIP"]
-            assert f"isolate web {address}" in guard.told
+            assert guard.told == ["settled", f"attach web {address}", f"isolate web {address}"]
             await node.api.delete(PODS, "web", "default", grace_seconds=0)
             await node.until(lambda: not kubelet.workers)
             assert guard.told[-1] == f"release {address}"

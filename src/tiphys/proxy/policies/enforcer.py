@@ -135,6 +135,12 @@ class PolicyEnforcer:
         self._settled = True
         self._changed()
 
+    def attach(self, pod: Object, addresses: Iterable[str]) -> None:
+        """A new pod has these addresses: rules for them are made at once. `isolate` says when they are there."""
+        if not pod["spec"].get("hostNetwork"):
+            self._compiler.attach(pod_of(pod), _canonical(addresses))
+            self._changed()
+
     async def isolate(self, pod: Object, addresses: Iterable[str]) -> None:
         """Return when rules for the pod's addresses are in the kernel, by the policies there are when this is called.
 
@@ -144,8 +150,7 @@ class PolicyEnforcer:
         facts = pod_of(pod)
         if pod["spec"].get("hostNetwork") or not listed or self._covered.get(facts.uid) == listed:
             return
-        self._compiler.attach(facts, listed)
-        self._changed()
+        self.attach(pod, listed)
         try:
             async with asyncio.timeout(self._patience):
                 await self._cover(facts.namespace)
@@ -231,6 +236,8 @@ class PolicyEnforcer:
         if not kernel.known:
             await asyncio.to_thread(kernel.read)
             compiler.touched |= kernel.everything(compiler.ruleset)
+            if not self._is_ready():  # the first policy came meanwhile: peers are not known yet
+                return
         version = self._version
         compiler.settle()
         transactions = kernel.plan(compiler.ruleset, compiler.touched)
