@@ -2,8 +2,8 @@
 
     python -m bench.policies [--policies 1000] [--pods 5000] [--local 110]
 
-Needs root: rules go into a network namespace made for it. Pods have 1 of 500 labels in 50 namespaces; policies select by
-label, with a selector of their own each, and let pods of the namespace and of another one in on two ports.
+Needs root: rules go into a network namespace made for it. Pods have 1 of 500 labels in 50 namespaces; policies select
+by label, with a selector of their own each, and let pods of the namespace and of another one in on two ports.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,14 @@ def measure(node: Node) -> None:
     print(f"{len(rules.chains)} chains, {len(rules.sets)} sets, {sum(map(len, rules.sets.values()))} elements")
     node.kernel.forget()
     show("taken over after a restart", [timed(node.bring)])
-    for what, change in (
+    changes: tuple[tuple[str, Callable[[int], None]], ...] = (
         ("a peer elsewhere gets another address", node.replace_peer),
         ("a pod of the node is replaced", node.replace_pod),
         ("a policy changes", node.change_policy),
-    ):
+    )
+    for what, change in changes:
         numbers = random.sample(range(len(node.pods) - len(node.local)), ROUNDS)
-        show(what, [timed(lambda number=number: change(number)) for number in numbers])  # type: ignore[misc]
+        show(what, [timed(partial(change, number)) for number in numbers])
 
 
 def show(what: str, times: list[float]) -> None:
