@@ -76,6 +76,7 @@ async def running(tmp_path: Path, *upstreams: Server) -> AsyncIterator[Running]:
     api = LateApi()
     listeners = app.listen(outside.bound, ["127.0.0.1"], free_port(), 0)
     listeners.metrics.append(outside.bound("127.0.0.1", 0))
+    listeners.metrics[0].listen()
     config = app.DnsConfig(upstreams=upstreams, resolv_conf=tmp_path / "resolv.conf")
     async with InformerFactory(cast(Client, api), CLOCK) as informers, asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(app.run(config, informers, listeners, CLOCK))

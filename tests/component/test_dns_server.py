@@ -533,6 +533,10 @@ def test_other_servers_are_asked_when_resolv_conf_changes(tmp_path: Path) -> Non
             while (servers := await told.get()) == ():
                 continue
             assert servers == (Server("192.0.2.1"),)
+            (tmp_path / "loop").symlink_to(path)
+            (tmp_path / "loop").rename(path)
+            while await told.get() != ():
+                continue
             new = tmp_path / "new"
             new.write_text("nameserver 192.0.2.2\n")
             new.rename(path)

@@ -40,6 +40,7 @@ async def run(options: argparse.Namespace) -> None:
     if options.metrics_bind_address is not None:
         address, port = options.metrics_bind_address
         listeners.metrics.append(_bound(address, port, socket.SOCK_STREAM))
+        listeners.metrics[-1].listen()
     near = (*(options.bind_address or ()), *(options.allow or ()))
     config = app.DnsConfig(options.domain, tuple(options.upstream or ()), options.resolv_conf, near)
     client = HttpsClient(load(options.kubeconfig), clock=clock, agent="tiphys-dns")

@@ -24,20 +24,27 @@ _FREEBIND = 15
 
 
 async def run(parts: Parts) -> None:
-    """Serve until cancelled. While somebody else has the ports (a pod in the node's network) it is tried again."""
+    """Serve until cancelled. While somebody else has the ports (a pod in the node's network) it is tried again.
+
+    Whatever goes wrong here is no reason for the node's other work to end."""
     backoff = Backoff(base=1.0, limit=60.0)
     failures = 0
     while True:
         try:
-            listeners = netns.inside(parts.place.namespace, lambda: app.listen(_bound, parts.place.addresses))
+            await _serve(parts)
         except OSError as error:
             log.warning("no name server on this node: port %d: %s", app.PORT, error.strerror)
-            await parts.clock.sleep(backoff.delay(failures))
-            failures += 1
-        else:
-            near = (*parts.place.addresses, *parts.place.pod_cidrs)
-            config = app.DnsConfig(parts.place.domain, near=near)
-            await app.run(config, parts.informers, listeners, parts.clock)
+        except Exception:
+            log.exception("the name server of this node failed")
+        await parts.clock.sleep(backoff.delay(failures))
+        failures += 1
+
+
+async def _serve(parts: Parts) -> None:
+    place = parts.place
+    listeners = netns.inside(place.namespace, lambda: app.listen(_bound, place.addresses))
+    config = app.DnsConfig(place.domain, near=(*place.addresses, *place.pod_cidrs))
+    await app.run(config, parts.informers, listeners, parts.clock)
 
 
 def domain(config: ClusterConfig) -> str:

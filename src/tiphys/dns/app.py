@@ -86,9 +86,11 @@ def listen(bind: Bind, addresses: Sequence[str], port: int = PORT, metrics_port:
         tcp = [stack.enter_context(bind(address, port, socket.SOCK_STREAM)) for address in addresses]
         for sock in tcp:
             sock.listen(QUEUE)
-        metrics = []
+        metrics: list[socket.socket] = []
         try:
-            metrics += [bind(address, metrics_port, socket.SOCK_STREAM) for address in addresses if metrics_port]
+            for address in addresses if metrics_port else ():
+                metrics.append(bind(address, metrics_port, socket.SOCK_STREAM))
+                metrics[-1].listen(BACKLOG)
         except OSError as error:
             log.warning("no metrics of the name server: port %d: %s", metrics_port, error.strerror)
         stack.pop_all()
@@ -118,7 +120,6 @@ async def run(
         if not config.upstreams:
             tasks.create_task(watched(config.resolv_conf, forwarder.replace), name="resolv.conf")
         for sock in listeners.metrics:
-            sock.listen(BACKLOG)
             await stack.enter_async_context(serve_on(MetricsPage(metrics, forwarder), sock, clock=clock))
         await _wait(known)
         responder.ready = all(informer.synced for informer in known)

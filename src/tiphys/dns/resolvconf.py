@@ -28,7 +28,10 @@ def read(path: Path) -> tuple[Server, ...]:
 
 
 def _directories(path: Path) -> set[Path]:
-    return {path.parent, path.resolve().parent}
+    try:
+        return {path.parent, path.resolve().parent}
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return {path.parent}
 
 
 async def watched(path: Path, changed: Callable[[tuple[Server, ...]], None]) -> None:
