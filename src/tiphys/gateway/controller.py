@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.base.clock import Clock, rfc3339
 from tiphys.base.errors import NotFound
 from tiphys.client.events import WARNING, EventRecorder
-from tiphys.client.informer import Informer, InformerFactory, key_of
+from tiphys.client.informer import InformerFactory, key_of
 from tiphys.client.reconcile import Result, run_workers
 from tiphys.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 from tiphys.client.types import MERGE_PATCH, Client, Object
@@ -42,7 +42,6 @@ ACCESS_LOG = "tiphys.io/access-log"
 """Annotation of our IngressClass: "true" logs each request."""
 _PAUSE, _MOST = 0.005, 0.5
 """Seconds between two plans at least; more when a plan takes long, so that a storm leaves time for requests."""
-_SPEC_ONLY = frozenset({"spec", "data", "type"})
 
 
 @dataclass(slots=True)
@@ -269,7 +268,3 @@ def _same(old: Object, new: Object) -> bool:
         if before.get(name) != after.get(name):
             return False
     return all(old.get(name) == new.get(name) for name in ("spec", "data"))
-
-
-Told = Callable[[], None]
-Informers = Mapping[str, Informer]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tiphys.client.types import Object
 from tiphys.gateway import endpoints
@@ -173,8 +173,3 @@ def resolve(snapshot: Snapshot, keys: Iterable[BackendKey]) -> Mapping[BackendKe
         else:
             found[key] = endpoints.addresses(entry, snapshot.slices(namespace, name))
     return found
-
-
-def with_endpoints(plan: Plan, snapshot: Snapshot) -> Plan:
-    """The same plan with the endpoints that are there now."""
-    return replace(plan, endpoints=resolve(snapshot, plan.backends))

@@ -5,7 +5,7 @@ What a client sends before its turn waits; a client that owes bytes for too long
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -149,7 +149,7 @@ class ClientSide:
             self._serve()
 
     def _forward(self, head: RequestHead, way: Way, length: int | None) -> None:
-        request_id = head.headers.get("x-request-id") or uuid.uuid4().hex
+        request_id = head.headers.get("x-request-id") or f"{random.getrandbits(128):032x}"
         body = self._body
         chunked = body is not None and length is None
         exchange = Exchange(self, head, way, request_id, length=length, chunked=chunked)

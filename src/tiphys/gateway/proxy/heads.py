@@ -107,7 +107,8 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def _lines(text: str) -> tuple[str, list[str]]:
-    if (bad := _BAD.search(text)) is not None:
+    plain = text.replace("\r\n", "")
+    if not (plain.isascii() and plain.isprintable()) and (bad := _BAD.search(text)) is not None:
         what = {"\r": "a carriage return alone", "\n": "a line feed alone or a folded line"}.get(bad[0][0], "a control")
         raise Malformed(f"malformed head: {what} in it")
     line, *lines = text.split("\r\n")
