@@ -23,7 +23,9 @@ from tiphys.cluster import node_services
 from tiphys.cluster.config import ClusterConfig
 from tiphys.cluster.join import joining
 from tiphys.cluster.join.approver import Approver
+from tiphys.cluster.join.requests import Reserved
 from tiphys.cluster.node_proxy_health import host_observer
+from tiphys.cluster.pki import server_names
 from tiphys.cluster.ports import desk, manage
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.publisher import Publisher
@@ -76,15 +78,17 @@ def _let_join(
     def here() -> frozenset[str]:
         return frozenset(node.name for node in configs.existing(config.name).nodes)
 
-    overlay = Overlay(joining.settings(config), informers.get(NODES), clock, here=here)
+    own = (*config.node_networks, *config.service_networks, *config.pods_here)
+    overlay = Overlay(joining.settings(config), informers.get(NODES), clock, here=here, ranges_here=own)
     tasks.create_task(overlay.run(), name="overlay")
     signer = LocalClient(server.handler, APPROVER, agent="tiphys-node-approver")
-    tasks.create_task(_approve(signer, clock), name="certificate requests of nodes")
+    reserved = Reserved(frozenset(server_names(config)), own)
+    tasks.create_task(_approve(signer, reserved, clock), name="certificate requests of nodes")
 
 
-async def _approve(client: LocalClient, clock: Clock) -> None:
+async def _approve(client: LocalClient, reserved: Reserved, clock: Clock) -> None:
     async with InformerFactory(client, clock) as informers:
-        await Approver(client, informers, clock).run()
+        await Approver(client, informers, clock, reserved).run()
 
 
 def lead_to_services(config: ClusterConfig) -> None:

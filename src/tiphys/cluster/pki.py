@@ -40,7 +40,7 @@ class Subject:
 
 def subjects(config: ClusterConfig) -> Iterator[Subject]:
     """All certificates of the cluster."""
-    yield Subject("apiserver", "kube-apiserver", names=_server_names(config), server=True)
+    yield Subject("apiserver", "kube-apiserver", names=server_names(config), server=True)
     yield Subject("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",), client=True)
     # An authority of its own: whom it signs may speak for others, to API servers behind this one.
     yield Subject(FRONT_PROXY, FRONT_PROXY, client=True, authority=FRONT_PROXY_CA)
@@ -100,7 +100,8 @@ def forget_node(config: ClusterConfig, node: NodeConfig) -> None:
     write_json(directory / "index.json", index)
 
 
-def _server_names(config: ClusterConfig) -> tuple[str, ...]:
+def server_names(config: ClusterConfig) -> tuple[str, ...]:
+    """Names and addresses of the API server."""
     service = ["kubernetes", "default", "svc", "cluster", "local"]
     dns = tuple(".".join(service[:length]) for length in (1, 2, 3, 5))
     own = [*config.gateways, *(network[1] for network in config.service_networks)]

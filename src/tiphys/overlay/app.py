@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tiphys.base.clock import Clock
 from tiphys.client.informer import Informer
@@ -16,7 +16,7 @@ from tiphys.client.types import Object
 from tiphys.overlay import plan
 from tiphys.overlay.links import OverlayLink
 from tiphys.overlay.peers import peers_of, pod_ranges
-from tiphys.overlay.types import VXLAN, Entries, Settings
+from tiphys.overlay.types import VXLAN, Entries, Network, Settings
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,9 @@ RETRY = 5.0
 
 
 class Overlay:
-    """`nodes` is an informer of Nodes; `here` are those of this machine; `opened` makes a route socket where the routes
-    belong. `changed` is told the ranges of all pods of the cluster whenever they change."""
+    """`nodes` is an informer of Nodes; `here` are those of this machine, `ranges_here` what no other one has; `opened`
+    makes a route socket where the routes belong. `changed` is told the ranges of all pods of the cluster whenever they
+    change."""
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class Overlay:
         clock: Clock,
         *,
         here: Callable[[], frozenset[str]],
+        ranges_here: Sequence[Network] = (),
         opened: Callable[[], OverlayLink] = OverlayLink,
         changed: Callable[[list[str]], None] = lambda ranges: None,
     ) -> None:
         self._settings, self._nodes, self._clock = settings, nodes, clock
         self._here, self._opened, self._ranges_changed = here, opened, changed
+        self._ranges_here = ranges_here
         self._wake = asyncio.Event()
         self._ranges: list[str] | None = None
         self._failed: list[str] = []
@@ -72,7 +75,8 @@ class Overlay:
     async def _apply(self) -> bool:
         """Whether something failed."""
         nodes = self._nodes.list()
-        peers = peers_of(nodes, self._settings.address, self._here(), self._settings.version)
+        settings = self._settings
+        peers = peers_of(nodes, settings.address, self._here(), settings.version, self._ranges_here)
         ranges = pod_ranges(nodes)
         failed = []
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 from tiphys.client.types import Object
@@ -11,19 +11,23 @@ from tiphys.overlay.types import ADDRESS, SUBNETS, Network, Peer
 
 log = logging.getLogger(__name__)
 
-_WIDEST = {4: 16, 6: 48}
-"""Prefix length of the widest range of node addresses that a Node may claim."""
+_NODE_RANGES = (ip_network("10.89.0.0/16"), ip_network("fd74:6970:6800::/40"))
+"""Where clusters of one machine have their nodes' addresses: nothing else may be claimed for them."""
 
 
-def peers_of(nodes: Iterable[Object], own: str, nodes_here: frozenset[str], version: int) -> list[Peer]:
+def peers_of(
+    nodes: Iterable[Object], own: str, nodes_here: frozenset[str], version: int, ranges_here: Sequence[Network] = ()
+) -> list[Peer]:
     """The machines other than this one, whose address is `own`, by their addresses of the IP version.
 
-    Several Nodes may be behind one machine. A range that two of them claim is that of the first by name."""
+    Several Nodes may be behind one machine. Of two Nodes that claim addresses in common the older one has them: a node
+    can make its own object, whatever it writes into it. Those of `ranges_here` are this machine's in any case."""
     claimed: list[Network] = []
     behind: dict[str, list[Network]] = {}
-    for node in sorted(nodes, key=_name):
+    for node in sorted(nodes, key=_age):
         address = _address(node, version)
-        ranges = [each for each in (*_pod_ranges(node), *_node_ranges(node)) if not _is_taken(node, each, claimed)]
+        taken = claimed if _name(node) in nodes_here else [*ranges_here, *claimed]
+        ranges = [each for each in (*_pod_ranges(node), *_node_ranges(node)) if not _is_taken(node, each, taken)]
         claimed += ranges
         if address and address != own and _name(node) not in nodes_here:
             behind.setdefault(address, []).extend(ranges)
@@ -42,6 +46,10 @@ def own_ranges(node: Object | None) -> tuple[str, ...]:
 
 def _name(node: Object) -> str:
     return str(node["metadata"]["name"])
+
+
+def _age(node: Object) -> tuple[str, str]:
+    return str(node["metadata"].get("creationTimestamp") or ""), _name(node)
 
 
 def _annotations(node: Object) -> Mapping[str, str]:
@@ -75,8 +83,12 @@ def _node_ranges(node: Object) -> Iterator[Network]:
     text = _annotations(node).get(SUBNETS, "")
     for claimed in _networks(node, text.split(",") if text else []):
         mine = any(_in(address, claimed) for address in _internal(node))
-        if mine and claimed.prefixlen >= _WIDEST[claimed.version]:
+        if mine and any(_within(claimed, each) for each in _NODE_RANGES):
             yield claimed
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner[0] in outer and inner[-1] in outer
 
 
 def _in(address: str, network: Network) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 from tiphys.overlay.peers import own_ranges, peers_of, pod_ranges
@@ -57,11 +58,20 @@ def test_a_range_that_another_node_has_is_not_taken_over() -> None:
     assert told(nodes) == {"192.168.0.2": ["10.0.2.0/24"]}
 
 
-def test_a_claimed_range_must_have_the_nodes_own_address_and_not_be_wide() -> None:
-    nodes = [
-        node("a", "192.168.0.2", "10.0.2.0/24", annotations={SUBNETS: "0.0.0.0/0,8.8.8.0/24,192.0.0.0/8,nonsense,"}),
-    ]
+def test_a_range_is_the_older_nodes_whatever_they_are_called() -> None:
+    nodes = [node("z", "192.168.0.2", "10.0.2.0/24"), node("a", "192.168.0.66", "10.0.2.0/24")]
+    for each, year in zip(nodes, ("2026", "2027"), strict=True):
+        each["metadata"]["creationTimestamp"] = f"{year}-01-01T00:00:00Z"
     assert told(nodes) == {"192.168.0.2": ["10.0.2.0/24"]}
+
+
+def test_a_claimed_range_must_have_the_nodes_own_address_and_be_one_of_nodes() -> None:
+    claims = "0.0.0.0/0,8.8.8.0/24,192.168.0.0/24,10.89.1.0/24,nonsense,"
+    nodes = [
+        node("a", "192.168.0.2", "10.0.2.0/24", annotations={SUBNETS: claims}),
+        node("b", "10.89.7.2", "10.0.3.0/24", annotations={ADDRESS: "192.168.0.3", SUBNETS: "10.89.7.0/24,10.0.0.0/8"}),
+    ]
+    assert told(nodes) == {"192.168.0.2": ["10.0.2.0/24"], "192.168.0.3": ["10.0.3.0/24", "10.89.7.0/24"]}
 
 
 def test_the_address_is_of_the_wanted_ip_version() -> None:
@@ -79,3 +89,13 @@ def test_own_ranges_are_none_before_they_are_given() -> None:
     assert own_ranges(None) == ()
     assert own_ranges(node("a", "192.168.0.2")) == ()
     assert own_ranges(node("a", "192.168.0.2", "10.0.2.0/24")) == ("10.0.2.0/24",)
+
+
+def test_no_other_machine_gets_a_part_of_this_ones_ranges() -> None:
+    nodes = [
+        node("evil", "192.168.0.66", "10.244.1.0/25", "10.244.201.0/24"),
+        node("mine", "10.89.0.2", "10.244.1.0/24"),
+    ]
+    here = (ip_network("10.244.0.0/17"),)
+    (peer,) = peers_of(nodes, "192.168.0.1", frozenset({"mine"}), 4, here)
+    assert [str(each) for each in peer.subnets] == ["10.244.201.0/24"]

@@ -7,6 +7,8 @@ certificate of its own name and of those addresses that its Node object has.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from tiphys.client.types import Object
@@ -43,9 +45,32 @@ def is_network_account(request: Object, csr: x509.CertificateSigningRequest) -> 
     )
 
 
-def is_own_server(request: Object, csr: x509.CertificateSigningRequest, node: Object | None) -> bool:
-    """Whether a node asks for a serving certificate with no other names and addresses than its own."""
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What no node of another machine is ever called: the API server's names, the addresses of this machine's part.
+    A node says itself what its addresses are; and whoever has a certificate of one of these could be taken for the API
+    server."""
+
+    names: frozenset[str]
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def has(self, name: str) -> bool:
+        """Whether the name or address is one of them."""
+        if name in self.names:
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or address.is_unspecified or any(address in each for each in self.networks)
+
+
+def is_own_server(
+    request: Object, csr: x509.CertificateSigningRequest, nodes: Collection[Object], reserved: Reserved
+) -> bool:
+    """Whether a node asks for a serving certificate of its name and its addresses, which are nobody else's."""
     wanted, name = spec(request), asking_node(request)
+    node = next((each for each in nodes if each["metadata"]["name"] == name), None)
     if wanted.get("signerName") != KUBELET_SERVING or not name or node is None:
         return False
     try:
@@ -53,12 +78,16 @@ def is_own_server(request: Object, csr: x509.CertificateSigningRequest, node: Ob
     except csr_rules.Refused:
         return False
     names = csr_rules.alternative_names(csr)
+    addresses = {str(each) for each in names["IP"]}
+    others = {address for each in nodes if each is not node for address in _addresses(each)}
     return (
         csr_rules.common_name(csr) == NODE + name
-        and set(names["DNS"]) <= {name, *_addresses(node, ("Hostname", "InternalDNS", "ExternalDNS"))}
-        and {str(each) for each in names["IP"]} <= set(_addresses(node, ("InternalIP", "ExternalIP")))
+        and set(names["DNS"]) <= {name}
+        and addresses <= {*_addresses(node)} - others
+        and not any(reserved.has(each) for each in (name, *addresses))
     )
 
 
-def _addresses(node: Object, kinds: Collection[str]) -> list[str]:
+def _addresses(node: Object) -> list[str]:
+    kinds = ("InternalIP", "ExternalIP")
     return [one["address"] for one in status(node).get("addresses") or () if one.get("type") in kinds]
