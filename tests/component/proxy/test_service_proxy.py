@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+
 from tiphys.base.nftables import Nftables, NftablesError
 from tiphys.client.informer import InformerFactory
 from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
@@ -25,7 +27,7 @@ class Firewall:
 
     def __init__(self) -> None:
         self.transactions: list[str] = []
-        self.failures: list[NftablesError] = []
+        self.failures: list[Exception] = []
         self.closed = False
 
     def run(self, commands: str) -> str:
@@ -200,6 +202,23 @@ def test_after_a_failure_everything_is_compared_and_tried_again() -> None:
         assert "nftables: busy" in errors
         assert made.watcher.syncs[-1].full
         assert made.watcher.syncs[-1].changed["default/web"][0] is None
+
+    scenario(body)
+
+
+def test_faults_of_ours_and_of_observers_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(made: World) -> None:
+        def broken(sync: Sync, services: Mapping[str, ServiceState]) -> None:
+            synced(sync, services)
+            raise RuntimeError("a broken observer")
+
+        synced = made.watcher.synced
+        made.watcher.synced = broken  # type: ignore[method-assign]
+        made.firewall.failures = [ZeroDivisionError("a bug")]
+        await made.service()
+        await made.until_endpoints("10.1.1.2")
+        await made.watcher.until(lambda: not made.watcher.syncs[-1].error)
+        assert {"a bug", "a broken observer"} <= {str(one.exc_info[1]) for one in caplog.records if one.exc_info}
 
     scenario(body)
 

@@ -147,6 +147,11 @@ class ServiceProxy:
                 log.error("Services do not work here: %s", error.strerror)  # noqa: TRY400 - the message says it all
                 return False
             await self._retry(str(error.strerror))
+        except Exception as error:  # a fault here must not end the node's process
+            log.exception("Services could not be brought up to date")
+            self._writer.forget()
+            self._report(started, 0, repr(error))
+            await self._retry(repr(error))
         else:
             self._failures = 0
             self._report(started, commands, "")
@@ -184,7 +189,10 @@ class ServiceProxy:
             self._pending = _Pending(full=False)
         sync = Sync(pending.full, self._clock.monotonic() - started, commands, {} if error else pending.changed, error)
         for observer in self._observers:
-            observer.synced(sync, self._compiler.services)
+            try:
+                observer.synced(sync, self._compiler.services)
+            except Exception:  # what goes on around must not keep Services from the kernel
+                log.exception("%s failed", type(observer).__name__)
 
     async def _retry(self, why: str) -> None:
         """Wait for some time, then compare everything."""
