@@ -63,14 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="whether requests without credentials are system:anonymous",
     )
-    add(
-        "--service-cluster-ip-range",
-        type=_networks,
-        default="10.96.0.0/16",
-        metavar="CIDR[,CIDR]",
-        help="range of service cluster IPs, or one of each IP family",
-    )
-    add("--service-node-port-range", type=_ports, default="30000-32767", help="first and last node port")
+    _add_service_flags(parser)
     add(
         "--service-account-issuer",
         default="https://kubernetes.default.svc.cluster.local",
@@ -107,6 +100,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="how long to go on serving at the end, while /readyz fails already",
     )
     add("--event-ttl", type=_seconds, default=3600.0, help="seconds that Events are kept")
+
+
+def _add_service_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--service-cluster-ip-range",
+        type=_networks,
+        default="10.96.0.0/16",
+        metavar="CIDR[,CIDR]",
+        help="range of service cluster IPs, or one of each IP family",
+    )
+    add("--service-node-port-range", type=_ports, default="30000-32767", help="first and last node port")
 
 
 def _seconds(text: str) -> float:
