@@ -225,6 +225,7 @@ def test_load_balancers_are_for_their_source_ranges(net: Machine, rules: Rules) 
         (["192.0.2.0/25", " 192.0.2.9/32 "], near),
         (["198.18.0.0/15"], DROPPED),
         (["198.18.0.0/15", "0.0.0.0/0"], near),
+        (["0.0.0.0/1", "128.0.0.0/1"], near),
     ):
         rules.put(service(loadBalancerSourceRanges=allowed, **spec), endpoints(near))
         assert ask(net.client, "203.0.113.8", 80, patience=SHORT if expected == DROPPED else PATIENCE)[0] == expected

@@ -194,9 +194,10 @@ def ranges(texts: Iterable[str], family: Family) -> tuple[str, ...]:
             continue
         if network.version == family.version:
             found.append(network)
-    if any(network.prefixlen == 0 for network in found):
+    collapsed = list(collapse_addresses(found))
+    if any(network.prefixlen == 0 for network in collapsed):
         return ()
-    return tuple(str(network) for network in collapse_addresses(found))
+    return tuple(map(str, collapsed))
 
 
 def endpoints_by_port(slices: Iterable[Object], family: Family) -> dict[PortKey, tuple[Endpoint, ...]]:
