@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -145,6 +146,13 @@ class BasicAuth:
 
     realm: str
     users: Mapping[str, str] | None
+
+    def digest(self, header: str) -> bytes:
+        """Stands for these users and a password together, where neither is to be kept."""
+        known = hashlib.sha256(header.encode("latin-1", "replace"))
+        for name, hashed in sorted((self.users or {}).items()):
+            known.update(f"\0{name}:{hashed}".encode())
+        return known.digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 from tiphys.api.cel.libraries.re2 import PatternError, compile_pattern
 from tiphys.api.cel.types import CostExceeded
@@ -22,6 +23,11 @@ _GROUP = re.compile(r"\$(?:([0-9])|\{([0-9])\})")
 
 class BadPattern(ValueError):
     """Why a pattern is refused."""
+
+
+def encoded(path: str) -> str:
+    """A part of a decoded path as it may be sent: what is in it must not end the line that it is on."""
+    return quote(path.encode("latin-1", "replace"), safe="/!$&'()*+,;=:@~")
 
 
 def tester(pattern: str) -> Callable[[str], bool]:
@@ -59,7 +65,7 @@ def template(pattern: str, target: str) -> Callable[[str], str | None]:
     if len(_UNBOUNDED.findall(pattern)) > _MOST_UNBOUNDED or _NESTED.search(pattern):
         raise BadPattern(f"{pattern!r} is too complex for capture groups")
     try:
-        compiled = re.compile(f"^{pattern}", re.IGNORECASE)
+        compiled = re.compile(f"^{pattern}", re.IGNORECASE | re.DOTALL)
     except re.error as error:
         raise BadPattern(f"{pattern!r}: {error}") from error
 
@@ -71,7 +77,7 @@ def template(pattern: str, target: str) -> Callable[[str], str | None]:
 
         def group(place: re.Match[str]) -> str:
             number = int(place[1] or place[2])
-            return groups[number] if number < len(groups) else ""
+            return encoded(groups[number]) if number < len(groups) else ""
 
         return _GROUP.sub(group, target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tiphys.gateway.model import Cors, PathKind, PathMatch, Redirect, Rewrite
+from tiphys.gateway.patterns import encoded
 from tiphys.gateway.proxy.forwarding import Client
 from tiphys.gateway.proxy.heads import RequestHead
 
@@ -44,7 +45,7 @@ def rewritten(rewrite: Rewrite, match: PathMatch, path: str, raw: str) -> str | 
         return ""
     prefix = match.value.rstrip("/")
     # What the client encoded stays so, where the matched prefix can be found in the path as it came.
-    rest = (raw if raw.startswith(prefix) else path)[len(prefix) :].lstrip("/")
+    rest = (raw[len(prefix) :] if raw.startswith(prefix) else encoded(path[len(prefix) :])).lstrip("/")
     new = rewrite.prefix_path.rstrip("/")
     if not rest:
         return (new or "/") if path == prefix or not new else new + ("/" if path.endswith("/") else "")

@@ -235,3 +235,13 @@ def test_no_pattern_takes_long() -> None:
     evil = patterns.tester("(a*)*b")
     assert not evil("a" * 2000)
     assert not patterns.location("/")("/" * 5000)
+
+
+def test_what_a_client_encoded_cannot_end_a_line_of_the_request() -> None:
+    rewrite = patterns.template(r"/api(/|$)(.*)", "/$2")
+    path = normalized("/api/x%20HTTP/1.1%0d%0aHost:%20evil%25")
+    assert rewrite(path) == "/x%20HTTP/1.1%0D%0AHost:%20evil%25"
+    assert rewrite(normalized("/api/a%20b%0Dc")) == "/a%20b%0Dc"
+    match = PathMatch(PREFIX, "/foo")
+    raw = "/%66oo/a%20b%0d%0ac"
+    assert redirects.rewritten(Rewrite(prefix_path="/x"), match, normalized(raw), raw) == "/x/a%20b%0D%0Ac"

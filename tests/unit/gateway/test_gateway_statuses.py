@@ -345,3 +345,24 @@ def test_names_of_services() -> None:
 )
 def test_durations(text: str, expected: float | None) -> None:
     assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {
+            "type": "URLRewrite",
+            "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/x HTTP/1.1\r\nA: b"}},
+        },
+        {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "a", "value": "b\r\nc: d"}]}},
+        {
+            "type": "RequestRedirect",
+            "requestRedirect": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/\nx"}},
+        },
+    ],
+)
+def test_values_that_would_break_out_of_their_lines_are_refused(one: Mapping[str, Any]) -> None:
+    rule = {"filters": [one], "backendRefs": [backend("web")]}
+    result = outcome([gateway("edge", listener("http"))], [http_route("route", EDGE, rules=[rule])])
+    assert parent(result)["Accepted"] == ("False", "UnsupportedValue")
+    assert not result.fronts["default/edge-tiphys", 80].tables[0][0].routes

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tiphys.gateway.model import Cors, Filters, HeaderChanges, Mirror, Pairs, Redirect, Rewrite, Target
 
+_WORD = re.compile(r"[\x21-\x7e]*")
+_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 Ref = Mapping[str, Any]
 Resolve = Callable[[Ref], Target]
 
@@ -54,25 +57,33 @@ def read(filters: Iterable[Mapping[str, Any]], resolve: Resolve) -> Read:
 
 def changes(spec: Mapping[str, Any]) -> HeaderChanges:
     def pairs(name: str) -> Pairs:
-        return tuple((one["name"], one["value"]) for one in spec.get(name) or ())
+        return tuple((_safe(one["name"]), _safe(one["value"], blanks=True)) for one in spec.get(name) or ())
 
     return HeaderChanges(pairs("set"), pairs("add"), tuple(spec.get("remove") or ()))
 
 
+def _safe(value: str, *, blanks: bool = False) -> str:
+    """Raises ValueError for what would break out of the line that it becomes a part of."""
+    if not (_LINE if blanks else _WORD).fullmatch(value):
+        raise ValueError(f"{value!r} has characters that cannot be sent")
+    return value
+
+
 def _rewrite(path: Mapping[str, Any] | None, host: str) -> Rewrite:
+    host = _safe(host)
     if path is None:
         return Rewrite(host)
     if path["type"] == "ReplaceFullPath":
-        return Rewrite(host, full_path=path.get("replaceFullPath") or "/")
-    return Rewrite(host, prefix_path=path.get("replacePrefixMatch") or "")
+        return Rewrite(host, full_path=_safe(path.get("replaceFullPath") or "/"))
+    return Rewrite(host, prefix_path=_safe(path.get("replacePrefixMatch") or ""))
 
 
 def _redirect(spec: Mapping[str, Any]) -> Redirect:
     path = spec.get("path")
     return Redirect(
         int(spec.get("statusCode") or 302),
-        scheme=spec.get("scheme") or "",
-        host=spec.get("hostname") or "",
+        scheme=_safe(spec.get("scheme") or ""),
+        host=_safe(spec.get("hostname") or ""),
         port=int(spec.get("port") or 0),
         rewrite=_rewrite(path, "") if path is not None else None,
     )
@@ -90,9 +101,9 @@ def _mirror(spec: Mapping[str, Any], resolve: Resolve) -> Mirror:
 def _cors(spec: Mapping[str, Any]) -> Cors:
     return Cors(
         origins=tuple(spec.get("allowOrigins") or ()),
-        methods=", ".join(spec.get("allowMethods") or ()),
-        headers=", ".join(spec.get("allowHeaders") or ()),
-        expose=", ".join(spec.get("exposeHeaders") or ()),
+        methods=_safe(", ".join(spec.get("allowMethods") or ()), blanks=True),
+        headers=_safe(", ".join(spec.get("allowHeaders") or ()), blanks=True),
+        expose=_safe(", ".join(spec.get("exposeHeaders") or ()), blanks=True),
         credentials=bool(spec.get("allowCredentials")),
         max_age=int(spec.get("maxAge") or 5),
     )

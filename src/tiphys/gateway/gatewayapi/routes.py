@@ -42,7 +42,11 @@ def compile_route(route: Object, services: Services, grants: Sequence[Object]) -
     name = f"{metadata['namespace']}/{metadata['name']}"
     compiler = _Compiler(found, metadata["namespace"], services, grants)
     for number, rule in enumerate((route.get("spec") or {}).get("rules") or ()):
-        made = compiler.rule(rule)
+        try:
+            made = compiler.rule(rule)
+        except ValueError as error:
+            found.refused = f"rule {number}: {error}"
+            continue
         for place, match in enumerate(rule.get("matches") or ({},)):
             try:
                 matched = _match(match)

@@ -21,6 +21,7 @@ PREFIX = "nginx.ingress.kubernetes.io/"
 _SIZE = re.compile(r"([0-9]+)([kKmMgG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_WORD = re.compile(r"[\x21-\x7e]*")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]*")
 _CLOSING = frozenset({"auth-url", "auth-tls-secret", "auth-tls-verify-client", "enable-global-auth"})
 """Unsupported ones that restrict who gets in."""
@@ -68,6 +69,14 @@ class _Reader:
             return default
         return value
 
+    def word(self, name: str) -> str:
+        """Text that becomes a part of a request's line or a name: nothing that could end it."""
+        value = self.text(name)
+        if not _WORD.fullmatch(value):
+            self.problems.append(f"{PREFIX}{name} must be ASCII without blanks, not {value!r}")
+            return ""
+        return value
+
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name)
         if value not in ("", "true", "false"):
@@ -113,13 +122,13 @@ def read(ingress: Object, secrets: Secrets) -> Options:
         reader.problems.append(f"{PREFIX}backend-protocol {protocol!r} is not supported: the routes answer 503")
     return Options(
         policy=policy,
-        rewrite=reader.text("rewrite-target"),
+        rewrite=reader.word("rewrite-target"),
         regex=reader.flag("use-regex", False),
         ssl_redirect=reader.flag("ssl-redirect", True),
         force_ssl_redirect=reader.flag("force-ssl-redirect", False),
         redirect=_redirect(reader),
         tls_backend=protocol == "HTTPS",
-        upstream_host=reader.text("upstream-vhost"),
+        upstream_host=reader.word("upstream-vhost"),
         canary=values if reader.flag("canary", False) else None,
         closed=closed,
         problems=tuple(reader.problems),
@@ -216,7 +225,7 @@ def _affinity(reader: _Reader) -> Affinity | None:
 
 
 def _app_root(reader: _Reader) -> str:
-    text = reader.text("app-root")
+    text = reader.word("app-root")
     if text and not text.startswith("/"):
         reader.problems.append(f"{PREFIX}app-root must begin with a slash")
         return ""
@@ -228,7 +237,7 @@ def _redirect(reader: _Reader) -> tuple[int, str] | None:
         ("temporal-redirect", 302, "temporal-redirect-code"),
         ("permanent-redirect", 301, "permanent-redirect-code"),
     ):
-        if url := reader.text(name):
+        if url := reader.word(name):
             number = reader.number(code, status)
             return (number if 300 <= number <= 308 else status), url
     return None

@@ -5,6 +5,7 @@ What a client sends before its turn waits; a client that owes bytes for too long
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable
 from enum import Enum
@@ -22,6 +23,8 @@ from tiphys.gateway.proxy.tunnel import Tunnel
 if TYPE_CHECKING:
     from tiphys.gateway.proxy.fronts import Front
     from tiphys.gateway.proxy.server import Proxy
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 65536
 """Bytes read ahead of the request that is being served."""
@@ -67,6 +70,13 @@ class ClientSide:
         self._enter(Phase.IDLE)
 
     def received(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except Exception:  # one request must not take its connection into a state that nobody knows
+            log.exception("a request failed, its connection is closed")
+            self._drop()
+
+    def _received(self, data: bytes) -> None:
         self._waited = 0.0 if self._phase is Phase.BODY else self._waited
         if self._body is not None and self._exchange is not None:
             self._feed_body(data)
@@ -113,6 +123,7 @@ class ClientSide:
                 self._refuse(error)
         if not self._busy and not self.wire.closing:
             self._enter(Phase.HEAD if self._buffer else Phase.IDLE)
+            self.resume()
 
     def _begin(self, head: RequestHead) -> None:
         body, length = framing.request_body(head)

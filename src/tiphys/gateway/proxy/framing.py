@@ -159,7 +159,7 @@ def response_body(head: ResponseHead, method: str) -> tuple[Body | None, int | N
     if coding is not None and length is not None:
         raise Malformed("both Content-Length and Transfer-Encoding")
     if method == "HEAD" or head.status in BODILESS:
-        return None, length
+        return None, None if head.status == 204 else length
     if coding is not None:
         if coding.lower() != "chunked":
             raise Malformed("unsupported Transfer-Encoding")

@@ -47,7 +47,7 @@ class Proxy:
         self.access_log = False
         self._clients: dict[ClientSide, None] = {}
         self._occupied = asyncio.Event()
-        self._passwords: OrderedDict[tuple[int, str], tuple[BasicAuth, bool]] = OrderedDict()
+        self._passwords: OrderedDict[bytes, bool] = OrderedDict()
         self._mirrors = 0
 
     @property
@@ -74,14 +74,13 @@ class Proxy:
     # Passwords
 
     def _known(self, auth: BasicAuth, header: str) -> bool | None:
-        found = self._passwords.get((id(auth.users), header))
-        return found[1] if found is not None and found[0].users is auth.users else None
+        return self._passwords.get(auth.digest(header))
 
     async def check(self, check: Check) -> None:
         """Look at a password in a thread, since good hashes take their time, and remember the outcome."""
         users = check.auth.users or {}
         fits = await self.loop.run_in_executor(None, htpasswd.permitted, users, check.header)
-        self._passwords[id(check.auth.users), check.header] = check.auth, fits
+        self._passwords[check.auth.digest(check.header)] = fits
         while len(self._passwords) > _KNOWN:
             self._passwords.popitem(last=False)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from typing import Protocol
 
 from tiphys.base.http.duplex import dial
 from tiphys.base.http.wire import Wire
 from tiphys.gateway.proxy.backends import Endpoint
+
+log = logging.getLogger(__name__)
 
 
 class User(Protocol):
@@ -64,8 +67,12 @@ class Upstream:
         self.answered = True
         if self.user is None:  # nobody asked
             self.wire.abort()
-        else:
+            return
+        try:
             self.user.from_backend(data)
+        except Exception:  # one answer must not take its connections into a state that nobody knows
+            log.exception("an answer failed, its connection is closed")
+            self.wire.abort()
 
     def ended(self) -> None:
         if self.user is None:
