@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 _ALWAYS = (
@@ -13,6 +14,7 @@ _ALWAYS = (
     "max-endpoints-per-slice",
     "mirroring-max-endpoints-per-subset",
     "load-balancer-addresses",
+    "cluster-dns",
 )
 _OF_NODES = (
     "cluster-cidr",
@@ -35,6 +37,8 @@ def add_network_flags(
     add("--service-cluster-ip-range", default="", metavar="CIDR", help="left out of --cluster-cidr")
     text = "addresses of load balancers: CIDRs, or FIRST-LAST, by commas; without any, Services wait for somebody else"
     add("--load-balancer-addresses", default="", metavar="RANGES", help=text)
+    text = "makes the Service kube-system/kube-dns there, of nodes with a name server; one of each IP family, by commas"
+    add("--cluster-dns", default="", type=_addresses, metavar="IP,...", help=text)
     add("--max-endpoints-per-slice", type=_per_slice, default=100, metavar="COUNT", help="(100)")
     add("--mirroring-max-endpoints-per-subset", type=_per_slice, default=1000, metavar="COUNT", help="(1000)")
     for name in ("endpoint", "endpointslice", "mirroring-endpointslice"):
@@ -47,6 +51,16 @@ def _per_slice(text: str) -> int:
     if not 1 <= number <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 1 and 1000")
     return number
+
+
+def _addresses(text: str) -> str:
+    try:
+        versions = [ip_address(each).version for each in text.split(",") if each]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+    if len(set(versions)) < len(versions):
+        raise argparse.ArgumentTypeError(f"{text!r} has more than one address of a family")
+    return text
 
 
 def network_settings(options: argparse.Namespace) -> dict[str, Any]:
