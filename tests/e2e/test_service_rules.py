@@ -434,7 +434,8 @@ def test_on_the_host_addresses_answer_and_sources_are_kept(net: Machine) -> None
     rules.put(service(ingress=[{"ip": "203.0.113.8"}], **spec), endpoints(near))
     assert ask(here, "203.0.113.8", 80) == (near, GATEWAY)
     assert ask(net.node, VIP, 80)[0] == near
-    assert ask(net.node, "10.96.0.77", 80) == (REFUSED, "")
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        assert ask(net.node, "10.96.0.77", 80, kind) == (REFUSED, "")
     assert rules.compare() == 0
 
 

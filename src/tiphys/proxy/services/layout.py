@@ -70,7 +70,7 @@ def _hooks(config: ProxyConfig, family: Family) -> dict[str, tuple[str, list[str
         "firewall-prerouting": ("filter hook prerouting priority -110", firewall),
         "firewall-output": ("filter hook output priority -110", firewall),
         "nat-prerouting": ("nat hook prerouting priority -100", ["jump services"]),
-        "nat-output": ("nat hook output priority -100", ["jump services"]),
+        "nat-output": ("nat hook output priority -100", ["jump services", *_refused_datagrams(config, family)]),
         "filter-input": ("filter hook input priority 0", (node_ports if config.node else []) + check),
         "filter-forward": ("filter hook forward priority 0", [_invalid(config, family), *check, *absent]),
         "filter-output": ("filter hook output priority 0", check + absent),
@@ -89,6 +89,15 @@ def _invalid(config: ProxyConfig, family: Family) -> str:
     from an endpoint, and reset the connection. The host forwards for others, too, and minds only its own pods."""
     whose = "" if config.node else f"{family.nft} saddr @{NEAR} "
     return f"ct state invalid {whose}drop"
+
+
+def _refused_datagrams(config: ProxyConfig, family: Family) -> list[str]:
+    """Datagrams of the host itself for nobody go where nobody listens (the port discard). Rejected before they have
+    left, they would fail with EPERM instead of ECONNREFUSED, which people and programs understand."""
+    if config.node:
+        return []
+    loopback = "127.0.0.1:9" if family.version == 4 else "[::1]:9"
+    return [f"{family.nft} daddr @{SERVICE_RANGES} meta l4proto udp dnat to {loopback}"]
 
 
 def _is_node_port(config: ProxyConfig, family: Family) -> str:
