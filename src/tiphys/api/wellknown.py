@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 CLUSTER_DNS_LABEL = "tiphys.io/cluster-dns"
-"""Of nodes that run a name server for the cluster; whoever takes it away takes the server out of use."""
+"""Of nodes that run a name server for the cluster: "true", or "false" to take it out of use."""

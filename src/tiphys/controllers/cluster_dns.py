@@ -73,7 +73,7 @@ def slices(service: Object, nodes: Iterable[Object]) -> dict[str, dict[str, Any]
     if spec(service).get("selector"):
         return {}
     owner = {"apiVersion": "v1", "kind": "Service", **service}
-    serving = sorted((node for node in nodes if CLUSTER_DNS_LABEL in labels(node)), key=name)
+    serving = sorted(filter(_serves, nodes), key=name)
     found: dict[str, dict[str, Any]] = {}
     for family in spec(service).get("ipFamilies") or ("IPv4",):
         endpoints = [each for node in serving if (each := _endpoint(node, family)) is not None]
@@ -81,6 +81,10 @@ def slices(service: Object, nodes: Iterable[Object]) -> dict[str, dict[str, Any]
             made = _slice(owner, family, part // MAX_ENDPOINTS, endpoints[part : part + MAX_ENDPOINTS])
             found[name(made)] = made
     return found
+
+
+def _serves(node: Object) -> bool:
+    return labels(node).get(CLUSTER_DNS_LABEL) == "true"
 
 
 def _slice(owner: Object, family: str, part: int, endpoints: list[dict[str, Any]]) -> dict[str, Any]:
@@ -193,6 +197,6 @@ class ClusterDnsController(Controller):
 
 def _told(node: Object | None) -> tuple[Any, ...]:
     """What the slices say of a node."""
-    if node is None or CLUSTER_DNS_LABEL not in labels(node):
+    if node is None or not _serves(node):
         return ()
     return tuple(_endpoint(node, family) for family in ("IPv4", "IPv6"))

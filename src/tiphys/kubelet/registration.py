@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tiphys.api.wellknown import CLUSTER_DNS_LABEL
 from tiphys.kubelet.config import KubeletConfig
 from tiphys.kubelet.machine import Machine
 
@@ -55,6 +56,8 @@ def metadata_patch(config: KubeletConfig, machine: Machine, existing: Mapping[st
     known = existing["metadata"].get("labels") or {}
     own = node_labels(config, machine)
     labels = {name: own[name] for name in _RECONCILED if name in own and known.get(name) != own[name]}
+    if CLUSTER_DNS_LABEL in own and CLUSTER_DNS_LABEL not in known:  # it registered before it had a name server
+        labels[CLUSTER_DNS_LABEL] = own[CLUSTER_DNS_LABEL]
     patch: dict[str, Any] = {"labels": labels} if labels else {}
     if (existing["metadata"].get("annotations") or {}).get(_ATTACH) != "true":
         patch["annotations"] = {_ATTACH: "true"}
