@@ -93,10 +93,22 @@ async def _approve(client: LocalClient, reserved: Reserved, clock: Clock) -> Non
 
 def lead_to_services(config: ClusterConfig) -> None:
     """A route for the Services' ranges, so that a machine without any way out reaches them, too: addresses are
-    translated only in packets that have some way to go. It ends with the bridge."""
+    translated only in packets that have some way to go. Load balancers are asked from the address by which others know
+    this machine, as they would see it. It ends with the bridge."""
     try:
         with Netlink() as link:
             for network in config.service_networks:
                 link.add_route(str(network), index=link.index(config.bridge))
+            for cidr in node_services.load_balancers(config):
+                link.add_route(cidr, index=link.index(config.bridge), source=_outer_address(cidr))
     except OSError as error:
         log.warning("cluster IPs may not be reached from this machine: %s", error.strerror)
+
+
+def _outer_address(cidr: str) -> str:
+    """This machine's address on the way out, of the range's IP version; "" without one."""
+    family, somewhere = (socket.AF_INET6, "2001:db8::1") if ":" in cidr else (socket.AF_INET, "198.51.100.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as asking, contextlib.suppress(OSError):
+        asking.connect((somewhere, 9))  # sends nothing
+        return str(asking.getsockname()[0])
+    return ""
