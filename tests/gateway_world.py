@@ -57,7 +57,7 @@ def answering(body: bytes = b"hello", head: str = "HTTP/1.1 200 OK\r\n", seen: l
 
 
 @contextlib.asynccontextmanager
-async def backend(serve: Serve) -> AsyncIterator[int]:
+async def backend(serve: Serve, address: str = LOOPBACK) -> AsyncIterator[int]:
     """The port on which `serve` is asked; what breaks off is no error."""
     closing = False
 
@@ -70,7 +70,7 @@ async def backend(serve: Serve) -> AsyncIterator[int]:
             if not closing:
                 writer.close()
 
-    server = await asyncio.start_server(guarded, LOOPBACK, 0)
+    server = await asyncio.start_server(guarded, address, 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:

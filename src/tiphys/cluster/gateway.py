@@ -89,7 +89,7 @@ async def supervise(config: ClusterConfig, client: Client, clock: Clock) -> None
     failures = 0
     while True:
         try:
-            await _prepare(client, clock)
+            await prepare(client, clock)
             if not processes.pid_of(config.paths.lock(GATEWAY)):
                 await _wait_needed(client, clock)
             break
@@ -107,10 +107,11 @@ async def supervise(config: ClusterConfig, client: Client, clock: Clock) -> None
             await clock.sleep(_RETRY.delay(failures - 2))
 
 
-async def _prepare(client: Client, clock: Clock) -> None:
-    """Not before there is a node: the first moments are for what a cluster cannot be without."""
+async def prepare(client: Client, clock: Clock, nodes: float = _FIRST) -> None:
+    """The GatewayClass, when its definition is served. Not before there is a node, which is waited for that many
+    seconds: the first moments are for what a cluster cannot be without."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FIRST):
+        async with asyncio.timeout(nodes):
             await _wait_node(client, clock)
     async with asyncio.timeout(30):
         await _wait_served(client, clock)
