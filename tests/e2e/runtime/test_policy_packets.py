@@ -242,7 +242,10 @@ def test_what_is_there_is_adopted_and_the_table_goes_with_the_last_policy(
     matrix: Matrix, nodes: list[NodeNetwork]
 ) -> None:
     listed = [one for policies in cases(matrix).values() for one in policies if one["metadata"]["name"] == "p"]
-    matrix.apply(*({**one, "metadata": {**one["metadata"], "name": f"p{n}"}} for n, one in enumerate(listed)))
+    names = ("1.st", "2-" + "n" * 240, "drop", "x.y-z")
+    matrix.apply(
+        *({**one, "metadata": {**one["metadata"], "name": f"{names[n % 4]}{n}"}} for n, one in enumerate(listed))
+    )
     for compiler, kernel in zip(matrix.compilers, matrix.kernels, strict=True):
         kernel.read()
         assert kernel.plan(compiler.ruleset, kernel.everything(compiler.ruleset)) == []

@@ -92,6 +92,11 @@ def test_finished_pods_and_those_of_their_hosts_network_are_nobodys_peers() -> N
     assert pod_of(pod("x", "a", ["10.0.0.1"], phase="Unknown")).addresses == ("10.0.0.1",)
 
 
+@pytest.mark.parametrize("wrong", ["fe80::1%eth0", "::1%x } ; flush ruleset", "10.0.0.256", "", "localhost"])
+def test_what_is_no_address_that_packets_have_is_left_out(wrong: str) -> None:
+    assert pod_of(pod("x", "a", [wrong, "10.0.0.1"])).addresses == ("10.0.0.1",)
+
+
 def test_sidecars_ports_have_names_too_and_those_of_other_init_containers_do_not() -> None:
     obj = pod("x", "a", [], ports=[{"name": "web", "containerPort": 8080}])
     obj["spec"]["initContainers"] = [

@@ -10,6 +10,7 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+PROTOCOLS = ("tcp", "udp", "sctp")
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -66,9 +67,9 @@ def addresses_of(status: Object) -> tuple[str, ...]:
 
 
 def canonical(address: str) -> str:
-    """As nft(8) and the API write it: fd00::1, not fd00:0::1; "" for what is no address."""
+    """As nft(8) and the API write it: fd00::1, not fd00:0::1; "" for what is no address, or one of a link only."""
     try:
-        return str(ip_address(address))
+        return str(ip_address(address)) if "%" not in address else ""
     except ValueError:
         return ""
 
@@ -84,7 +85,9 @@ def _named_ports(spec: Object) -> Iterator[NamedPort]:
     for container in _containers(spec):
         for port in container.get("ports") or ():
             name, protocol = str(port.get("name") or ""), str(port.get("protocol") or "TCP").lower()
-            if name and (name, protocol) not in seen:  # of several the first counts, as for Services
+            if (
+                name and protocol in PROTOCOLS and (name, protocol) not in seen
+            ):  # of several the first counts, as for Services
                 seen.add((name, protocol))
                 yield NamedPort(sys.intern(name), sys.intern(protocol), int(port["containerPort"]))
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tiphys.api import selectors
 from tiphys.api.selectors import EVERYTHING, NOTHING, LabelSelector
 from tiphys.proxy.policies import ranges
+from tiphys.proxy.policies.facts import PROTOCOLS
 from tiphys.proxy.policies.ranges import Range, Ranges
 
 Object = Mapping[str, Any]
@@ -136,12 +137,14 @@ def _ports(ports: Iterable[Object]) -> Iterator[Ports]:
     names: dict[Ports, None] = {}
     for port in ports:
         protocol, value = str(port.get("protocol") or "TCP").lower(), port.get("port")
+        if protocol not in PROTOCOLS:
+            continue  # the API lets in none; nothing passes by it
         if value is None:
             numbers.setdefault(protocol, []).append((0, 65535))
         elif isinstance(value, str):
             names[Ports(protocol, name=value)] = None
         else:
-            numbers.setdefault(protocol, []).append((value, port.get("endPort") or value))
+            numbers.setdefault(protocol, []).append((int(value), int(port.get("endPort") or value)))
     for protocol, listed in numbers.items():
         merged = ranges.merge(listed)
         if merged:

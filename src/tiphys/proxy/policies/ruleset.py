@@ -2,7 +2,7 @@
 
     forward               the hook: the client's address leads to its egress group, the server's to its ingress group
     egress-HASH, ...      a group: the policies of pods that share them; what none of them lets pass is dropped
-    NS/NAME/egress-HASH   what one policy lets out; with ingress-HASH: in
+    of/NS/NAME/egress-HASH   what one policy lets out; with ingress-HASH: in
 
 A chain's name tells its contents (HASH), so a chain that is there is right and never changes. Client and server are
 those of the connection, not of the packet: replies and later packets are judged like the first.
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 from tiphys.proxy.policies.policy import DIRECTIONS, Direction, PeerSelector, Policy
 from tiphys.proxy.policies.ranges import Ranges
 
 FAMILIES = (4, 6)
-_LONGEST = 200
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9./-]{0,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Ruleset:
 
 
 def policy_chain(policy: Policy, direction: Direction, chain: PolicyChain) -> str:
-    whose = policy.key if len(policy.key) <= _LONGEST else f"{policy.namespace}/{digest(policy.key)}"
-    return f"{whose}/{direction}-{digest(repr(chain))}"
+    """Its first letter is one, as nft(8) wants it; namespaces may begin with a digit."""
+    return f"of/{_word(policy.key)}/{direction}-{digest(repr(chain))}"
 
 
 def group_chain(direction: Direction, chain: GroupChain) -> str:
@@ -94,7 +95,12 @@ def peer_set(selector: PeerSelector, family: int) -> str:
 
 
 def port_set(name: str, protocol: str, family: int) -> str:
-    return f"port{family}-{protocol}-{name}"
+    return f"port{family}-{protocol}-{_word(name)}"
+
+
+def _word(text: str) -> str:
+    """As it is, if nft(8) can read it as part of a name."""
+    return text if _PLAIN.fullmatch(text) else digest(text)
 
 
 def digest(text: str) -> str:
