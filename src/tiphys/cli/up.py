@@ -10,6 +10,7 @@ from tiphys.cli.output import Output, add_common
 from tiphys.cli.ports import add_publish
 from tiphys.cluster.ranges import IP_FAMILIES, MAX_NODES
 from tiphys.overlay.types import MODES
+from tiphys.proxy.services.config import BALANCINGS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ip-family", choices=tuple(IP_FAMILIES), default="", help="of a new cluster's nodes, pods and Services (ipv4)"
     )
+    text = "how Services choose among endpoints, unless they are annotated (random)"
+    parser.add_argument("--balancing", choices=BALANCINGS, default="", help=text)
     parser.add_argument(
         "--cni",
         default="",
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
             listen=options.listen,
             overlay=options.network,
             ip_family=options.ip_family,
+            balancing=options.balancing,
             cni=options.cni,
             cni_bin_dirs=options.cni_bin_dir,
         ),

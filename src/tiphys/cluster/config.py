@@ -61,6 +61,8 @@ class ClusterConfig:
     """The way to pods of other machines: one of overlay.types.MODES."""
     publish: tuple[str, ...] = ()
     """Published ports, as `ports.published` reads them."""
+    balancing: str = "random"
+    """How Services choose among endpoints, unless they are annotated: one of proxy.services.config.BALANCINGS."""
     cni: str = ""
     """Directory of CNI configurations whose plugins connect pods; "" for this program's own network."""
     cni_bin_dirs: str = ""

@@ -46,6 +46,7 @@ class UpOptions:
     overlay: str = ""
     ip_family: str = ""
     """One of `ranges.IP_FAMILIES`."""
+    balancing: str = ""
     cni: str = ""
     cni_bin_dirs: str = ""
     """Of a new cluster: see `ClusterConfig`."""
@@ -358,6 +359,13 @@ def _changed(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
             f"--ip-family {options.ip_family}: cluster {config.name} was made with {config.ip_family}, which cannot be "
             f"changed; delete it first or choose another name"
         )
+    if options.balancing and options.balancing != config.balancing:
+        if any(processes.pid_of(lock) for lock in config.paths.run.glob("*.lock")):
+            raise Permanent(
+                f"--balancing {options.balancing}: cluster {config.name} runs with {config.balancing}; "
+                f"`tiphys down {config.name}` first, or annotate Services"
+            )
+        config = replace(config, balancing=options.balancing)
     if options.cni and os.path.abspath(options.cni) != config.cni:
         raise Permanent(f"--cni {options.cni}: cluster {config.name} was made with {config.cni or 'no plugins'}")
     if options.port and options.port != config.port:

@@ -31,6 +31,8 @@ class Place:
     pod_cidrs: tuple[str, ...]
     domain: str
     """The cluster's, e.g. cluster.local."""
+    balancing: str = "random"
+    """See `ClusterConfig`."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ class Parts:
 def place(config: ClusterConfig, node: NodeConfig, namespace: NodeNetwork) -> Place:
     """That of a node of this machine's cluster."""
     domain = node_dns.domain(config)
-    return Place(node.name, namespace.namespace, namespace.addresses, namespace.pod_cidrs, domain)
+    return Place(node.name, namespace.namespace, namespace.addresses, namespace.pod_cidrs, domain, config.balancing)
 
 
 async def run(place: Place, account: ClientConfig, clock: Clock) -> None:

@@ -32,7 +32,13 @@ def service_proxy(parts: Parts, observers: Sequence[Observer] = ()) -> ServicePr
 
 
 def proxy_config(place: Place) -> ProxyConfig:
-    return ProxyConfig(node=place.name, families=place.families, local_pods=place.pod_cidrs, node_ips=place.addresses)
+    return ProxyConfig(
+        node=place.name,
+        families=place.families,
+        local_pods=place.pod_cidrs,
+        node_ips=place.addresses,
+        balancing=place.balancing,
+    )
 
 
 def families(config: ClusterConfig) -> tuple[str, ...]:
@@ -48,6 +54,7 @@ def host_config(config: ClusterConfig) -> ProxyConfig:
         families=families(config),
         local_pods=tuple(map(str, config.pod_networks)),
         near=tuple(map(str, near)),
+        balancing=config.balancing,
         service_ranges=load_balancers(config),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RANDOM, ROUND_ROBIN = "random", "round-robin"
+RANDOM, ROUND_ROBIN = BALANCINGS = "random", "round-robin"
 
 BALANCING = "tiphys.io/balancing"
 """The annotation of a Service that chooses for it: random or round-robin."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tiphys.client.informer import key_of
 from tiphys.client.types import Object
-from tiphys.proxy.services.config import BALANCING, RANDOM, ROUND_ROBIN
+from tiphys.proxy.services.config import BALANCING, BALANCINGS
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label that says whose an EndpointSlice is."""
@@ -160,7 +160,7 @@ def _affinity(spec: Mapping[str, Any]) -> int:
 
 def _balancing(service: Object) -> str:
     wanted = (service["metadata"].get("annotations") or {}).get(BALANCING)
-    return wanted if wanted in (RANDOM, ROUND_ROBIN) else ""
+    return wanted if wanted in BALANCINGS else ""
 
 
 def _ingress_ips(service: Object) -> Iterator[str]:
