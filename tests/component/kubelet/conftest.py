@@ -240,6 +240,8 @@ class MemoryRuntime:
         self.images: Any = MemoryImages()
         self.cgroups: Any = FakeCgroups()
         self.used = measures.Usage(0, 0, 0)
+        self.networks: tuple[str, ...] = ("10.1.0.",)
+        """What pods' addresses begin with, one for each family."""
         self.boxes: dict[str, rt.SandboxStatus] = {}
         self.runs: dict[str, rt.ContainerStatus] = {}
         self.log: list[str] = []
@@ -282,8 +284,8 @@ class MemoryRuntime:
     async def create_sandbox(self, spec: rt.SandboxSpec) -> rt.SandboxStatus:
         self.cgroups.set(spec.cgroup_parent, spec.cgroup_resources)
         if spec.id not in self.boxes:
-            ip = f"10.1.0.{len(self.boxes) + 2}"
-            self.boxes[spec.id] = rt.SandboxStatus(spec, rt.State.RUNNING, (ip,), self.clock.time())
+            ips = tuple(f"{network}{len(self.boxes) + 2}" for network in self.networks)
+            self.boxes[spec.id] = rt.SandboxStatus(spec, rt.State.RUNNING, ips, self.clock.time())
             self.log.append("sandbox")
         return self.boxes[spec.id]
 
