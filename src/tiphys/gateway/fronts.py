@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 from tiphys.client.types import Object
@@ -11,7 +12,13 @@ from tiphys.gateway.plan import FrontKey, FrontPlan
 from tiphys.gateway.proxy.fronts import Front
 from tiphys.gateway.proxy.server import Proxy
 
+_FIRST, _COUNT = 10000, 20000
 Secrets = Callable[[str, str], Object | None]
+
+
+def preferred_port(key: FrontKey) -> int:
+    """The same at each start, below the ports that the kernel gives out, so that a restart changes no EndpointSlice."""
+    return _FIRST + zlib.crc32(f"{key[0]}:{key[1]}".encode()) % _COUNT
 
 
 class Fronts:
@@ -47,7 +54,7 @@ class Fronts:
         chooser = Chooser(self._contexts.default_pair) if plan.tls else None
         front = Front(self._proxy, plan.port, chooser.context if chooser is not None else None)
         try:
-            front.listen(self._addresses)
+            front.listen(self._addresses, preferred_port(key))
         except OSError as error:
             problems.append(f"port {plan.port} of {key[0]} cannot be served: {error}")
             return False

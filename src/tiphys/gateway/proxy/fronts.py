@@ -23,8 +23,6 @@ BACKLOG = 4096
 ACCEPTS = 64
 """Connections accepted in one turn of the loop."""
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PREFERRED = 10000
-"""What is added to a small port for the one that is listened on."""
 
 
 class Front:
@@ -47,10 +45,9 @@ class Front:
         """The port that is listened on; 0 when none is."""
         return int(self._listeners[0].getsockname()[1]) if self._listeners else 0
 
-    def listen(self, addresses: Sequence[str]) -> None:
+    def listen(self, addresses: Sequence[str], preferred: int = 0) -> None:
         """On the same port of each address, the preferred one if it is free. Raises OSError."""
-        wanted = self.port + _PREFERRED if self.port < 50000 else 0
-        for port in (wanted, 0, 0, 0):
+        for port in (preferred, 0, 0, 0):
             try:
                 for address in addresses:
                     self._listeners.append(_listening(address, self.bound or port))
