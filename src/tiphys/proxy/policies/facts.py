@@ -85,10 +85,8 @@ def _named_ports(spec: Object) -> Iterator[NamedPort]:
     for container in _containers(spec):
         for port in container.get("ports") or ():
             name, protocol = str(port.get("name") or ""), str(port.get("protocol") or "TCP").lower()
-            if (
-                name and protocol in PROTOCOLS and (name, protocol) not in seen
-            ):  # of several the first counts, as for Services
-                seen.add((name, protocol))
+            if name and protocol in PROTOCOLS and (name, protocol) not in seen:
+                seen.add((name, protocol))  # of several the first counts, as for Services
                 yield NamedPort(sys.intern(name), sys.intern(protocol), int(port["containerPort"]))
 
 
