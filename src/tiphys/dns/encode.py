@@ -8,7 +8,7 @@ begins with another of its addresses each time.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiphys.dns.wire import CD, CNAME, DO, HEADER, MX, NS, OPT, PTR, QR, QUESTION_AT, RA, RD, SOA, TC, Query, Record
 
@@ -20,8 +20,7 @@ _OPT = struct.Struct("!BHHIH")
 _FURTHEST = 0x3FFF
 
 
-@dataclass(frozen=True, slots=True)
-class Sections:
+class Sections(NamedTuple):
     """What an answer says."""
 
     rcode: int = 0

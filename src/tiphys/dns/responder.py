@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tiphys.base.clock import Clock
 from tiphys.dns import encode
@@ -174,4 +174,4 @@ def _joined(answer: Answer | None, message: Message) -> Sections:
     if answer is None:
         rcode = message.rcode if message.rcode < BADVERS else SERVFAIL
         return Sections(rcode, message.answers, message.authority, message.additional, message.flags & AD)
-    return replace(answer.sections, answers=(*answer.sections.answers, *message.answers))
+    return answer.sections._replace(answers=(*answer.sections.answers, *message.answers))

@@ -56,8 +56,7 @@ class Record(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Edns:
+class Edns(NamedTuple):
     """What the OPT record says."""
 
     payload: int
@@ -65,8 +64,7 @@ class Edns:
     dnssec: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A question that somebody asks."""
 
     packet: bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tiphys.dns.encode import Sections
 from tiphys.dns.index import Endpoint, Index, Key, Port, Service
@@ -40,8 +40,7 @@ DNS_SERVICE: Key = (b"kube-system", b"kube-dns")
 SVC = b"svc"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What is known here."""
 
     sections: Sections
@@ -49,8 +48,7 @@ class Answer:
     """A name outside: its records of the asked type belong behind these answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """An address with the name and the port under which a service is offered there."""
 
     name: bytes
@@ -58,8 +56,7 @@ class _Target:
     port: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What there is at a name; nothing of all that: only longer names have records."""
 
     targets: tuple[_Target, ...] = ()
