@@ -26,13 +26,13 @@ from pathlib import Path
 
 from tiphys.base.netlink import Netlink
 from tiphys.runtime import forwarding, netns, nft
-from tiphys.runtime.network import DEVICES, PodNetwork
+from tiphys.runtime.network import DEVICES, PodNetwork, hardware_address
 from tiphys.runtime.types import RuntimeFailure
 
 OLD_BRIDGE = "pods"
 """Where earlier versions connected pods: it stays as long as the node, for pods that still run."""
 SOURCES = "tiphys-sources"
-"""The nftables table (inet) that drops what pods send with others' IPv6 addresses; for IPv4 routing does that."""
+"""The nftables table (inet) that drops what pods send with others' addresses; for IPv4 routing does that, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,15 @@ def setup_cluster_network(network: ClusterNetwork) -> list[str]:
     try:
         with Netlink() as link:
             if not link.index(network.bridge):
-                link.add_bridge(network.bridge)
+                # Its own fixed address: else it takes its ports' lowest, and nodes remember the old one.
+                link.add_bridge(network.bridge, hardware_address(network.gateways[0]))
             device = link.index(network.bridge)
             _own(link, device, network)
             netns.trust_neighbours(network.bridge)
             for gateway, nodes in zip(network.gateways, network.nodes, strict=True):
                 link.add_address(device, f"{gateway}/{ip_network(nodes).prefixlen}")
+            if network.ipv6:
+                link.add_address(device, _link_local(1))
             link.set_up(device)
     except OSError as error:
         raise RuntimeFailure(f"cluster network: {error.strerror}") from error
@@ -128,6 +131,11 @@ def teardown_cluster_network(network: ClusterNetwork) -> list[str]:
     return left
 
 
+def _link_local(number: int) -> str:
+    """Whoever forwards asks for neighbours from such an address. The kernel makes one, but up to a second later."""
+    return f"fe80::{number:x}/64"
+
+
 def _write_sysctl(name: str, value: str) -> None:
     Path("/proc/sys", name).write_text(value)
 
@@ -151,8 +159,8 @@ class NodeNetwork:
         self.cluster, self.name, self._others = cluster, name, others
         self.addresses, self.pod_cidrs = tuple(addresses), tuple(pod_cidrs)
         self._path = cluster.run_dir / "netns" / f"{cluster.bridge}-{name}"
-        number = int(ip_address(self.addresses[0])) - int(ip_network(cluster.nodes[0])[0])
-        self._veth = f"{cluster.bridge}-{number}"[-15:]
+        self._number = int(ip_address(self.addresses[0])) - int(ip_network(cluster.nodes[0])[0])
+        self._veth = f"{cluster.bridge}-{self._number}"[-15:]
 
     @property
     def namespace(self) -> str:
@@ -181,16 +189,21 @@ class NodeNetwork:
                     host.add_route(cidr, address)
         except OSError as error:
             raise RuntimeFailure(f"network of node {self.name}: {error.strerror}") from error
-        return [] if self._others else guard_sources(self.namespace, self.pod_cidrs)
+        return guard_sources(self.namespace) if self.cluster.ipv6 and not self._others else []
 
     def _sysctls(self) -> None:
         _write_sysctl("net/ipv4/ip_forward", "1")
-        # Pods' own routes are the shortest ones, whatever it looks like: all of them pass this namespace.
+        # A new namespace has the host's settings. Of rp_filter the larger one of "all" and the device's counts, and 2
+        # is less strict than 1. Redirects would lead pods to each other, who are not on one link.
         for device in ("all", "default"):
-            _write_sysctl(f"net/ipv4/conf/{device}/send_redirects", "0")
+            for name in ("send_redirects", "rp_filter", "route_localnet"):
+                _write_sysctl(f"net/ipv4/conf/{device}/{name}", "0")
         netns.trust_neighbours("default")
         if self.cluster.ipv6:
             _write_sysctl("net/ipv6/conf/all/forwarding", "1")
+        else:  # no way past what is said of IPv4
+            with contextlib.suppress(FileNotFoundError):
+                _write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")
 
     def _connect(self, host: Netlink, node: Netlink) -> None:
         bridge = host.index(self.cluster.bridge)
@@ -207,6 +220,8 @@ class NodeNetwork:
         device = node.index("eth0")
         for address, nodes in zip(self.addresses, self.cluster.nodes, strict=True):
             node.add_address(device, f"{address}/{ip_network(nodes).prefixlen}")
+        if self.cluster.ipv6:
+            node.add_address(device, _link_local(self._number))
         node.set_up(device)
         for gateway in self.cluster.gateways:
             node.add_route("default", gateway)
@@ -241,10 +256,10 @@ def _make_ground(node: Netlink, pod_cidrs: Sequence[str]) -> None:
         node.refuse_route(cidr)
 
 
-def guard_sources(namespace: str, subnets: Sequence[str], table: str = SOURCES) -> list[str]:
-    """Drop IPv6 packets of pods whose source is not theirs; returns what is missing for it, for the user."""
-    if all(ip_network(each).version == 4 for each in subnets):
-        return []
+def guard_sources(namespace: str, table: str = SOURCES) -> list[str]:
+    """Drop packets of pods whose source is not theirs; returns what is missing for it, for the user.
+
+    Neighbours are written down, so that a pod has nothing to say from a link-local address but to fill tables."""
     from tiphys.base.nftables import Nftables
 
     rules = f"""
@@ -253,14 +268,15 @@ def guard_sources(namespace: str, subnets: Sequence[str], table: str = SOURCES) 
         table inet {table} {{
             chain prerouting {{
                 type filter hook prerouting priority raw; policy accept;
-                meta nfproto ipv6 iifname "{DEVICES}*" fib saddr . iif oif missing drop
+                iifname "{DEVICES}*" ip6 saddr fe80::/10 drop
+                iifname "{DEVICES}*" fib saddr . iif oif missing drop
             }}
         }}"""
     try:
-        with Nftables(functools.partial(netns.inside, namespace)) as nft:
-            nft.run(rules)
+        with Nftables(functools.partial(netns.inside, namespace)) as firewall:
+            firewall.run(rules)
     except OSError as error:
-        return [f"pods can use each other's IPv6 addresses as their own: {error.strerror}"]
+        return [f"pods can use each other's addresses as their own: {error.strerror}"]
     return []
 
 

@@ -71,7 +71,7 @@ def answering(pod: Pod, name: str, port: int) -> Iterator[None]:
 def ask(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM, source: str = "") -> str:
     """ "" when nobody answers."""
     with netns.socket_in(namespace, family_of(address), kind) as client:
-        client.settimeout(1)
+        client.settimeout(3)  # a first packet that gets lost is sent again after a second
         if source:
             client.bind((source, 0))
         try:

@@ -130,7 +130,7 @@ class Ground:
     def _make(self, settings: Settings | None) -> PodNetwork:
         everywhere = tuple(dict.fromkeys((*self._own, *self._all)))
         network = ClusterNetwork(BRIDGE, self._own, everywhere, paths.run_root())
-        for missing in [*setup_cluster_network(network), *guard_sources(NAMESPACE, self._own, BRIDGE)]:
+        for missing in [*setup_cluster_network(network), *guard_sources(NAMESPACE, BRIDGE)]:
             log.warning("%s", missing)
         with OverlayLink() as link:
             outer = (link.mtu_of(settings.address) if settings else 0) or outgoing_mtu(link)
