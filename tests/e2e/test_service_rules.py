@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,35 +32,13 @@ from e2e.service_network import (
     service,
     six,
 )
-from tiphys.client.informer import InformerFactory
 from tiphys.proxy.services.config import BALANCING, ROUND_ROBIN, ProxyConfig
 from tiphys.proxy.services.facts import IPV4
-from tiphys.proxy.services.layout import SERVICE_IPS
-from tiphys.proxy.services.proxy import ServiceProxy
-from tiphys.proxy.services.rules import Rules as Bad
-from tiphys.proxy.services.state import ServiceState, Sync
-from tiphys.proxy.services.topology import Place
 from tiphys.runtime import netns
-from tiphys.testing.clock import VirtualClock
-from tiphys.testing.cluster import Cluster
 
 pytestmark = pytest.mark.e2e
 
 VIP = "10.96.0.10"
-
-
-class Told:
-    """An Observer that can be waited for."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def synced(self, sync: Sync, services: Mapping[str, ServiceState]) -> None:
-        self._event.set()
-
-    async def told(self) -> None:
-        await self._event.wait()
-        self._event.clear()
 
 
 @pytest.fixture
@@ -348,76 +325,6 @@ def test_endpoints_that_end_serve_when_nobody_else_does(net: Machine, rules: Rul
     assert {ask(here, VIP, 80)[0] for _ in range(8)} == {going}
 
 
-def test_another_process_changes_nothing_and_breaks_no_connection(net: Machine, rules: Rules) -> None:
-    near = net.server()
-    here, own = net.pod()
-    clients = {"clientIP": {"timeoutSeconds": 60}}
-    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
-    full = service(
-        ports=ports,
-        type="LoadBalancer",
-        externalIPs=["203.0.113.7"],
-        ingress=[{"ip": "203.0.113.8"}],
-        loadBalancerSourceRanges=["192.0.2.0/24", "10.0.0.0/8"],
-        sessionAffinity="ClientIP",
-        sessionAffinityConfig=clients,
-    )
-    rules.put(full, endpoints(near, net.server(remote=True)))
-    rules.put(service("empty", clusterIP="10.96.0.11"), name="empty")
-    rules.put(None, name="web")
-    rules.put(full, endpoints(near))
-    before = net.nftables().run("list table ip tiphys-services")
-    again = Rules(net.nftables)
-    again.compiler.put("default/web", full, [endpoints(near)], Place("node-1"))
-    again.compiler.put("default/empty", service("empty", clusterIP="10.96.0.11"), [], Place("node-1"))
-    assert again.compare() == 0
-    assert net.nftables().run("list table ip tiphys-services") == before
-    again.sweep()
-    assert again.compare() == 0
-    assert ask(here, VIP, 80) == (near, own)
-
-
-def test_what_somebody_else_did_to_the_table_is_put_right(net: Machine, rules: Rules) -> None:
-    near = net.server()
-    here, own = net.pod()
-    rules.put(service(), endpoints(near))
-    with net.nftables() as nft:
-        nft.run(f"delete element ip tiphys-services service-ips {{ {VIP} . tcp . 80 }}")
-    assert ask(here, VIP, 80) == (REFUSED, "")
-    assert rules.compare() == 1
-    assert ask(here, VIP, 80) == (near, own)
-    with net.nftables() as nft:
-        nft.run("flush ruleset")
-    rules.compare()
-    assert ask(here, VIP, 80) == (near, own)
-
-
-def test_a_service_that_the_kernel_refuses_does_not_keep_others_out(
-    net: Machine, rules: Rules, caplog: pytest.LogCaptureFixture
-) -> None:
-    near = net.server()
-    here, own = net.pod()
-    for number in range(20):
-        rules.put(
-            service(f"good-{number}", clusterIP=f"10.96.1.{number}"),
-            endpoints(near, name=f"good-{number}"),
-            name=f"good-{number}",
-        )
-    desired = rules.compiler.desired[IPV4]
-    desired.put(
-        "default/bad",
-        Bad(
-            chains={"cluster-bad": ("no such rule",)},
-            elements={(SERVICE_IPS, "10.96.0.1 . tcp . 1"): "goto cluster-bad"},
-        ),
-    )
-    rules.compare()
-    assert "Service default/bad cannot be had" in caplog.text
-    rules.put(service(), endpoints(near))
-    assert ask(here, VIP, 80) == (near, own)
-    assert {ask(here, f"10.96.1.{number}", 80) for number in range(20)} == {(near, own)}
-
-
 def test_on_the_host_addresses_answer_and_sources_are_kept(net: Machine) -> None:
     config = ProxyConfig(table="tiphys9-services", near=("10.1.0.0/16",), local_pods=("10.1.0.0/16",))
     rules = Rules(net.nftables, config)
@@ -437,26 +344,6 @@ def test_on_the_host_addresses_answer_and_sources_are_kept(net: Machine) -> None
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         assert ask(net.node, "10.96.0.77", 80, kind) == (REFUSED, "")
     assert rules.compare() == 0
-
-
-def test_deleted_tables_are_put_back_at_once(net: Machine) -> None:
-    async def scenario() -> None:
-        api = Cluster(clock, nodes=0, controllers="")
-        async with api as cluster, InformerFactory(cluster.client, clock) as informers:
-            proxy = ServiceProxy(informers, clock, CONFIG, net.nftables, [watcher], net.watch)
-            async with asyncio.TaskGroup() as tasks:
-                running = tasks.create_task(proxy.run())
-                await watcher.told()
-                with net.nftables() as nft:
-                    assert "chain services" in nft.run("list table ip tiphys-services")
-                    nft.run("flush ruleset")
-                    await watcher.told()
-                    assert "chain services" in nft.run("list table ip tiphys-services")
-                running.cancel()
-
-    watcher, clock = Told(), VirtualClock()
-    clock.run(scenario())
-    clock.close()
 
 
 def test_packets_that_belong_to_no_connection_do_not_get_through_untranslated(net: Machine, rules: Rules) -> None:
@@ -495,18 +382,3 @@ def stray(source: int, destination: int, server: str, client: str) -> bytes:
     total = sum(struct.unpack(f">{len(pseudo + header) // 2}H", pseudo + header))
     folded = (total & 0xFFFF) + (total >> 16)
     return header[:16] + struct.pack(">H", ~((folded & 0xFFFF) + (folded >> 16)) & 0xFFFF) + header[18:]
-
-
-def test_a_table_of_another_layout_is_replaced_without_a_gap(net: Machine, rules: Rules) -> None:
-    server, own = net.server(), net.pod()
-    ports = [{"port": 80, "protocol": "TCP", "nodePort": 30080}]
-    web = service(ports=ports, type="NodePort", sessionAffinity="ClientIP")
-    rules.put(web, endpoints(server))
-    assert ask(own[0], VIP, 80) == (server, own[1])
-    other = Rules(net.nftables, replace(CONFIG, node_port_addresses=("192.0.2.0/24",), masquerade_all=True))
-    other.compiler.put("default/web", web, [endpoints(server)], Place("node-1"))
-    assert other.compare() > 50
-    assert ask(own[0], VIP, 80) == (server, GATEWAY)
-    assert ask(net.client, NODE_INSIDE, 30080) == (REFUSED, "")
-    assert ask(net.client, NODE, 30080)[0] == server
-    assert other.compare() == 0
