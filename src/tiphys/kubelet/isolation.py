@@ -94,8 +94,10 @@ class Isolation:
         """The pod's sandbox is gone."""
         self._untold.pop(uid, None)
         addresses = self._addresses.pop(sandbox, ())
-        if self._guard is not None and addresses:
-            self._guard.release(uid, addresses)
+        again = {address for listed in self._addresses.values() for address in listed}
+        freed = tuple(address for address in addresses if address not in again)
+        if self._guard is not None and freed:
+            self._guard.release(uid, freed)
 
     def _note(self, sandbox: SandboxRecord) -> None:
         if sandbox.ips:
