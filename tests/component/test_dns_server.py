@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import uvloop
 
 from dns_world import endpoint, endpoint_slice, external, index_of, query, records, service
 from tiphys.base import outside
@@ -25,7 +26,7 @@ from tiphys.dns.metrics import Metrics
 from tiphys.dns.resolvconf import watched
 from tiphys.dns.responder import Responder
 from tiphys.dns.sockets import HostSockets
-from tiphys.dns.tcp import MAX_CONNECTIONS, MAX_OF_ONE, TcpServer
+from tiphys.dns.tcp import MAX_CONNECTIONS, MAX_OF_ONE, MAX_PENDING, TcpServer
 from tiphys.dns.udp import UdpServer
 from tiphys.dns.upstreams import Server, Upstreams
 from tiphys.dns.wire import QUESTION_AT, TC, Message, read_message, read_query
@@ -169,10 +170,13 @@ async def serving(*servers: Server, index: Index | None = None, idle: float = 10
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """On the event loop that nodes have."""
+
     async def main() -> None:
         await scenario()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 WEB = "web.testns.svc.cluster.local"
@@ -464,6 +468,42 @@ def test_questions_on_one_connection_are_answered_as_soon_as_each_can_be() -> No
             assert (await received(reader))[:2] == b"\0\1"
             assert await reader.read() == b""
             writer.close()
+
+    run(scenario)
+
+
+def test_a_client_that_asks_much_and_says_no_more_gets_all_answers() -> None:
+    async def scenario() -> None:
+        async with upstream() as other, serving(other.server) as world:
+            reader, writer = await world.connect()
+            count = MAX_PENDING * 3
+            for number in range(count):
+                packet = query(f"n{number}.example.com", id=number)
+                writer.write(len(packet).to_bytes(2, "big") + packet)
+            writer.write_eof()
+            async with asyncio.timeout(20):
+                answered = {int.from_bytes((await received(reader))[:2], "big") for _ in range(count)}
+                assert await reader.read() == b""
+            assert answered == set(range(count))
+            writer.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_client_that_sends_nonsense_or_leaves_harms_nobody(pipelined: bool) -> None:
+    async def scenario() -> None:
+        async with upstream() as other, serving(other.server) as world:
+            held: list[bytes] = []
+            other.answers = lambda packet: held.append(packet) or []  # type: ignore[func-returns-value]
+            _, writer = await world.connect()
+            asked = query("slow.example.com")
+            writer.write(len(asked).to_bytes(2, "big") + asked + (b"\0\1x" * 500 if pipelined else b""))
+            await other.came.wait()
+            writer.transport.abort()
+            other.transport.sendto(said(held[0], address("192.0.2.1")), ("127.0.0.1", other.ports[0]))
+            assert records(await world.ask(asked)) == ["slow.example.com. 30 A 192.0.2.1"]
+            assert records(await world.ask(query(WEB), tcp=True))
 
     run(scenario)
 

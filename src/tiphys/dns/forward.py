@@ -115,8 +115,8 @@ class Forwarder:
                 log.error("name server %s is this cluster's own: it is not used", server)
             return None
         if server not in self._probed:
-            self._probed[server] = _probe_name()
-            self._tasks.create_task(self._probe(server), name="dns loop probe")
+            name = self._probed[server] = _probe_name()
+            self._tasks.create_task(self._probe(server, name), name="dns loop probe")
         self.counts.asked += 1
         try:
             answer = await ask(self._sockets, server, asked)
@@ -128,8 +128,7 @@ class Forwarder:
         self.upstreams.answered(server)
         return answer
 
-    async def _probe(self, server: Server) -> None:
-        name = self._probed[server]
+    async def _probe(self, server: Server, name: bytes) -> None:
         wire = name + HINFO.to_bytes(2, "big") + IN.to_bytes(2, "big")
         try:
             await ask(self._sockets, server, Asked(wire, name, HINFO, IN, RD, False))

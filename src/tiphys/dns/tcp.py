@@ -147,13 +147,15 @@ class _Connection(asyncio.Protocol):
         if at:
             self.last = self._server.clock.monotonic()
             self._server.heard(self)
+        if self._ended or self._transport.is_closing():
+            return
         if self._is_busy():
             self._transport.pause_reading()
-        elif not self._transport.is_closing():
+        else:
             self._transport.resume_reading()
 
     def _is_busy(self) -> bool:
-        return self._blocked or self._pending >= MAX_PENDING
+        return self._blocked or self._pending >= MAX_PENDING or self._transport.is_closing()
 
     def _ask(self, packet: bytes) -> None:
         answer = self._server.responder.respond(packet, True)
@@ -170,10 +172,10 @@ class _Connection(asyncio.Protocol):
             self._write(await self._server.responder.finish(pending))
         finally:
             self._pending -= 1
+        if not self._transport.is_closing():
+            self._work()
         if self._ended and not self._pending:
             self._transport.close()
-        elif not self._transport.is_closing():
-            self._work()
 
     def _write(self, answer: bytes) -> None:
         if not self._transport.is_closing():
