@@ -109,6 +109,13 @@ def test_names_are_answered(user: UserCommands) -> None:
         assert f"Address: {found}" in user.out("exec", pod, "--", "nslookup", "-type=a", name)
 
 
+def test_services_lead_to_pods_of_other_nodes(user: UserCommands) -> None:
+    user.kubectl("expose", "pod", "on-node-1", "--name=first", "--port=80")
+    address = user.get("service", "first")["spec"]["clusterIP"]
+    asked = ("exec", "on-node-2", "--", "wget", "-qO-", f"http://{address}/")
+    user.until(lambda: user.kubectl(*asked, check=False).stdout == "hello\n")
+
+
 def test_ports_are_published_where_the_users_programs_are(user: UserCommands) -> None:
     user.kubectl("expose", "pod", "on-node-1", "--name=web", "--port=80")
     with socket.create_server(("127.0.0.1", 0)) as taken:
