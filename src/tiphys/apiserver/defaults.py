@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from tiphys.apiserver.parts import Parts
 from tiphys.apiserver.resource import Resource
 from tiphys.apiserver.storage import Author
@@ -26,12 +28,14 @@ class DefaultsWriter:
         resource = self._resources[group, plural]
         obj = self._canonical(resource, obj)
         metadata = obj["metadata"]
+        owned = metadata.pop("managedFields", None)
         if resource.kind.counts_generation:
             metadata["generation"] = 1
         key = resource.cache.stored.key(metadata.get("namespace", ""), metadata["name"])
         try:
             async with self._parts.reserving(group, plural, obj, None, dry_run=False):
-                await self._parts.storage.create(resource.cache, key, obj, AUTHOR)
+                managed = orjson.dumps(owned) if owned else b""
+                await self._parts.storage.create(resource.cache, key, obj, AUTHOR, managed)
         except Mismatch:
             return  # another API server was faster
 

@@ -23,6 +23,14 @@ CHANNEL = "gateway.networking.k8s.io/channel"
 APPROVED = "api-approved.kubernetes.io"
 DIGEST = "tiphys.io/definition"
 """Annotation of ours: which form of a definition it is."""
+_OWNED = {
+    "manager": "tiphys",
+    "operation": "Update",
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "fieldsType": "FieldsV1",
+    "fieldsV1": {"f:metadata": {"f:annotations": {f"f:{DIGEST}": {}}}},
+}
+"""Nobody owns the rest: who applies the official definitions on the server's side has no conflict to force."""
 _APPROVAL = "https://github.com/kubernetes-sigs/gateway-api/pull/3328"
 
 
@@ -54,6 +62,7 @@ def _definition(spec: Mapping[str, Any]) -> dict[str, Any]:
                 CHANNEL: "standard",
                 DIGEST: f"{BUNDLE}/{digest}",
             },
+            "managedFields": [_OWNED],
         },
         "spec": {"group": GROUP, **spec},
         "status": {"storedVersions": [spec["versions"][0]["name"]]},
