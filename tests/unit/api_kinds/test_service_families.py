@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tiphys.api.kinds.core.service import normalize_cluster_ips, settle_families
+from tiphys.api.kinds.base import Context
+from tiphys.api.kinds.core.service import Service, normalize_cluster_ips, settle_families
 
 V4, V6 = "10.96.0.77", "fd00::77"
 SINGLE, PREFER, REQUIRE = "SingleStack", "PreferDualStack", "RequireDualStack"
@@ -130,3 +131,13 @@ def test_an_old_clients_single_address_stands_for_the_list() -> None:
     other: dict[str, Any] = {"clusterIP": V6, "clusterIPs": [V4]}
     normalize_cluster_ips(other, {"clusterIP": V4, "clusterIPs": [V4]})
     assert other["clusterIPs"] == [V6]
+
+
+def test_an_external_name_has_no_traffic_policy() -> None:
+    old = {"metadata": {}, "spec": spec(internalTrafficPolicy="Cluster")}
+    new: dict[str, Any] = {"metadata": {}, "spec": {**old["spec"], "type": "ExternalName"}}
+    Service().prepare_update(new, old, Context(now=0.0))
+    assert "internalTrafficPolicy" not in new["spec"]
+    odd: dict[str, Any] = {"metadata": {}, "spec": spec(type="ExternalName", internalTrafficPolicy="Odd")}
+    Service().prepare_create(odd, Context(now=0.0))
+    assert odd["spec"]["internalTrafficPolicy"] == "Odd"

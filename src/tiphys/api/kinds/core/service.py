@@ -68,6 +68,7 @@ class Service(StatusKind):
     def prepare_create(self, obj: MutableObject, context: Context) -> None:
         super().prepare_create(obj, context)
         normalize_cluster_ips(obj["spec"], None)
+        _drop_internal_policy(obj["spec"])
 
     def prepare_update(self, new: MutableObject, old: Object, context: Context) -> None:
         super().prepare_update(new, old, context)
@@ -75,6 +76,7 @@ class Service(StatusKind):
         _carry_over(spec, was)
         normalize_cluster_ips(spec, was)
         _drop_by_type(spec, was)
+        _drop_internal_policy(spec)
         if spec.get("type") != "LoadBalancer":
             new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
@@ -183,6 +185,12 @@ def _drop_by_type(spec: MutableObject, was: Mapping[str, Any]) -> None:
         _drop_same(spec, was, "allocateLoadBalancerNodePorts", "loadBalancerClass")
     if externally_accessible(was) and not externally_accessible(spec):
         _drop_same(spec, was, "externalTrafficPolicy")
+
+
+def _drop_internal_policy(spec: MutableObject) -> None:
+    """An ExternalName has no traffic; what makes no sense at all is left for validation to tell."""
+    if spec.get("type") == "ExternalName" and spec.get("internalTrafficPolicy") in ("Cluster", "Local"):
+        del spec["internalTrafficPolicy"]
 
 
 def _drop_same(spec: MutableObject, was: Mapping[str, Any], *names: str) -> None:
