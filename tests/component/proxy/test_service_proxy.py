@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from tiphys.base.errors import NotFound
 from tiphys.base.nftables import Nftables, NftablesError
 from tiphys.client.informer import InformerFactory
-from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICES
+from tiphys.client.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
+from tiphys.client.types import Client, Listing, Resource
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.proxy import SWEEP, ServiceProxy
 from tiphys.proxy.services.state import ServiceState, Sync
@@ -246,6 +248,35 @@ def test_changes_of_the_node_that_mean_nothing_here_change_nothing() -> None:
         assert len(made.watcher.syncs) == count
 
     scenario(body)
+
+
+class OlderApi:
+    """A Client of an API server that has no ServiceCIDRs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def list(self, resource: Resource, *words: Any, **options: Any) -> Listing:
+        if resource == SERVICE_CIDRS:
+            raise NotFound("the server could not find the requested resource")
+        return await self._client.list(resource, *words, **options)
+
+
+def test_an_api_server_without_service_ranges_is_good_enough() -> None:
+    async def body() -> None:
+        clock, watcher, firewall = VirtualClock(), Watcher(), Firewall()
+        async with Cluster(clock, nodes=0, controllers="") as cluster:
+            older = cast(Client, OlderApi(cluster.client))
+            async with InformerFactory(older, clock) as informers, asyncio.TaskGroup() as tasks:
+                proxy = ServiceProxy(informers, clock, ProxyConfig(), lambda: cast(Nftables, firewall), [watcher], None)
+                running = tasks.create_task(proxy.run())
+                await watcher.until(lambda: "default/kubernetes" in watcher.services)
+                running.cancel()
+
+    run(body())
 
 
 def test_without_the_library_it_says_so_and_ends() -> None:

@@ -34,6 +34,9 @@ SWEEP = 1.0
 """Seconds of quiet before chains that nobody uses any more are taken away. Kernels before 6.2 take some time to see
 that nothing leads to a chain any more."""
 
+PATIENCE = 5.0
+"""Seconds to wait for ServiceCIDRs."""
+
 _BY_SERVICE = "service"
 
 Changed = dict[str, tuple[ServiceState | None, ServiceState | None]]
@@ -95,8 +98,7 @@ class ServiceProxy:
 
     async def run(self) -> None:
         """Proxy until cancelled; returns, aloud, where there is no libnftables."""
-        for informer in (self._services, self._slices, *self._places):
-            await informer.wait_synced()
+        await self._wait_synced()
         for informer in (self._services, self._slices):
             informer.subscribe(self._changed)
         for informer in self._places:
@@ -108,6 +110,16 @@ class ServiceProxy:
         finally:
             self._guard.stop()
             self._writer.close()
+
+    async def _wait_synced(self) -> None:
+        """Wait for all that is watched; not for ever for ServiceCIDRs, which older API servers do not have."""
+        for informer in filter(None, (self._services, self._slices, self._nodes)):
+            await informer.wait_synced()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._ranges.wait_synced()
+        except TimeoutError:
+            log.warning("no ServiceCIDRs: addresses that no Service has are not refused")
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         for one in (old, new):
@@ -150,6 +162,7 @@ class ServiceProxy:
         except Exception as error:  # a fault here must not end the node's process
             log.exception("Services could not be brought up to date")
             self._writer.forget()
+            self._dirty |= {*self._services.keys(), *self._compiler.services}
             self._report(started, 0, repr(error))
             await self._retry(repr(error))
         else:
