@@ -11,7 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH = 16, 17, 18, 20, 24, 25, 26, 28
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _DELADDR = 16, 17, 18, 20, 21
+_NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH = 24, 25, 26, 28
 _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 _ERROR, _DONE = 2, 3
@@ -194,6 +195,12 @@ class Netlink:
         header = struct.pack("=BBBBI", family, length, flags, 0, index)
         body = header + attributes([(2, packed), (1, packed)])
         self.request(_NEWADDR, CREATE | REPLACE, body, f"add address {prefix}")
+
+    def delete_address(self, index: int, prefix: str) -> None:
+        """Take an address away. Raises OSError (EADDRNOTAVAIL) when the device does not have it."""
+        family, packed, length = split(prefix)
+        body = struct.pack("=BBBBI", family, length, 0, 0, index) + attributes([(2, packed), (1, packed)])
+        self.request(_DELADDR, 0, body, f"delete address {prefix}")
 
     def add_route(self, prefix: str, gateway: str = "", index: int = 0, source: str = "") -> None:
         """Route `prefix` ("default" for all) through `gateway` and/or a device; with both, the gateway is taken to be

@@ -107,11 +107,19 @@ class PodNetwork:
         try:
             with netns.netlink_in(self._namespace) as here:
                 delete_shapers(here, kept)
+                for each in living:
+                    self._mend(here, each)
             self._ports.restore({each.spec.id: (each.spec.ports, each.ips) for each in living})
         except (OSError, RuntimeFailure) as error:
             log.warning("what is left of other sandboxes cannot be removed: %s", error)
         for pool in self._pools:
             pool.keep(ids)
+
+    def _mend(self, here: Netlink, sandbox: SandboxStatus) -> None:
+        """Lead to a living sandbox again, should somebody have removed the way."""
+        name = device_name(sandbox.spec.id)
+        if here.index(name) and len(sandbox.ips) == len(self._pools):
+            self._lead(here, name, sandbox.ips, loopback=bool(sandbox.spec.ports))
 
     @property
     def _router(self) -> bytes:

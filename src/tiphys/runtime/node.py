@@ -219,12 +219,13 @@ class NodeNetwork:
         node.set_up(1)
         device = node.index("eth0")
         for address, nodes in zip(self.addresses, self.cluster.nodes, strict=True):
-            node.add_address(device, f"{address}/{ip_network(nodes).prefixlen}")
+            _place(node, device, address, ip_network(nodes).prefixlen)
         if self.cluster.ipv6:
             node.add_address(device, _link_local(self._number))
         node.set_up(device)
-        for gateway in self.cluster.gateways:
-            node.add_route("default", gateway)
+        # The way to other nodes, too: packets and their answers pass the host, whose firewall is to see both.
+        for gateway, address in zip(self.cluster.gateways, self.addresses, strict=True):
+            node.add_route("default", gateway, device, address)
 
     def pod_network(self, state_dir: Path) -> PodNetwork:
         """What LinuxRuntime gives its sandboxes; `state_dir` keeps the addresses."""
@@ -246,6 +247,17 @@ class NodeNetwork:
                     if error.errno != errno.ENODEV:
                         left.append(f"{what}: {error.strerror}")
         return left
+
+
+def _place(node: Netlink, device: int, address: str, before: int) -> None:
+    """Give a node its address; earlier versions gave it as a part of the nodes' network (prefix length `before`)."""
+    old = f"{address}/{before}"
+    # IPv4: routes that name the address end with it. IPv6: a device has an address once.
+    if ip_address(address).version == 4:
+        node.add_address(device, address)
+    with contextlib.suppress(OSError):
+        node.delete_address(device, old)
+    node.add_address(device, address)
 
 
 def _make_ground(node: Netlink, pod_cidrs: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from e2e.runtime.links import Pod, families, listening, nodes, pod, spoken
 from tiphys.base.netlink import Netlink
 from tiphys.runtime import netns
 from tiphys.runtime.node import OLD_BRIDGE, NodeNetwork, outgoing_mtu
-from tiphys.runtime.types import SandboxSpec
+from tiphys.runtime.types import SandboxSpec, SandboxStatus, State
 
 __all__ = ["families", "nodes", "pod"]
 pytestmark = pytest.mark.e2e
@@ -181,3 +181,37 @@ def _third(node: NodeNetwork) -> tuple[tuple[str, ...], tuple[str, ...]]:
     spaces, pods = map(ip_network, node.cluster.nodes), map(ip_network, node.cluster.pods)
     cidrs = [str(next(islice(each.subnets(new_prefix=24 if each.version == 4 else 64), 9, None))) for each in pods]
     return tuple(str(each[9]) for each in spaces), tuple(cidrs)
+
+
+def test_ways_to_pods_are_mended_at_the_start(
+    nodes: list[NodeNetwork], pod: Callable[..., Pod], tmp_path: Path
+) -> None:
+    one = pod("one", 0)
+    with netns.netlink_in(nodes[0].namespace) as link:
+        for address in one[1]:
+            link.delete_route(address)
+    again = nodes[0].pod_network(tmp_path / "addresses0")
+    asyncio.run(again.keep([SandboxStatus(SandboxSpec("one"), State.RUNNING, one[1])]))
+    for address in one[1]:
+        with listening(one, address) as server, spoken(None, address):
+            server.recv(16)
+
+
+def test_nodes_of_an_earlier_version_lose_no_way_to_their_pods(
+    nodes: list[NodeNetwork], pod: Callable[..., Pod]
+) -> None:
+    """They had each other as neighbours, so that the host saw one direction only of what they said."""
+    one, far = pod("one", 0), pod("far", 1)
+    with netns.netlink_in(nodes[0].namespace) as link:
+        device = link.index("eth0")
+        for address, network in zip(nodes[0].addresses, nodes[0].cluster.nodes, strict=True):
+            prefix = f"{address}/{ip_network(network).prefixlen}"
+            if ":" in address:
+                link.delete_address(device, address)
+            link.add_address(device, prefix)
+            with contextlib.suppress(OSError):
+                link.delete_address(device, address)
+    assert nodes[0].setup() == []
+    for address in one[1]:
+        with listening(one, address) as server, spoken(far[0], address):
+            server.recv(16)
