@@ -249,6 +249,18 @@ class KernelTable:
         own = {name: lines for name, lines in self.chains.items() if name not in render.BASE_CHAINS}
         return (own, self.sets, self.maps) == (wanted, rules.sets, rules.maps)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """As libnftables-json(5) tells of it."""
+        chains = [{"chain": {"name": name}} for name in self.chains]
+        comments = [line.partition('comment "')[2].rstrip('"') for line in self.chains.get("ingress", ())]
+        rules = [{"rule": {"chain": "ingress", "comment": one}} for one in comments if one]
+        sets = [{"set": {"name": name, "elem": [_split(one) for one in listed]}} for name, listed in self.sets.items()]
+        maps = [
+            {"map": {"name": name, "elem": [[key, {"goto": {"target": to}}] for key, to in places.items()]}}
+            for name, places in self.maps.items()
+        ]
+        return [*chains, *rules, *sets, *maps]
+
     def carry_out(self, lines: Iterable[str]) -> None:
         for line in lines:
             verb, kind, _, _, name, *rest = line.split(maxsplit=5)
@@ -335,18 +347,7 @@ class FakeNftables:
     def list_json(self, command: str) -> list[dict[str, Any]]:
         if self.table is None:
             raise NftablesError(errno.ENOENT, "nftables: Error: No such file or directory")
-        chains = [{"chain": {"name": name}} for name in self.table.chains]
-        comments = [line.partition('comment "')[2].rstrip('"') for line in self.table.chains["ingress"]]
-        rules = [{"rule": {"chain": "ingress", "comment": one}} for one in comments if one]
-        sets = [
-            {"set": {"name": name, "elem": [_split(one) for one in elements]}}
-            for name, elements in self.table.sets.items()
-        ]
-        maps = [
-            {"map": {"name": name, "elem": [[key, {"goto": {"target": to}}] for key, to in places.items()]}}
-            for name, places in self.table.maps.items()
-        ]
-        return [*chains, *rules, *sets, *maps]
+        return self.table.entries()
 
 
 def _split(element: str) -> Any:

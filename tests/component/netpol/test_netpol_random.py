@@ -11,6 +11,7 @@ import pytest
 
 from netpol_world import KernelTable, Packet, namespace, passes, pod, policy, promised
 from tiphys.proxy.policies import diff
+from tiphys.proxy.policies.adopt import adopted
 from tiphys.proxy.policies.compiler import Compiler
 from tiphys.proxy.policies.facts import pod_of, reduced
 from tiphys.proxy.policies.policy import policy_of
@@ -18,6 +19,7 @@ from tiphys.proxy.policies.ruleset import Ruleset
 
 Object = dict[str, Any]
 SPACES, NAMES = "xyz", "abc"
+CHANCE = random.Random(6)
 OUTSIDE = "192.168.7.7"
 
 
@@ -128,13 +130,30 @@ class Node:
         parsed = policy_of(obj)
         self.compiler.set_policy(parsed.key, None if gone else parsed)
 
-    def settle(self) -> Ruleset:
-        self.compiler.settle()
-        for lines in diff.changes("t", self.applied, self.compiler.ruleset, self.compiler.touched):
+    def settle(self, killed: float = 0.0) -> Ruleset:
+        """Bring the kernel up to date; with the probability `killed` only in part, by a process that is killed there."""
+        compiler = self.compiler
+        compiler.settle()
+        for lines in diff.changes("t", self.applied, compiler.ruleset, compiler.touched):
+            if CHANCE.random() < killed:
+                return self.restart()
             self.kernel.carry_out(lines)
-        diff.advance(self.applied, self.compiler.ruleset, self.compiler.touched)
-        self.compiler.touched.clear()
-        return self.compiler.ruleset
+        diff.advance(self.applied, compiler.ruleset, compiler.touched)
+        compiler.touched.clear()
+        return compiler.ruleset
+
+    def restart(self) -> Ruleset:
+        """Another process that knows the same takes over what is in the kernel."""
+        self.applied = adopted(self.kernel.entries())
+        found = self.applied
+        self.compiler.touched |= {
+            *found.chains,
+            *found.sets,
+            *self.compiler.ruleset.chains,
+            *self.compiler.ruleset.sets,
+        }
+        self.compiler.touched |= {*found.maps}
+        return self.settle()
 
 
 def fresh(world: World) -> Ruleset:
@@ -210,7 +229,7 @@ def test_rules_let_pass_what_the_api_promises_whatever_happened_before(seed: int
     for _ in range(12):
         for _ in range(world.random.randrange(1, 4)):
             step(world, node)
-        rules = node.settle()
+        rules = node.settle(killed=0.3)
         assert node.kernel.is_like(rules)
         assert rules == fresh(world)
         here = {one["ip"] for pod in world.local() for one in pod["status"]["podIPs"]}

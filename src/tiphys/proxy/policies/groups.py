@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tiphys.proxy.policies import render
 from tiphys.proxy.policies.peers import Peers
 from tiphys.proxy.policies.policy import DIRECTIONS, Direction, Policy
 from tiphys.proxy.policies.ranges import family_of
@@ -98,7 +99,7 @@ class Groups:
 
     def _group_chain(self, direction: Direction, policies: Keys) -> str:
         chain = GroupChain(tuple(self._made[direction, key].name for key in policies))
-        name = group_chain(direction, chain)
+        name = group_chain(direction, _contents(chain))
         self._set_chain(name, chain)
         return name
 
@@ -130,7 +131,7 @@ class Groups:
     def _make_policy(self, direction: Direction, key: str) -> _Made:
         policy = self._policies[key]
         chain = chain_of(policy, direction)
-        made = _Made(policy_chain(policy, direction, chain), needs_of(policy, direction))
+        made = _Made(policy_chain(policy, direction, _contents(chain)), needs_of(policy, direction))
         self._peers.use(made.needs)
         self._set_chain(made.name, chain)
         self._made[direction, key] = made
@@ -142,3 +143,8 @@ class Groups:
         else:
             self._ruleset.chains[name] = chain
         self._touched.add(name)
+
+
+def _contents(chain: Chain) -> str:
+    """What its name stands for: the text, so that another version's rules never pass for this one's."""
+    return "\n".join(render.contents("", "", chain))

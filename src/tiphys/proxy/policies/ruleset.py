@@ -80,13 +80,13 @@ class Ruleset:
         return not any(self.maps.values())
 
 
-def policy_chain(policy: Policy, direction: Direction, chain: PolicyChain) -> str:
+def policy_chain(policy: Policy, direction: Direction, contents: str) -> str:
     """Its first letter is one, as nft(8) wants it; namespaces may begin with a digit."""
-    return f"of/{_word(policy.key)}/{direction}-{digest(repr(chain))}"
+    return f"of/{_word(policy.key)}/{direction}-{digest(contents)}"
 
 
-def group_chain(direction: Direction, chain: GroupChain) -> str:
-    return f"{direction}-{digest('|'.join(chain.policies))}"
+def group_chain(direction: Direction, contents: str) -> str:
+    return f"{direction}-{digest(contents)}"
 
 
 @functools.lru_cache(maxsize=8192)
