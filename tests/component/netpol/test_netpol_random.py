@@ -131,7 +131,7 @@ class Node:
         self.compiler.set_policy(parsed.key, None if gone else parsed)
 
     def settle(self, killed: float = 0.0) -> Ruleset:
-        """Bring the kernel up to date; with the probability `killed` only in part, by a process that is killed there."""
+        """Bring the kernel up to date; with the probability `killed` the process is killed in between each time."""
         compiler = self.compiler
         compiler.settle()
         for lines in diff.changes("t", self.applied, compiler.ruleset, compiler.touched):
@@ -145,14 +145,8 @@ class Node:
     def restart(self) -> Ruleset:
         """Another process that knows the same takes over what is in the kernel."""
         self.applied = adopted(self.kernel.entries())
-        found = self.applied
-        self.compiler.touched |= {
-            *found.chains,
-            *found.sets,
-            *self.compiler.ruleset.chains,
-            *self.compiler.ruleset.sets,
-        }
-        self.compiler.touched |= {*found.maps}
+        for one in (self.applied, self.compiler.ruleset):
+            self.compiler.touched |= {*one.chains, *one.sets, *one.maps}
         return self.settle()
 
 
