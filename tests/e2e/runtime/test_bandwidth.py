@@ -77,3 +77,8 @@ def test_shapers_go_with_their_pods(nodes: list[NodeNetwork], pod: Callable[...,
     again = nodes[0].pod_network(tmp_path / "addresses0")
     asyncio.run(again.keep([]))
     assert shapers() == 0
+
+
+@pytest.mark.parametrize("bits", [1000, 10**15])
+def test_the_least_and_the_most_that_may_be_asked_for(pod: Callable[..., Pod], bits: int) -> None:
+    assert len(pod("any", 0, bandwidth=Bandwidth(ingress=bits, egress=bits))[1]) == 2
