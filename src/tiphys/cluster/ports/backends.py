@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from tiphys.client.types import Object
@@ -92,10 +93,18 @@ def _of_service(service: Object, entry: Mapping[str, Any], port: PublishedPort, 
             conditions = endpoint.get("conditions") or {}
             kind = ready if conditions.get("ready") is not False else leaving if _leaving(conditions) else None
             if kind is not None:
-                kind[version].extend((address, number) for address in endpoint.get("addresses") or ())
+                kind[version].extend((each, number) for each in endpoint.get("addresses") or () if is_ip(each, version))
     backends = _preferred(ready, port.version) or _preferred(leaving, port.version)
     sticky = service.get("spec", {}).get("sessionAffinity") == "ClientIP"
     return Backends(backends, sticky, "" if backends else f"Service {namespace}/{name} has no ready endpoints")
+
+
+def is_ip(text: str, version: int) -> bool:
+    """Whether it is an address: what is put into rules."""
+    try:
+        return ip_address(text).version == version
+    except ValueError:
+        return False
 
 
 def _leaving(conditions: Mapping[str, Any]) -> bool:
@@ -124,8 +133,10 @@ def _of_nodes(number: int, port: PublishedPort, world: World) -> Backends:
     found: dict[int, list[Backend]] = {4: [], 6: []}
     for node in chosen:
         for address in node.get("status", {}).get("addresses") or ():
-            if address.get("type") == "InternalIP":
-                found[6 if ":" in address["address"] else 4].append((address["address"], number))
+            text = address.get("address", "")
+            version = 6 if ":" in text else 4
+            if address.get("type") == "InternalIP" and is_ip(text, version):
+                found[version].append((text, number))
     backends = _preferred(found, port.version)
     return Backends(backends if holders else backends[:1], missing="" if backends else "no node is ready")
 

@@ -49,8 +49,11 @@ async def serve(server: socket.socket, publisher: Publisher) -> None:
     loop = asyncio.get_running_loop()
     while True:
         channel, _ = await loop.sock_accept(server)
-        with channel, contextlib.suppress(OSError):
-            await loop.sock_sendall(channel, json.dumps(await publisher.state()).encode())
+        with channel:
+            try:
+                await loop.sock_sendall(channel, json.dumps(await publisher.state()).encode())
+            except Exception:
+                log.exception("a command is not told of published ports")
 
 
 def ask(path: Path) -> list[dict[str, Any]]:

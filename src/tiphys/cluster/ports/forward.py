@@ -25,16 +25,21 @@ PAUSE = 0.1
 """Seconds to wait when there are no descriptors left for connections."""
 
 
-async def forward(opened: socket.socket, choice: Choice, clock: Clock) -> None:
-    """Carry what comes to the bound socket to backends, until cancelled; TCP or UDP, as the socket is."""
+def listen(opened: socket.socket) -> None:
+    """Let clients come to the bound socket; `forward` serves them."""
     opened.setblocking(False)
+    if opened.type == socket.SOCK_STREAM:
+        # What was accepted keeps the port for a while after its end: only so does the next process get it at once.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.listen(BACKLOG)
+
+
+async def forward(opened: socket.socket, choice: Choice, clock: Clock) -> None:
+    """Carry what comes to the socket to backends, until cancelled; TCP or UDP, as the socket is."""
     if opened.type == socket.SOCK_DGRAM:
         await forward_datagrams(opened, choice, clock)
         return
     loop = asyncio.get_running_loop()
-    # What was accepted keeps the port for a while after its end: only so does the next process get it at once.
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.listen(BACKLOG)
     async with asyncio.TaskGroup() as group:
         while True:
             try:

@@ -20,7 +20,7 @@ from tiphys.client.types import Object, Resource
 from tiphys.cluster.ports import kernel, rules
 from tiphys.cluster.ports.backends import Backends, World, needs_pods, resolve
 from tiphys.cluster.ports.choice import Choice
-from tiphys.cluster.ports.forward import forward
+from tiphys.cluster.ports.forward import forward, listen
 from tiphys.cluster.ports.published import PublishedPort
 from tiphys.cluster.ports.reserve import Sockets, refusal, reserve
 from tiphys.cluster.ports.stale import forget
@@ -72,7 +72,10 @@ class Publisher:
         try:
             while True:
                 self._changed.clear()
-                await self.apply()
+                try:
+                    await self.apply()
+                except Exception:
+                    log.exception("published ports stay as they are until something changes")
                 await self._changed.wait()
         finally:
             for entry in self._entries.values():
@@ -150,6 +153,7 @@ class Publisher:
         if entry.error or entry.forwarders or self._by_kernel(port, entry):
             return
         for opened in entry.sockets:
+            listen(opened)
             work = forward(opened, entry.choice, self._clock)
             entry.forwarders.append(self._group.create_task(work, name=f"published port {port}"))
 
