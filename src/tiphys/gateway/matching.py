@@ -87,13 +87,10 @@ def _parameters(query: str) -> Mapping[str, str]:
 
 def matches(match: Match, method: str, path: str, headers: Mapping[str, str], query: str) -> bool:
     """`path` is normalized, names of `headers` are in lower case."""
-    if not path_matches(match.path, path):
+    if not path_matches(match.path, path) or (match.method and match.method != method):
         return False
-    if match.method and match.method != method:
+    if match.headers and not all(_holds(condition, headers.get(condition.name)) for condition in match.headers):
         return False
-    for condition in match.headers:
-        if not _holds(condition, headers.get(condition.name)):
-            return False
     if not match.query:
         return True
     parameters = _parameters(query)
@@ -101,20 +98,26 @@ def matches(match: Match, method: str, path: str, headers: Mapping[str, str], qu
 
 
 def wildcards(host: str) -> Iterator[str]:
-    """The patterns that match `host`, the most specific first: itself, *.example.com, *.com, ""."""
-    yield host
-    rest = host
-    while "." in rest:
-        rest = rest.partition(".")[2]
+    """The wildcards that match `host`, the most specific first: *.example.com, *.com."""
+    rest = host.partition(".")[2]
+    while rest:
         yield f"*.{rest}"
-    yield ""
+        rest = rest.partition(".")[2]
 
 
-def hosts_of(listener: Listener, host: str) -> Iterator[str]:
-    """Those hosts of the listener's routes that match, the most specific first."""
-    for depth, pattern in enumerate(wildcards(host)):
-        if pattern in listener.routes and (depth <= 1 or not pattern or not listener.one_label):
-            yield pattern
+def routes_at(listener: Listener, host: str) -> Iterator[tuple[Route, ...]]:
+    """The routes of each host of the listener that matches, the most specific first."""
+    routes = listener.routes
+    if host in routes:
+        yield routes[host]
+    if len(routes) > 1 or "" not in routes:
+        for pattern in wildcards(host):
+            if pattern in routes:
+                yield routes[pattern]
+            if listener.one_label:
+                break
+    if host and "" in routes:
+        yield routes[""]
 
 
 def covers(pattern: str, host: str) -> bool:
@@ -136,8 +139,8 @@ def specificity(pattern: str) -> tuple[bool, int]:
 def find(listener: Listener, host: str, method: str, path: str, headers: Mapping[str, str], query: str) -> Route | None:
     """The route of a request at a listener. Ingresses' hosts are apart from each other; an HTTPRoute's wildcard gets
     what no rule of a more specific host takes."""
-    for pattern in hosts_of(listener, host):
-        for route in listener.routes[pattern]:
+    for routes in routes_at(listener, host):
+        for route in routes:
             if matches(route.match, method, path, headers, query):
                 return route
         if listener.one_label:
