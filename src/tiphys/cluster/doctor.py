@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tiphys.base.netlink import Netlink
-from tiphys.cluster import features, paths, unprivileged
+from tiphys.cluster import features, firewall, paths, unprivileged
 from tiphys.cluster.config import has_ipv6
 from tiphys.cluster.findings import Finding
 from tiphys.runtime import netns, nft, syscalls
@@ -218,6 +218,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "IPv6": _ipv6,
     "bridges": _bridges,
     "nftables": _nftables,
+    firewall.NAME: firewall.check,
     "resource limits": _priority,
     "disk space": _space,
     **features.CHECKS,
