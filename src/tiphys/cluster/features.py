@@ -143,13 +143,6 @@ def _controllers() -> Finding:
     )
 
 
-def _bridge_filter() -> Finding:
-    on = _read("proc/sys/net/bridge/bridge-nf-call-iptables")
-    detail = {"": "not loaded", "0": "off", "1": "on: the host's filter sees pod-to-pod traffic"}.get(on, on)
-    advice = "let the host's firewall pass the pods' network, or sysctl net.bridge.bridge-nf-call-iptables=0"
-    return Finding("bridge filter", on != "1", detail, advice, False, "a firewall of the host's may keep pods apart")
-
-
 def _kernel_log() -> Finding:
     ok = os.access(ROOT / "dev/kmsg", os.R_OK)
     effect = "out-of-memory kills outside of containers are not told as events of the node"
@@ -185,7 +178,6 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "SELinux": _selinux,
     "more cgroup controllers": _controllers,
     "swap": _swap,
-    "bridge filter": _bridge_filter,
     "kernel log": _kernel_log,
     "inotify": _watches,
     "open files": _files,

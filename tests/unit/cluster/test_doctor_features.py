@@ -84,13 +84,6 @@ def test_what_lacks_says_what_follows(machine: Path) -> None:
     assert finding("more cgroup controllers").effect == "huge pages are not limited"
 
 
-@pytest.mark.parametrize(("text", "ok"), [("", True), ("0\n", True), ("1\n", False)])
-def test_the_bridge_filter(machine: Path, text: str, ok: bool) -> None:
-    if text:
-        write(machine, "proc/sys/net/bridge/bridge-nf-call-iptables", text)
-    assert finding("bridge filter").ok is ok
-
-
 def test_low_limits_of_watches(machine: Path) -> None:
     write(machine, "proc/sys/fs/inotify/max_user_watches", "8192")
     write(machine, "proc/sys/fs/inotify/max_user_instances", "16")
