@@ -121,7 +121,7 @@ def _ask(world: World, source: str, address: str, port: int, protocol: str) -> s
     if source != "other pod":
         return world.ask(place, address, port, protocol)
     kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-    with world.socket(place, kind) as bound:
+    with world.opened(place, kind) as bound:
         world.bind(bound, ASKING)
         return world.ask(place, address, port, protocol, bound)
 
@@ -237,7 +237,7 @@ def _ways(spec: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def _client(world: World, source: str) -> socket.socket:
-    made = world.socket(SOURCES[source], socket.SOCK_DGRAM)
+    made = world.opened(SOURCES[source], socket.SOCK_DGRAM)
     if source == "other pod":
         world.bind(made, ASKING)
     return made

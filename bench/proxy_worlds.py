@@ -121,7 +121,7 @@ class World:
         for pod in self.pods:
             place = pod if pod in self.local else "other"
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                made = self.socket(place, kind)
+                made = self.opened(place, kind)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 made.bind((self._translate(pod), PORT))
                 if kind == socket.SOCK_STREAM:
@@ -146,7 +146,7 @@ class World:
             with taken:
                 taken.send(f"{pod} {peer[0]}".encode())
 
-    def socket(self, place: str, kind: int) -> socket.socket:
+    def opened(self, place: str, kind: int) -> socket.socket:
         return netns.socket_in(self.path(place), self._family, kind)
 
     def bind(self, one: socket.socket, address: str) -> None:
@@ -155,7 +155,7 @@ class World:
     def ask(self, place: str, address: str, port: int, protocol: str, bound: socket.socket | None = None) -> str:
         """What a packet from a place meets: "POD SOURCE", "refused", "lost" or an error's name."""
         kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-        asking = bound or self.socket(place, kind)
+        asking = bound or self.opened(place, kind)
         asking.settimeout(0.25)
         try:
             asking.connect((self._translate(address), port))

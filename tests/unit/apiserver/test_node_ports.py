@@ -25,6 +25,9 @@ class Pool:
     def hold(self, what: str | int) -> None:
         self.taken.add(what)
 
+    def count_port(self, scope: str, *, refused: bool = False) -> None:
+        pass
+
 
 def _written(ports: list[dict[str, Any]], pool: Pool | None = None, *, dry_run: bool = False, **more: Any) -> list[int]:
     spec = {"type": "NodePort", "ports": ports, **more}
