@@ -1,7 +1,7 @@
 """The Service proxy: watches Services and EndpointSlices and keeps the kernel's tables as they ask.
 
-A single change goes to the kernel at once; those that come while the kernel is busy go together. Rules stay when the
-process ends, and the next one changes only what differs. Connections live in the kernel and notice nothing.
+A change goes to the kernel at once; those that come while the kernel is busy, or in a long burst, go together. Rules
+stay when the process ends, and the next one changes only what differs. Connections live in the kernel and notice nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tiphys.proxy.services.compiler import Compiler, Surroundings, surroundings
 from tiphys.proxy.services.config import ProxyConfig
 from tiphys.proxy.services.facts import Family
 from tiphys.proxy.services.guard import Guard
+from tiphys.proxy.services.pace import Pace
 from tiphys.proxy.services.state import Observer, ServiceState, Sync
 from tiphys.proxy.services.table import Touched
 from tiphys.proxy.services.writer import Writer
@@ -90,6 +91,7 @@ class ServiceProxy:
         self._pending = _Pending()
         self._backoff = Backoff(base=0.2, limit=10.0)
         self._failures = 0
+        self._pace = Pace()
 
     @property
     def services(self) -> Mapping[str, ServiceState]:
@@ -149,6 +151,8 @@ class ServiceProxy:
             except TimeoutError:
                 await self._sweep()
         await self._wake.wait()
+        if delay := self._pace.delay(self._clock.monotonic()):
+            await self._clock.sleep(delay)
         self._wake.clear()
         started = self._clock.monotonic()
         try:
@@ -167,6 +171,7 @@ class ServiceProxy:
             await self._retry(repr(error))
         else:
             self._failures = 0
+            self._pace.note(self._clock.monotonic(), self._clock.monotonic() - started)
             self._report(started, commands, "")
             self._guard.start()
         return True
