@@ -1,7 +1,8 @@
 """The Service proxy: watches Services and EndpointSlices and keeps the kernel's tables as they ask.
 
 A change goes to the kernel at once; those that come while the kernel is busy, or in a long burst, go together. Rules
-stay when the process ends, and the next one changes only what differs. Connections live in the kernel and notice nothing.
+stay when the process ends, and the next one changes only what differs. Connections live in the kernel and notice
+nothing.
 """
 
 from __future__ import annotations
