@@ -69,6 +69,14 @@ class World:
         return str(self._folder / place)
 
     def __enter__(self) -> World:
+        try:
+            self._make()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _make(self) -> None:
         for place in self.places:
             netns.persist(self._folder / place)
             self._stack.callback(netns.drop, self._folder / place)
@@ -93,7 +101,6 @@ class World:
                 if pod not in self.local:
                     link.add_address(1, self._translate(f"{pod}/32"))
         self._listen()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
