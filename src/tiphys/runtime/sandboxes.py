@@ -44,8 +44,6 @@ class Sandboxes:
         self._directory, self._launcher, self._networks = directory, launcher, networks
         self._layout, self._clock, self._on_end = layout, clock, on_end
         self.records: dict[str, SandboxRecord] = {}
-        self._unreadable: set[str] = set()
-        """IDs of sandboxes that were found in pieces: what their networks gave them is still to be released."""
         self._settling: asyncio.Lock = asyncio.Lock()
         self._settled = False
 
@@ -57,7 +55,6 @@ class Sandboxes:
             record = recovery.sandbox(directory)
             if record is None:
                 recovery.discard(directory)
-                self._unreadable.add(directory.name)
                 continue
             self.records[record.spec.id] = record
             same = record.state.get("boot") == boot
@@ -70,8 +67,6 @@ class Sandboxes:
             if self._settled:
                 return
             for network in self._networks.values():
-                for id in self._unreadable:
-                    await network.detach(id)
                 await network.keep([record.status() for record in self.records.values()])
             self._settled = True
 
