@@ -64,7 +64,7 @@ async def backend(serve: Serve, address: str = LOOPBACK) -> AsyncIterator[int]:
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # the last is uvloop's for a closed one
             pass
         finally:
             if not closing:
