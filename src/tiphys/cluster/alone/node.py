@@ -28,6 +28,7 @@ from tiphys.overlay.peers import own_ranges
 from tiphys.overlay.plan import inner_mtu
 from tiphys.overlay.types import NONE, Settings
 from tiphys.proxy.policies.enforcer import PolicyEnforcer
+from tiphys.proxy.policies.names import NameServer
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class NodeAlone:
         account = Account(config, access, client, self._clock, self._options.network_kubeconfig or "")
         opening = tasks.create_task(account.opened(tasks), name="account of the node's network")
         tasks.create_task(self._serve(opening, config, settings), name="network")
-        return await self._policies(opening, tasks) if self._options.network_policies else None
+        return await self._policies(opening, config, tasks) if self._options.network_policies else None
 
     def _wanted(self) -> bool:
         options = self._options
@@ -70,7 +71,9 @@ class NodeAlone:
             outer = link.mtu_of(address)
         return replace(plain, mtu=inner_mtu(plain, outer))
 
-    async def _policies(self, opening: asyncio.Task[HttpsClient], tasks: asyncio.TaskGroup) -> PolicyEnforcer | None:
+    async def _policies(
+        self, opening: asyncio.Task[HttpsClient], config: KubeletConfig, tasks: asyncio.TaskGroup
+    ) -> PolicyEnforcer | None:
         done, _ = await asyncio.wait({opening}, timeout=PATIENCE)
         if not done:
             log.warning(
@@ -82,7 +85,9 @@ class NodeAlone:
         if not await may_list(client, POLICIES):
             log.warning("network policies do nothing here: %s may not list pods, namespaces and policies", USER[0])
             return None
-        enforcer = PolicyEnforcer(client, self._clock, Nftables)
+        names = self._options.name_server and bool(config.cluster_dns)
+        server = NameServer((*config.node_ips, *config.cluster_dns)) if names else None
+        enforcer = PolicyEnforcer(client, self._clock, Nftables, server=server)
         tasks.create_task(enforcer.run(), name="network policies")
         return enforcer
 
