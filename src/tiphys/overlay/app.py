@@ -16,7 +16,7 @@ from tiphys.client.types import Object
 from tiphys.overlay import plan
 from tiphys.overlay.links import OverlayLink
 from tiphys.overlay.peers import peers_of, pod_ranges
-from tiphys.overlay.types import VXLAN, Entries, Network, Settings
+from tiphys.overlay.types import HOST_ROUTES, VXLAN, Entries, Network, Peer, Settings
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Overlay:
         self._wake = asyncio.Event()
         self._ranges: list[str] | None = None
         self._failed: list[str] = []
+        self._warned = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -77,6 +78,7 @@ class Overlay:
         nodes = self._nodes.list()
         settings = self._settings
         peers = peers_of(nodes, settings.address, self._here(), settings.version, self._ranges_here)
+        self._tell_unreached(peers)
         ranges = pod_ranges(nodes)
         failed = []
         try:
@@ -91,6 +93,14 @@ class Overlay:
                 log.warning("pods of other machines may not be reached: %s", text)
         self._failed = failed
         return bool(failed)
+
+    def _tell_unreached(self, peers: Sequence[Peer]) -> None:
+        """Without VXLAN only what is of the machines' own IP version is reached."""
+        version = self._settings.version
+        other = any(subnet.version != version for peer in peers for subnet in peer.subnets)
+        if other and self._settings.mode == HOST_ROUTES and not self._warned:
+            log.warning("host routes lead to IPv%d addresses only; the others need VXLAN", version)
+            self._warned = True
 
     def _write(self, target: Entries) -> list[str]:
         with self._opened() as link:

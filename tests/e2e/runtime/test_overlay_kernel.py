@@ -129,6 +129,24 @@ def test_host_routes_carry_packets_as_they_are(machines: tuple[Machine, Machine]
     assert carries(one, two, 1500)
 
 
+def test_machines_may_have_ipv6_addresses_only(machines: tuple[Machine, Machine]) -> None:
+    one, two = machines
+    for machine, other in ((one, two), (two, one)):
+        with machine.link() as link:
+            link.add_address(link.index("eth0"), f"fd77::{machine.number}/64")
+        settings = replace(machine.settings, address=f"fd77::{machine.number}", mtu=1430)
+        machine.write(replace(other.peer, address=f"fd77::{other.number}"), settings=settings)
+    assert carries(one, two, 1430)
+    assert not carries(two, one, 1431)
+
+
+def test_the_size_of_packets_of_an_address_is_that_of_its_device(machines: tuple[Machine, Machine]) -> None:
+    with machines[0].link() as link:
+        assert link.mtu_of("192.168.77.1") == 1500
+        assert link.mtu_of("127.0.0.1") == 65536
+        assert link.mtu_of("192.168.77.99") == 0
+
+
 def test_nothing_stays_after_removal_and_others_routes_do(machines: tuple[Machine, Machine]) -> None:
     one, two = machines
     with one.link() as link:

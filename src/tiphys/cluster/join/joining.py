@@ -16,7 +16,7 @@ from tiphys.client.resources import NODES
 from tiphys.client.types import Client
 from tiphys.cluster.config import ClusterConfig
 from tiphys.overlay.plan import inner_mtu
-from tiphys.overlay.types import ADDRESS, SUBNETS, Settings
+from tiphys.overlay.types import ADDRESS, HOST_ROUTES, SUBNETS, VXLAN, Settings
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,15 @@ def changed(config: ClusterConfig, listen: str, overlay: str, *, running: bool) 
             f"--listen, --network: cluster {config.name} runs with {config.listen or 'none'}, {config.overlay}; "
             f"`tiphys down {config.name}` first"
         )
-    return replace(wanted, listen=check(address, config.port)) if address else wanted
+    if not address:
+        return wanted
+    wanted = replace(wanted, listen=check(address, config.port))
+    version = ip_address(wanted.listen).version
+    if wanted.overlay == HOST_ROUTES and any(each.version != version for each in config.pod_networks):
+        raise Permanent(
+            f"--network {HOST_ROUTES}: leads to IPv{version} only, as --listen {address} does; take {VXLAN}"
+        )
+    return wanted
 
 
 def server(config: ClusterConfig) -> str:
