@@ -100,7 +100,10 @@ async def supervise(config: ClusterConfig, client: Client, clock: Clock) -> None
     failures = 0
     while True:
         started = clock.monotonic()
-        await _alive(config)
+        try:
+            await _alive(config)
+        except OSError as error:  # the control plane goes on without it
+            log.warning("the gateway cannot be started: %s", error)
         failures = 0 if clock.monotonic() - started > LONG else failures + 1
         log.warning("the gateway has ended; it is started again")
         if failures > 1:

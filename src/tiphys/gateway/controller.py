@@ -110,7 +110,10 @@ class Controller:
             tasks.create_task(run_workers("gateway", self._queue, self._write, 2), name="gateway writes")
             while True:
                 started = self._clock.monotonic()
-                await self._once()
+                try:
+                    await self._once()
+                except Exception:  # the last plan stays in force; the next change is planned again
+                    log.exception("there is no plan for what is there now")
                 took = self._clock.monotonic() - started
                 await self._todo.told.wait()
                 await self._clock.sleep(min(_MOST, max(_PAUSE, took)))

@@ -306,6 +306,17 @@ def test_values_cannot_break_out_of_their_lines(value: str) -> None:
         assert options.redirect is None
 
 
+def test_values_that_are_too_much_do_not_keep_others_from_being_served() -> None:
+    site = Site(
+        ingress("long", ("a", "/", "web:80"), annotations={"proxy-read-timeout": "9" * 400, "cors-max-age": "9" * 400}),
+        ingress("large", ("b", "/", "web:80"), annotations={"proxy-body-size": "9" * 5000 + "g"}),
+        ingress("good", ("c", "/", "web:80")),
+    )
+    assert site.backend("a/") == site.backend("c/") == "web:8000 /"
+    assert site.backend("b/") == "404"
+    assert site.reasons == ["Malformed"]
+
+
 def test_statuses_tell_the_address_of_the_ingress_service() -> None:
     address = [{"ip": "10.89.0.202", "ipMode": "VIP"}]
     load_balancer = {"metadata": {"name": "ingress"}, "status": {"loadBalancer": {"ingress": address}}}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -16,7 +15,7 @@ from tiphys.gateway.gatewayapi.attaching import Namespaces
 from tiphys.gateway.gatewayapi.conditions import Condition, condition, conditions_of, stamped
 from tiphys.gateway.gatewayapi.listeners import ListenerState, Usable, look
 from tiphys.gateway.gatewayapi.routes import RouteRules, Services, compile_route
-from tiphys.gateway.ingress.rules import age
+from tiphys.gateway.ingress.rules import age, alone
 from tiphys.gateway.matching import by_precedence
 from tiphys.gateway.model import Listener, Route
 from tiphys.gateway.plan import FrontPlan, SecretKey, ServicePlan, StatusPlan
@@ -102,11 +101,11 @@ def compile_gateways(inputs: Inputs) -> Outcome:
 
     for gateway in sorted(inputs.gateways, key=age):
         if gateway["spec"].get("gatewayClassName") in ours and not gateway["metadata"].get("deletionTimestamp"):
-            with _alone(gateway, outcome):
+            with alone(gateway, outcome.problems):
                 state = GatewayState(gateway, look(gateway, inputs.grants, unusable))
                 states[state.key] = state
     for route in inputs.routes:
-        with _alone(route, outcome):
+        with alone(route, outcome.problems):
             outcome.statuses += _route(route, states, inputs)
     for state in states.values():
         _fronts(state, outcome)
@@ -115,15 +114,6 @@ def compile_gateways(inputs: Inputs) -> Outcome:
         if classes.is_ours(one):
             outcome.statuses += _changed(StatusPlan(GATEWAY_CLASSES, one, classes.status(one, inputs.now)))
     return outcome
-
-
-@contextlib.contextmanager
-def _alone(obj: Object, outcome: Outcome) -> Iterator[None]:
-    """An object that is not as its schema says (definitions can be replaced) must not keep others from being served."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        outcome.problems.append((obj, "Malformed", f"it is left out: {type(error).__name__} {error}"))
 
 
 def _changed(plan: StatusPlan) -> list[StatusPlan]:

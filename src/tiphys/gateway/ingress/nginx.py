@@ -19,6 +19,8 @@ from tiphys.gateway.model import DEFAULT_POLICY, Affinity, BasicAuth, Cors, Netw
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 _SIZE = re.compile(r"([0-9]+)([kKmMgG]?)")
+_LONGEST = 1e9
+"""Seconds."""
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _WORD = re.compile(r"[\x21-\x7e]*")
@@ -87,7 +89,7 @@ class _Reader:
         value = self.text(name).removesuffix("s")
         if value and not value.isdecimal():
             self.problems.append(f"{PREFIX}{name} must be a number of seconds, not {value!r}")
-        return float(value) if value.isdecimal() else default
+        return min(float(value), _LONGEST) if value.isdecimal() else default
 
     def number(self, name: str, default: int) -> int:
         return int(self.seconds(name, default))

@@ -6,6 +6,7 @@ Of two Ingresses that claim the same host and path the older one has it. Sources
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,17 +62,29 @@ def compile_ingresses(ingresses: Iterable[Object], secrets: Secrets, why: Why) -
     compiled = Compiled()
     canaries: list[tuple[Object, Options]] = []
     for ingress in sorted(ingresses, key=age):
-        options = nginx.read(ingress, secrets)
-        compiled.problems += [(ingress, "UnsupportedAnnotation", problem) for problem in options.problems]
-        _certificates(compiled, ingress)
-        if options.canary is not None:
-            canaries.append((ingress, options))
-            continue
-        for host, route in _routes(compiled, ingress, options, why):
-            _add(compiled, ingress, host, route)
+        with alone(ingress, compiled.problems):
+            options = nginx.read(ingress, secrets)
+            compiled.problems += [(ingress, "UnsupportedAnnotation", problem) for problem in options.problems]
+            _certificates(compiled, ingress)
+            if options.canary is not None:
+                canaries.append((ingress, options))
+                continue
+            for host, route in _routes(compiled, ingress, options, why):
+                _add(compiled, ingress, host, route)
     for ingress, options in canaries:
-        _join(compiled, ingress, options, why)
+        with alone(ingress, compiled.problems):
+            _join(compiled, ingress, options, why)
     return compiled
+
+
+@contextlib.contextmanager
+def alone(obj: Object, problems: list[tuple[Object, str, str]]) -> Iterator[None]:
+    """An object that is not as it should be (definitions can be replaced, values can be anything) must not keep others
+    from being served."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problems.append((obj, "Malformed", f"it is left out: {type(error).__name__} {error}"))
 
 
 def _add(compiled: Compiled, ingress: Object, host: str, route: Route) -> None:
