@@ -382,3 +382,22 @@ def stray(source: int, destination: int, server: str, client: str) -> bytes:
     total = sum(struct.unpack(f">{len(pseudo + header) // 2}H", pseudo + header))
     folded = (total & 0xFFFF) + (total >> 16)
     return header[:16] + struct.pack(">H", ~((folded & 0xFFFF) + (folded >> 16)) & 0xFFFF) + header[18:]
+
+
+def test_clusters_of_one_host_leave_each_others_sources_alone(net: Machine) -> None:
+    near, own = net.server(), ProxyConfig(table="tiphys8-services", near=("10.1.0.0/16",))
+    mine = service(externalIPs=["203.0.113.7"])
+    for table in ("tiphys7-services", own.table, "tiphys9-services"):
+        rules = Rules(
+            net.nftables, replace(own, table=table, near=own.near if table == own.table else ("10.9.0.0/16",))
+        )
+        rules.put(mine if table == own.table else service("other", clusterIP="10.96.9.9"), endpoints(near))
+    assert ask(net.client, "203.0.113.7", 80) == (near, CLIENT)
+
+
+def test_the_host_masquerades_what_would_not_come_back_by_it(net: Machine) -> None:
+    rules = Rules(net.nftables, ProxyConfig(table="tiphys9-services", near=("10.1.1.0/24",)))
+    far = net.server(remote=True)
+    rules.put(service(externalIPs=["203.0.113.7"]), endpoints(far))
+    assert ask(net.client, "203.0.113.7", 80) == (far, NODE_INSIDE)
+    assert ask(net.client, VIP, 80) == (far, NODE_INSIDE)

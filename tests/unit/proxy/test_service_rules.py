@@ -193,7 +193,15 @@ def test_the_host_has_no_node_ports_and_takes_pods_of_the_machine_for_local() ->
     assert lines(rules, "external")[-1] == "goto local"
     assert lines(rules, "local") == lines(rules, "cluster")
     rules, elements = compiled(near(2), node_port=30080, config=HOST)
-    assert list(elements) == [layout.CLUSTER_IPS, layout.SERVICE_IPS]
+    assert list(elements) == [layout.CLUSTER_IPS, layout.FRONTENDS, layout.SERVICE_IPS]
+
+
+def test_the_host_marks_nothing_since_other_clusters_would_see_it() -> None:
+    rules, elements = compiled(near(2), config=HOST, **EXTERNAL)
+    assert elements[layout.SERVICE_IPS] == dict.fromkeys((INSIDE, *ADDRESSES), "goto cluster")
+    assert elements[layout.FRONTENDS] == dict.fromkeys(("10.96.0.10", "203.0.113.1", "203.0.113.2"), "")
+    rules, _ = compiled(near(2), config=HOST, external_local=True, **EXTERNAL)
+    assert not any("mark" in line for lines in rules.chains.values() for line in lines)
 
 
 def test_longest_names_fit_into_the_kernel() -> None:

@@ -27,6 +27,8 @@ CLUSTER_IPS = "cluster-ips"
 SERVICE_RANGES = "service-ranges"
 HAIRPIN = "hairpin"
 """Local endpoints, each as source and destination."""
+FRONTENDS = "frontends"
+"""On the host: all addresses of Services."""
 LOCAL_PODS = "local-pods"
 NEAR = "near"
 
@@ -48,6 +50,7 @@ def contents(family: Family) -> dict[str, str]:
         CLUSTER_IPS: f"set {{ type {address}; }}",
         SERVICE_RANGES: f"set {{ type {address}; flags interval; }}",
         HAIRPIN: f"set {{ type {address} . {target}; }}",
+        FRONTENDS: f"set {{ type {address}; }}",
         LOCAL_PODS: f"set {{ type {address}; flags interval; }}",
         NEAR: f"set {{ type {address}; flags interval; }}",
     }
@@ -60,7 +63,7 @@ def mark(config: ProxyConfig) -> str:
 
 def _hooks(config: ProxyConfig, family: Family) -> dict[str, tuple[str, list[str]]]:
     """Chains at hooks: where, and what they do."""
-    ip, bit = family.nft, f"{1 << config.masquerade_bit:#x}"
+    ip = family.nft
     target = f"{ip} daddr . meta l4proto . th dport"
     check = [f"ct state new {target} vmap @{NO_ENDPOINTS}"]
     absent = [f"ct state new {ip} daddr @{name} goto refuse" for name in (CLUSTER_IPS, SERVICE_RANGES)]
@@ -74,14 +77,21 @@ def _hooks(config: ProxyConfig, family: Family) -> dict[str, tuple[str, list[str
         "filter-input": ("filter hook input priority 0", (node_ports if config.node else []) + check),
         "filter-forward": ("filter hook forward priority 0", [_invalid(config, family), *check, *absent]),
         "filter-output": ("filter hook output priority 0", check + absent),
-        "nat-postrouting": (
-            "nat hook postrouting priority 100",
-            [
-                f"meta mark and {bit} != 0 jump masquerading",
-                f"ct status dnat {ip} saddr . {target} @{HAIRPIN} masquerade fully-random",
-            ],
-        ),
+        "nat-postrouting": ("nat hook postrouting priority 100", _sources(config, family)),
     }
+
+
+def _sources(config: ProxyConfig, family: Family) -> list[str]:
+    """Who leaves with this place's address. A node marks what comes to it from outside. The host, where there may be
+    several clusters, does without marks: answers from its pods come back by it, if they do not go to other pods."""
+    ip, bit = family.nft, f"{1 << config.masquerade_bit:#x}"
+    if config.node:
+        itself = f"{ip} saddr . {ip} daddr . meta l4proto . th dport @{HAIRPIN}"
+        return [f"meta mark and {bit} != 0 jump masquerading", f"ct status dnat {itself} masquerade fully-random"]
+    return [
+        f"ct status dnat {ip} saddr @{NEAR} {ip} daddr @{NEAR} masquerade fully-random",
+        f"ct status dnat ct original {ip} daddr @{FRONTENDS} {ip} daddr != @{NEAR} masquerade fully-random",
+    ]
 
 
 def _invalid(config: ProxyConfig, family: Family) -> str:
@@ -108,22 +118,15 @@ def _is_node_port(config: ProxyConfig, family: Family) -> str:
 
 def _chains(config: ProxyConfig, family: Family) -> dict[str, list[str]]:
     ip, bit = family.nft, f"{1 << config.masquerade_bit:#x}"
+    refuse = ["meta l4proto tcp reject with tcp reset", "reject"]
+    services = [f"{ip} daddr . meta l4proto . th dport vmap @{SERVICE_IPS}"]
+    if not config.node:
+        return {"services": services, "refuse": refuse}
     foreign = "" if config.masquerade_all else f" {ip} saddr != @{LOCAL_PODS} fib saddr type != local"
-    services = [
-        f"{ip} daddr @{CLUSTER_IPS}{foreign} {mark(config)}",
-        f"{ip} daddr . meta l4proto . th dport vmap @{SERVICE_IPS}",
-    ]
-    if config.node:
-        services.append(f"{_is_node_port(config, family)} vmap @{NODE_PORTS}")
-    return {
-        "services": services,
-        "refuse": ["meta l4proto tcp reject with tcp reset", "reject"],
-        "masquerading": [
-            f"meta mark set meta mark xor {bit}",
-            f"{ip} saddr != @{NEAR} {ip} daddr @{NEAR} return",
-            "masquerade fully-random",
-        ],
-    }
+    services.insert(0, f"{ip} daddr @{CLUSTER_IPS}{foreign} {mark(config)}")
+    services.append(f"{_is_node_port(config, family)} vmap @{NODE_PORTS}")
+    masquerading = [f"meta mark set meta mark xor {bit}", "masquerade fully-random"]
+    return {"services": services, "refuse": refuse, "masquerading": masquerading}
 
 
 def commands(config: ProxyConfig, family: Family) -> list[str]:

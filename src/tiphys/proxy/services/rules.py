@@ -67,6 +67,8 @@ class _Port:
         cluster = self._policy("cluster", usable.cluster)
         local = self._policy("local", usable.local)
         self._element(layout.CLUSTER_IPS, port.cluster_ip)
+        for address in () if self.config.node else (port.cluster_ip, *port.external_ips, *port.load_balancer_ips):
+            self._element(layout.FRONTENDS, address)
         inside = local if port.internal_local else cluster
         self._lead(layout.SERVICE_IPS, layout.NO_ENDPOINTS, self._at(port.cluster_ip, port.port), inside, inside)
         if port.external:
@@ -155,12 +157,13 @@ class _Port:
 
     def _outer(self, cluster: str, policy: str) -> str:
         """The chain for what comes by a node port, an external IP or a load balancer's."""
+        mark = f" {layout.mark(self.config)}" if self.config.node else ""
         if not self.port.external_local:
-            return self._chain("external", [layout.mark(self.config), f"goto {cluster}"])
+            return self._chain("external", [mark.strip(), f"goto {cluster}"]) if mark else cluster
         # What begins here is as if it went to a load balancer outside and came back: all endpoints serve it.
         lines = [
             f"{self.family.nft} saddr @{layout.LOCAL_PODS} goto {cluster}",
-            f"fib saddr type local {layout.mark(self.config)} goto {cluster}",
+            f"fib saddr type local{mark} goto {cluster}",
         ]
         return self._chain("external", [*lines, *([f"goto {policy}"] if policy else [])])
 
