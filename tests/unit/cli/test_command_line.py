@@ -32,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 def test_every_command_has_help_quiet_and_output(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0
-    if verb in ("image", "node"):
+    if verb in ("image", "node", "ports"):
         code, out, _ = run(capsys, verb, "list", "--help")
     assert "--quiet" in out
     assert "--output" in out
