@@ -18,18 +18,28 @@ TARGET = (
 def add_publish(parser: argparse.ArgumentParser) -> None:
     """The flag of `tiphys up`."""
     text = f"a port of this machine that leads into the cluster; is kept; may be repeated. {TARGET}"
-    parser.add_argument("--publish", action="append", default=[], metavar=SYNTAX, help=text)
+    parser.add_argument("--publish", type=_published, action="append", default=[], metavar=SYNTAX, help=text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="publish ports, at once if the cluster runs", epilog=TARGET)
-    add.add_argument("ports", nargs="+", metavar=SYNTAX)
+    add.add_argument("ports", nargs="+", type=_published, metavar=SYNTAX)
     remove = actions.add_parser("remove", help="publish them no more; connections that there are go on")
     remove.add_argument("ports", nargs="+", metavar="PORT", help="as listed, or [ADDRESS:]HOSTPORT[/PROTO]")
     for action in (add, remove, actions.add_parser("list", help="the published ports and where they lead")):
         add_cluster_flag(action)
         add_common(action)
+
+
+def _published(text: str) -> str:
+    from tiphys.base.errors import Permanent
+    from tiphys.cluster.ports.published import parse
+
+    try:
+        return str(parse(text))
+    except Permanent as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> int:

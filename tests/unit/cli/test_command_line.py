@@ -61,6 +61,8 @@ def test_without_a_command_all_are_named(capsys: pytest.CaptureFixture[str]) -> 
         ("list -o yaml", "--output: invalid choice: 'yaml'"),
         ("delete --all x", "NAME: not allowed with argument --all"),
         ("image load", "required: TAR"),
+        ("up --publish nonsense", "--publish: published port 'nonsense': not of the form [ADDRESS:]HOSTPORT:TARGET"),
+        ("ports add 8080:80/sctp", "protocol 'sctp' is none of tcp, udp"),
         ("version extra", "unrecognized arguments: extra"),
     ],
 )
