@@ -10,6 +10,7 @@ the sandboxes that live, so nothing else is kept: `restore` writes the whole tab
 from __future__ import annotations
 
 import functools
+import logging
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from tiphys.runtime import netns, nft
 from tiphys.runtime.connectivity import PortMapping
 from tiphys.runtime.types import RuntimeFailure
+
+log = logging.getLogger(__name__)
 
 TABLE = "tiphys-hostports"
 
@@ -175,17 +178,19 @@ class HostPorts:
         wanted = {each for each in ports if each.protocol == "udp"}
         if not wanted:
             return
-        from tiphys.base.conntrack import Conntrack, end, open_socket
+        from tiphys.base.conntrack import Conntrack, Flow, end, open_socket
 
         asked = {(each.asked.packed if each.asked else b"", each.host_port.to_bytes(2)) for each in wanted}
         ends = {end(str(each.address), each.port) for each in wanted}
         families = {socket.AF_INET if each.address.version == 4 else socket.AF_INET6 for each in wanted}
-        with Conntrack(lambda: netns.inside(self._namespace, open_socket)) as table:
-            for family in families:
-                stale = [
-                    flow
-                    for flow in table.flows(family)
-                    if flow.answerer in ends
-                    or not asked.isdisjoint((place, flow.destination[-2:]) for place in (b"", flow.destination[:-2]))
-                ]
-                table.delete(stale)
+
+        def is_stale(flow: Flow) -> bool:
+            places = ((place, flow.destination[-2:]) for place in (b"", flow.destination[:-2]))
+            return flow.answerer in ends or not asked.isdisjoint(places)
+
+        try:
+            with Conntrack(lambda: netns.inside(self._namespace, open_socket)) as table:
+                for family in families:
+                    table.delete([flow for flow in table.flows(family) if is_stale(flow)])
+        except OSError as error:
+            log.warning("UDP clients of host ports may be led to a pod that has gone: %s", error.strerror)
