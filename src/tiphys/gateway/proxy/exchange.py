@@ -105,14 +105,11 @@ class Exchange:
     def begin(self) -> None:
         """Find a connection; one that waits takes the request at once."""
         policy = self._way.policy
-        while self._endpoints and self._tries < _TRIES:
-            idle = self._endpoints[0].take(self._way.target.tls)
-            if idle is None:
-                self._client.proxy.spawn(self._connect(policy.connect_timeout))
-                return
-            if self._go(cast(Upstream, idle)):
-                return
-        self._fail(502, "no endpoint of the backend can be reached")
+        idle = self._endpoints[0].take(self._way.target.tls) if self._endpoints else None
+        if idle is not None:
+            self._go(cast(Upstream, idle))
+        else:
+            self._client.proxy.spawn(self._connect(policy.connect_timeout))
 
     async def _connect(self, timeout: float) -> None:
         status, proxy = 502, self._client.proxy
@@ -134,8 +131,8 @@ class Exchange:
         if not self._over:
             self._fail(status, "no endpoint of the backend can be reached")
 
-    def _go(self, backend: Upstream) -> bool:
-        """Send what has come so far; False when the connection broke in the same moment."""
+    def _go(self, backend: Upstream) -> None:
+        """Send what has come so far."""
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         if self._replay is None and self._whole and len(data) <= _REPLAYED:
             self._replay = data
@@ -146,7 +143,6 @@ class Exchange:
         self._quiet = 0.0
         backend.ask(self, data)
         self._client.resume()
-        return True
 
     def body(self, payload: bytes, whole: bool) -> None:
         """More of the request's body; `whole` with its end."""
