@@ -56,7 +56,7 @@ ASTRAY = """
 set -e
 echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
 ip rule add pref 1 to 127.0.0.0/8 lookup 99
-ip route add 127.0.0.0/8 via {gateway} dev eth0 table 99
+ip route add 127.0.0.0/8 via {gateway} dev eth0 onlink table 99
 ip rule add pref 2 lookup local
 ip rule del pref 0
 exec {python} -c 'import socket; socket.create_connection(("127.0.0.1", {port}), 2)'
