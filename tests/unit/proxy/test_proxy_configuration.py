@@ -221,6 +221,7 @@ def test_flags_are_fields() -> None:
     config = settings.proxy_config(values, "n1", ["192.168.0.5", "fd00::5"], ["IPv4", "IPv6"])
     assert config.local_pods == ("10.0.0.0/16", "fd00::/48")
     assert config.node_port_addresses == ("10.0.0.0/8", "fd00::/8")
+    assert config.masquerade_own
     assert (config.masquerade_all, config.node_ips) == (True, ("192.168.0.5", "fd00::5"))
 
 

@@ -53,6 +53,7 @@ def proxy_config(values: Values, node: str, node_ips: Sequence[str], families: S
         local_pods=tuple(values["clusterCIDR"].split(",")) if by_cluster else (),
         node_ips=tuple(node_ips),
         node_port_addresses=tuple(node_port_ranges(values, node_ips)),
+        masquerade_own=True,
         masquerade_all=values["nftables.masqueradeAll"],
         masquerade_bit=values["nftables.masqueradeBit"],
     )

@@ -30,6 +30,9 @@ class ProxyConfig:
     """On which local addresses node ports answer; on all, but for the loopback ones, when empty."""
     masquerade_all: bool = False
     """Whether traffic to cluster IPs is masqueraded whoever sends it."""
+    masquerade_own: bool = False
+    """Whether the node's own traffic to cluster IPs is masqueraded. Where nodes have several networks, as
+    most of those that others make, its source must be that of the way out, or the answer is lost."""
     masquerade_bit: int = 14
     """Of the packet mark, from 0 to 31."""
     balancing: str = RANDOM

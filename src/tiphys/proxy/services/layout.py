@@ -122,7 +122,8 @@ def _chains(config: ProxyConfig, family: Family) -> dict[str, list[str]]:
     services = [f"{ip} daddr . meta l4proto . th dport vmap @{SERVICE_IPS}"]
     if not config.node:
         return {"services": services, "refuse": refuse}
-    foreign = "" if config.masquerade_all else f" {ip} saddr != @{LOCAL_PODS} fib saddr type != local"
+    others = "" if config.masquerade_own else " fib saddr type != local"
+    foreign = "" if config.masquerade_all else f" {ip} saddr != @{LOCAL_PODS}{others}"
     services.insert(0, f"{ip} daddr @{CLUSTER_IPS}{foreign} {mark(config)}")
     services.append(f"{_is_node_port(config, family)} vmap @{NODE_PORTS}")
     masquerading = [f"meta mark set meta mark xor {bit}", "masquerade fully-random"]
