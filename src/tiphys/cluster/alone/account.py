@@ -26,6 +26,7 @@ from tiphys.kubelet.config import KubeletConfig
 
 log = logging.getLogger(__name__)
 
+RETRY = 2.0
 USER = ("system:kube-proxy", "system:node-proxier")
 SERVICES = (("", "nodes"), ("", "services"), ("discovery.k8s.io", "endpointslices"))
 POLICIES = (("", "pods"), ("", "namespaces"), ("networking.k8s.io", "networkpolicies"))
@@ -48,9 +49,9 @@ class Account:
         is kept fresh in `tasks`."""
         if self._kubeconfig:
             return self._as(load(self._kubeconfig))
-        if await may_list(self._client, SERVICES):
-            return self._as(self._access)
         pair = self._store.current(self._wanted)
+        if pair is None and await self._may_itself():
+            return self._as(self._access)
         bare = replace(self._access, token="", token_file=None, username="", password="")
         ready = asyncio.Event()
         made: list[HttpsClient] = []
@@ -69,17 +70,22 @@ class Account:
         await ready.wait()
         return made[0]
 
+    async def _may_itself(self) -> bool:
+        """Whether the kubelet's own access will do; waits for an API server that says so."""
+        while True:
+            try:
+                return await may_list(self._client, SERVICES)
+            except (ApiError, OSError) as error:
+                log.warning("it is not known yet what this node's network may read: %s", error)
+                await self._clock.sleep(RETRY)
+
     def _as(self, config: ClientConfig) -> HttpsClient:
         return HttpsClient(config, clock=self._clock, agent="kube-proxy")
 
 
 async def may_list(client: Client, resources: Sequence[tuple[str, str]]) -> bool:
-    """Whether it may list all of them, in every namespace; not if nobody can be asked now."""
-    try:
-        return all([await _may(client, group, plural) for group, plural in resources])
-    except (ApiError, OSError) as error:
-        log.warning("it is not known what this node's network may read: %s", error)
-        return False
+    """Whether it may list all of them, in every namespace. Raises ApiError, OSError."""
+    return all([await _may(client, group, plural) for group, plural in resources])
 
 
 async def _may(client: Client, group: str, plural: str) -> bool:

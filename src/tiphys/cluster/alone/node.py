@@ -11,6 +11,7 @@ import logging
 from dataclasses import replace
 
 from tiphys.base.clock import Clock
+from tiphys.base.errors import ApiError
 from tiphys.base.nftables import Nftables
 from tiphys.client.config import ClientConfig
 from tiphys.client.https import HttpsClient
@@ -82,7 +83,7 @@ class NodeAlone:
             )
             return None
         client = opening.result()
-        if not await may_list(client, POLICIES):
+        if not await _may_enforce(client):
             log.warning("network policies do nothing here: %s may not list pods, namespaces and policies", USER[0])
             return None
         names = self._options.name_server and bool(config.cluster_dns)
@@ -136,6 +137,14 @@ class NodeAlone:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(overlay.run(), name="overlay")
             await node_network.serve(parts, services=self._options.service_proxy, names=names)
+
+
+async def _may_enforce(client: Client) -> bool:
+    """Whether policies can be known. If nobody can be asked now they are taken to be: pods wait for them."""
+    try:
+        return await may_list(client, POLICIES)
+    except (ApiError, OSError):
+        return True
 
 
 def gateway(cidr: str) -> str:
