@@ -11,7 +11,7 @@ from tiphys.proxy.policies.adopt import adopted, is_founded
 from tiphys.proxy.policies.diff import Transaction
 from tiphys.proxy.policies.ruleset import Ruleset
 
-TABLE = "policies"
+TABLE = "tiphys-policies"
 
 
 class Kernel:
