@@ -73,6 +73,7 @@ class JobController(Controller):
             self._refused.discard(key)
             return None
         if self.behind(key, job) or _foreign(job):
+            self._refused.discard(key)  # this was the next try: now the newer version must be one
             return None
         if not self._expectations.satisfied(key):
             return Result(self._expectations.patience)
