@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGES := .cache/images
+LIBRARIES := libnftables1
+TESTED := containernetworking-plugins nftables
 
 .PHONY: run test unit e2e lint types layers clean
 
@@ -10,12 +12,14 @@ run: $(VENV)/.ready $(IMAGES)/nginx.tar
 	$(BIN)/python tools/first_light.py $(IMAGES)
 
 test: $(VENV)/.ready lint types layers
+	tools/install_packages $(TESTED)
 	$(BIN)/pytest -q
 
 unit: $(VENV)/.ready
 	$(BIN)/pytest -q tests/unit tests/component
 
 e2e: $(VENV)/.ready
+	tools/install_packages $(TESTED)
 	$(BIN)/pytest -q tests/e2e
 
 lint: $(VENV)/.ready
@@ -29,6 +33,7 @@ layers: $(VENV)/.ready
 	$(BIN)/lint-imports
 
 $(VENV)/.ready: pyproject.toml hatch_build.py
+	tools/install_packages $(LIBRARIES)
 	tools/install_venv $(PYTHON) $(VENV)
 	$(BIN)/pip install -q -e '.[dev]'
 	$(BIN)/python -m compileall -q src  # pip does it for installed packages: starting takes half as long

@@ -130,6 +130,15 @@ def _give_back() -> None:
         trim(0)
 
 
+def absence(library: str = LIBRARY) -> str:
+    """Why there is no library; "" when there is one."""
+    try:
+        _library(library)
+    except NftablesError as error:
+        return str(error.strerror)
+    return ""
+
+
 def _error(said: str) -> NftablesError:
     """The error of the library's words: a line such as "Error: Could not process rule: File exists", then the text."""
     lines = said.strip().splitlines() or ["refused without a reason"]

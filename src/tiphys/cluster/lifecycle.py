@@ -75,6 +75,7 @@ def up(options: UpOptions, progress: Progress) -> UpResult:
             wait_ready(config, children, progress)
             loading.result()
         _tell_published(config, progress)
+        _tell_missing(progress)
         changed = merge_kubeconfig(config, options.kubeconfig, not options.keep_context)
         progress(f"context {config.context} in {changed}")
         return UpResult(config, changed, tuple(child.component for child in children))
@@ -319,6 +320,13 @@ def _published(config: ClusterConfig, options: UpOptions) -> ClusterConfig:
     from tiphys.cluster.ports.published import parse
 
     return manage.with_ports(config, [parse(text) for text in options.publish])
+
+
+def _tell_missing(progress: Progress) -> None:
+    from tiphys.cluster import firewall
+
+    if missing := firewall.warning():
+        progress(missing)
 
 
 def _tell_published(config: ClusterConfig, progress: Progress) -> None:

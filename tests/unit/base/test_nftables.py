@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tiphys.base.nftables import Nftables, NftablesError
+from tiphys.base.nftables import Nftables, NftablesError, absence
 from tiphys.runtime import netns
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
@@ -91,6 +91,11 @@ def test_a_closed_one_refuses(nft: Nftables) -> None:
     nft.close()
     with pytest.raises(NftablesError, match="closed"):
         nft.run("list tables")
+
+
+def test_whether_there_is_a_library_can_be_asked() -> None:
+    assert absence() == ""
+    assert "libnothing.so.9 cannot be loaded: install the package libnftables1" in absence("libnothing.so.9")
 
 
 def test_a_missing_library_is_told_with_its_package() -> None:

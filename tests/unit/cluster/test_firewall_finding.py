@@ -34,3 +34,12 @@ def test_a_missing_library_is_told_with_what_needs_it(monkeypatch: pytest.Monkey
     found = firewall.check()
     assert (found.ok, found.needed) == (False, False)
     assert "host ports need it" in found.advice
+
+
+def test_who_starts_a_cluster_without_the_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert firewall.warning() == ""
+    monkeypatch.setattr(
+        firewall, "absence", lambda: "libnftables.so.1 cannot be loaded: install the package libnftables1"
+    )
+    assert firewall.warning().startswith("Services, network policies and host ports will not work: libnftables.so.1")
+    assert "install libnftables1" in firewall.check().advice
