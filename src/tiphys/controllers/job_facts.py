@@ -97,12 +97,17 @@ class Facts:
         if not self.indexed:
             return
         limit = int_of(self.completions)
-        self.succeeded_indexes = parse_indexes(self.old.get("completedIndexes") or "", limit)
-        self.succeeded_indexes |= self.indexes_of([pod for pod in self.tracked if podlib.phase(pod) == "Succeeded"])
-        self.succeeded = len(self.succeeded_indexes)
         if self.per_index:
             self.failed_indexes = parse_indexes(self.old.get("failedIndexes") or "", limit)
-            self.failed_indexes |= self.indexes_of([pod for pod in self.tracked if self._index_failed(pod)])
+        # An index may have had two pods, one of each end: it is what was written first, else it has succeeded. The
+        # server takes no status in which it is both, and upstream, which writes one, does not get any further.
+        succeeded = self.indexes_of([pod for pod in self.tracked if podlib.phase(pod) == "Succeeded"])
+        self.succeeded_indexes = parse_indexes(self.old.get("completedIndexes") or "", limit)
+        self.succeeded_indexes |= succeeded - self.failed_indexes
+        self.succeeded = len(self.succeeded_indexes)
+        if self.per_index:
+            lost = self.indexes_of([pod for pod in self.tracked if self._index_failed(pod)])
+            self.failed_indexes |= lost - self.succeeded_indexes
 
     def _index_failed(self, pod: Object) -> bool:
         """Whether the index of `pod` has failed for good."""

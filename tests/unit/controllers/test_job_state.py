@@ -253,6 +253,18 @@ def test_an_index_fails_for_good_at_its_own_limit() -> None:
     assert run.stripped == ["b"]
 
 
+def test_an_index_with_pods_of_both_ends_is_what_was_written_first_or_has_succeeded() -> None:
+    limits = {"backoffLimitPerIndex": 0, "backoffLimit": 2**31 - 1}
+    both = (pod("a", "Succeeded", index=0), pod("b", "Failed", index=0))
+    run = Run(indexed(**limits), *both)
+    assert (run.status["completedIndexes"], run.status["failedIndexes"]) == ("0", "")
+    assert run.stripped == ["a", "b"]
+    run = Run(indexed({"failedIndexes": "0"}, **limits), *both)
+    assert ("completedIndexes" in run.status, run.status["failedIndexes"]) == (False, "0")
+    run = Run(indexed({"completedIndexes": "0", "succeeded": 1}, **limits), pod("b", "Failed", index=0))
+    assert (run.status["completedIndexes"], run.status["failedIndexes"]) == ("0", "")
+
+
 def test_indexes_that_failed_end_the_job_when_none_is_left_or_too_many_are_lost() -> None:
     wanted = indexed({"failedIndexes": "0", "completedIndexes": "1-4"}, backoffLimitPerIndex=1)
     assert Run(wanted).conditions[0] == ("FailureTarget", "FailedIndexes")
