@@ -54,6 +54,17 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     shutil.rmtree(run, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def own_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """As `machine`, for one file of tests alone: what its clusters do to kubectl's context is nobody else's matter."""
+    home = tmp_path_factory.mktemp("own")
+    run = Path("/run") / f"tiphys-{home.parent.name}-{home.name}"
+    commands = Commands(home, run)
+    yield commands
+    commands.tiphys("delete", "--all")
+    shutil.rmtree(run, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def cluster(machine: Commands, images: list[Path]) -> Commands:
     """A cluster of two nodes with the examples' images."""

@@ -77,27 +77,27 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(machine: Commands, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(own_machine: Commands, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     join_machines()
     home = tmp_path_factory.mktemp("far")
     there = Machine(2, home)
     try:
-        machine.tiphys("up", CLUSTER, "--image", str(images[0]), "--listen", HERE)
+        own_machine.tiphys("up", CLUSTER, "--image", str(images[0]), "--listen", HERE)
         file = home / "join"
-        file.write_text(machine.tiphys("node", "token", "--name", CLUSTER, "--ttl", "10m").stdout)
+        file.write_text(own_machine.tiphys("node", "token", "--name", CLUSTER, "--ttl", "10m").stdout)
         there.tiphys("image", "load", str(images[0]))
-        built = World(machine, there, file)
-        machine.kubectl("wait", "--for=create", "node/far", "--timeout=30s")
-        machine.wait("node/far", "condition=Ready")
+        built = World(own_machine, there, file)
+        own_machine.kubectl("wait", "--for=create", "node/far", "--timeout=30s")
+        own_machine.wait("node/far", "condition=Ready")
         near, far = (POD.format(name=name, node=node) for name, node in (("near", "node-1"), ("far", "far")))
-        machine.kubectl("apply", "-f", "-", stdin=near + far)
+        own_machine.kubectl("apply", "-f", "-", stdin=near + far)
         for pod in ("near", "far"):
-            machine.wait(f"pod/{pod}", "condition=Ready")
+            own_machine.wait(f"pod/{pod}", "condition=Ready")
         yield built
         if built.kubelet.poll() is None:
             built.stop(signal.SIGTERM)
     finally:
-        machine.tiphys("delete", CLUSTER, check=False)
+        own_machine.tiphys("delete", CLUSTER, check=False)
         there.close()
         part_machines()
 

@@ -98,18 +98,18 @@ class Harbour:
 
 
 @pytest.fixture(scope="module")
-def harbour(machine: Commands, images: list[Path]) -> Iterator[Harbour]:
+def harbour(own_machine: Commands, images: list[Path]) -> Iterator[Harbour]:
     first = free_port()
-    machine.tiphys("up", CLUSTER, "--image", str(images[0]), "--publish", f"{first}:web:80")
-    built = Harbour(machine, first)
+    own_machine.tiphys("up", CLUSTER, "--image", str(images[0]), "--publish", f"{first}:web:80")
+    built = Harbour(own_machine, first)
     assert built.listed()[f"127.0.0.1:{first}:default/web:80/tcp"]["waiting"] == "Service default/web does not exist"
     with pytest.raises(ConnectionRefusedError):
         built.connected(first)
-    machine.kubectl("apply", "-f", "-", stdin=WEB)
-    machine.wait("pod/web", "condition=Ready")
-    machine.until(lambda: built.listed()[f"127.0.0.1:{first}:default/web:80/tcp"]["backends"])
+    own_machine.kubectl("apply", "-f", "-", stdin=WEB)
+    own_machine.wait("pod/web", "condition=Ready")
+    own_machine.until(lambda: built.listed()[f"127.0.0.1:{first}:default/web:80/tcp"]["backends"])
     yield built
-    machine.tiphys("delete", CLUSTER, check=False)
+    own_machine.tiphys("delete", CLUSTER, check=False)
 
 
 def test_a_port_that_up_published_leads_to_the_service(harbour: Harbour) -> None:

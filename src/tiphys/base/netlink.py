@@ -5,6 +5,7 @@ A `Netlink` speaks for the network namespace in which its socket was made; see `
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -171,7 +172,13 @@ class Netlink:
     def alias(self, name: str) -> str:
         """What a device is said to be for; "" if nothing is said or it is gone."""
         body = _link() + attributes([(_IFLA_IFNAME, _name(name))])
-        for _, payload in self.request(_GETLINK, 0, body, f"look up {name}"):
+        try:
+            found = self.request(_GETLINK, 0, body, f"look up {name}")
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return ""
+        for _, payload in found:
             for kind, value in _parse(payload[16:]):
                 if kind == _IFLA_IFALIAS:
                     return value.rstrip(b"\0").decode(errors="replace")
