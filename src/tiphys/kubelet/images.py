@@ -146,7 +146,10 @@ class Images:
                 started = self._clock.monotonic()
                 image, login = await self._pull_as(name, logins)
                 took = self._clock.monotonic() - started
-            self._records.succeeded(name, image.id, login)
+            if image.pinned:  # loaded by the machine's user, for every pod: nobody's credentials brought it
+                self._records.failed(name)
+            else:
+                self._records.succeeded(name, image.id, login)
         except (TiphysError, OSError) as error:
             self._records.failed(name)
             text = _rpc_error(error)

@@ -36,6 +36,22 @@ class Private:
         return image
 
 
+class Loaded:
+    """A pull is answered by what the user loaded."""
+
+    def __init__(self, inner: Any, image: rt.Image) -> None:
+        self._inner, self._image = inner, image
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def get(self, reference: str) -> rt.Image | None:
+        return self._image
+
+    async def pull(self, reference: str, credentials: Sequence[rt.Credential] = ()) -> rt.Image:
+        return self._image
+
+
 def pull_secret(name: str, user: str, host: str = "reg.io") -> dict[str, Any]:
     config = {"auths": {host: {"username": user, "password": "x"}}}
     return {
@@ -194,6 +210,21 @@ def test_an_image_that_came_without_the_kubelet_is_for_everybody(node: Any, pod:
             assert node.events("Pulled") == [
                 'Container image "loaded" already present on machine and can be accessed by the pod'
             ]
+
+    node.clock.run(scenario())
+
+
+def test_what_the_user_loaded_is_for_everybody_by_each_of_its_names(node: Any, pod: Any) -> None:
+    names = ("reg.io/app:1", "reg.io/same:1")
+    loaded = rt.Image("sha256:loaded", names, (), 1, rt.ImageConfig(), pinned=True)
+
+    async def scenario() -> None:
+        node.runtime.images = Loaded(node.runtime.images, loaded)
+        async with node.running():
+            await node.create(named(pod, "first", names[0], "Always"))
+            await node.until(node.is_phase("Running", "first"))
+            await node.create(named(pod, "second", names[1], "Never"))
+            await node.until(node.is_phase("Running", "second"))
 
     node.clock.run(scenario())
 
