@@ -216,7 +216,7 @@ def test_an_image_that_came_without_the_kubelet_is_for_everybody(node: Any, pod:
 
 def test_what_the_user_loaded_is_for_everybody_by_each_of_its_names(node: Any, pod: Any) -> None:
     names = ("reg.io/app:1", "reg.io/same:1")
-    loaded = rt.Image("sha256:loaded", names, (), 1, rt.ImageConfig(), pinned=True)
+    loaded = rt.Image("sha256:loaded", names, (), 1, rt.ImageConfig(command=("run",)), pinned=True)
 
     async def scenario() -> None:
         node.runtime.images = Loaded(node.runtime.images, loaded)
