@@ -48,6 +48,9 @@ class Loaded:
     async def get(self, reference: str) -> rt.Image | None:
         return self._image
 
+    async def list(self) -> list[rt.Image]:
+        return [self._image]
+
     async def pull(self, reference: str, credentials: Sequence[rt.Credential] = ()) -> rt.Image:
         return self._image
 
@@ -216,6 +219,7 @@ def test_an_image_that_came_without_the_kubelet_is_for_everybody(node: Any, pod:
 
 def test_what_the_user_loaded_is_for_everybody_by_each_of_its_names(node: Any, pod: Any) -> None:
     names = ("reg.io/app:1", "reg.io/same:1")
+    node.config = replace(node.config, image_verification_policy="NeverVerifyPreloadedImages")
     loaded = rt.Image("sha256:loaded", names, (), 1, rt.ImageConfig(command=("run",)), pinned=True)
 
     async def scenario() -> None:

@@ -254,7 +254,7 @@ def test_an_index_fails_for_good_at_its_own_limit() -> None:
 
 
 def test_an_index_with_pods_of_both_ends_is_what_was_written_first_or_has_succeeded() -> None:
-    limits = {"backoffLimitPerIndex": 0, "backoffLimit": 2**31 - 1}
+    limits: dict[str, Any] = {"backoffLimitPerIndex": 0, "backoffLimit": 2**31 - 1}
     both = (pod("a", "Succeeded", index=0), pod("b", "Failed", index=0))
     run = Run(indexed(**limits), *both)
     assert (run.status["completedIndexes"], run.status["failedIndexes"]) == ("0", "")
