@@ -146,7 +146,7 @@ class Images:
                 started = self._clock.monotonic()
                 image, login = await self._pull_as(name, logins)
                 took = self._clock.monotonic() - started
-            if image.pinned:  # loaded by the machine's user, for every pod: nobody's credentials brought it
+            if image.pinned and login is None:  # loaded by the machine's user, for every pod, by whatever name
                 self._records.failed(name)
             else:
                 self._records.succeeded(name, image.id, login)
