@@ -38,7 +38,8 @@ def attributes(pairs: list[Attribute]) -> bytes:
     return out
 
 
-def _parse(data: bytes) -> Iterator[Attribute]:
+def parsed(data: bytes) -> Iterator[Attribute]:
+    """The attributes in a message's payload, as far as they make sense; kinds without the flags of nesting."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
@@ -156,7 +157,7 @@ class Netlink:
         """Every device's name and number."""
         out: dict[str, int] = {}
         for _, payload in self.request(_GETLINK, _DUMP, _link(), "list devices"):
-            names = [value.rstrip(b"\0").decode() for kind, value in _parse(payload[16:]) if kind == _IFLA_IFNAME]
+            names = [value.rstrip(b"\0").decode() for kind, value in parsed(payload[16:]) if kind == _IFLA_IFNAME]
             out[names[0]] = struct.unpack_from("=i", payload, 4)[0]
         return out
 
@@ -164,7 +165,7 @@ class Netlink:
         """A device's maximum packet size in bytes; 0 when there is none."""
         body = _link() + attributes([(_IFLA_IFNAME, _name(name))])
         for _, payload in self.request(_GETLINK, 0, body, f"find {name}"):
-            for kind, value in _parse(payload[16:]):
+            for kind, value in parsed(payload[16:]):
                 if kind == _IFLA_MTU:
                     return int(struct.unpack("=I", value)[0])
         return 0
@@ -179,7 +180,7 @@ class Netlink:
                 raise
             return ""
         for _, payload in found:
-            for kind, value in _parse(payload[16:]):
+            for kind, value in parsed(payload[16:]):
                 if kind == _IFLA_IFALIAS:
                     return value.rstrip(b"\0").decode(errors="replace")
         return ""
@@ -237,7 +238,7 @@ class Netlink:
         out: list[tuple[str, int]] = []
         for _, payload in self.request(_GETROUTE, _DUMP, header, "list routes"):
             _, length, _, _, table, _, _, kind = struct.unpack_from("=BBBBBBBB", payload)
-            found = dict(_parse(payload[12:]))
+            found = dict(parsed(payload[12:]))
             if table != 254 or kind != 1:
                 continue
             device = struct.unpack("=i", found[4])[0] if 4 in found else 0

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
-from tiphys.base.netlink import Attribute, Netlink, attributes, split
+from tiphys.base.netlink import Attribute, Netlink, attributes, parsed, split
 from tiphys.overlay.plan import Difference, hardware_address
 from tiphys.overlay.types import VXLAN, Entries, Forward, Neighbour, Route, Settings
 
@@ -28,16 +28,6 @@ _NDA_DST, _NDA_LLADDR = 1, 2
 _BRIDGE_FAMILY, _PERMANENT, _SELF = 7, 0x80, 0x02
 _MAIN_TABLE, _UNIVERSE, _UNICAST, _ONLINK = 254, 0, 1, 4
 _MISSING = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
-
-
-def _parsed(data: bytes) -> Iterator[Attribute]:
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
 
 
 def _address(packed: bytes) -> str:
@@ -82,8 +72,8 @@ class OverlayLink(Netlink):
     def _as_wanted(self, settings: Settings) -> bool:
         body = _link_header(0) + attributes([(_IFNAME, settings.device.encode() + b"\0")])
         for _, payload in self.request(_GETLINK, 0, body, f"look at {settings.device}"):
-            found = dict(_parsed(payload[16:]))
-            data = dict(_parsed(dict(_parsed(found.get(_LINKINFO, b""))).get(_INFO_DATA, b"")))
+            found = dict(parsed(payload[16:]))
+            data = dict(parsed(dict(parsed(found.get(_LINKINFO, b""))).get(_INFO_DATA, b"")))
             local = data.get(_VXLAN_LOCAL if settings.version == 4 else _VXLAN_LOCAL6)
             return (
                 data.get(_VXLAN_ID) == struct.pack("=I", settings.vni)
@@ -99,7 +89,7 @@ class OverlayLink(Netlink):
         header = struct.pack("=BBBBI", family, 0, 0, 0, 0)
         names = {number: name for name, number in self.links().items()}
         for _, payload in self.request(_GETADDR, _DUMP, header, "list addresses"):
-            found = dict(_parsed(payload[8:]))
+            found = dict(parsed(payload[8:]))
             device = names.get(struct.unpack_from("=I", payload, 4)[0], "")
             if packed in (found.get(_IFA_LOCAL), found.get(_IFA_ADDRESS)) and device:
                 return self.mtu(device)
@@ -177,14 +167,14 @@ class OverlayLink(Netlink):
         for _, payload in self.request(_GETNEIGH, _DUMP, header, "list neighbours"):
             index, state = struct.unpack_from("=iH", payload, 4)
             if index == device and state & _PERMANENT:
-                yield dict(_parsed(payload[12:]))
+                yield dict(parsed(payload[12:]))
 
     def _routes(self, metric: int) -> Iterator[Route]:
         for family in (socket.AF_INET, socket.AF_INET6):
             header = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
             for _, payload in self.request(_GETROUTE, _DUMP, header, "list routes"):
                 length, protocol = payload[1], payload[5]
-                found = dict(_parsed(payload[12:]))
+                found = dict(parsed(payload[12:]))
                 ours = protocol == PROTOCOL and found.get(_RTA_PRIORITY) == struct.pack("=I", metric)
                 if ours and _RTA_DST in found and _RTA_GATEWAY in found:
                     source = _address(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else ""
